@@ -1,0 +1,159 @@
+"""Settings: every key, its unit and its default. Read once, by the roots; passed inward.
+
+Values come from the environment. A value that cannot be used is one clear line, not a trace.
+"""
+
+import os
+import secrets
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from environs import Env, EnvError
+from marshmallow.validate import OneOf, Range
+
+
+class BadSetting(Exception):
+    """A setting that cannot be used. The message names it and says what to do."""
+
+
+class Security(StrEnum):
+    """How the connection to the mail server is protected."""
+
+    NONE = "none"
+    STARTTLS = "starttls"
+    TLS = "tls"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Smtp:
+    """A mail server to hand messages to."""
+
+    host: str
+    port: int
+    security: Security
+    username: str | None
+    password: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that can be set from outside."""
+
+    var: Path
+    """AFTERGLOW_VAR: where the service keeps its files. Default ./var."""
+    database_url: str | None
+    """DATABASE_URL: the PostgreSQL to use, as the owner of the tables. None: one of our own."""
+    port: int
+    """PORT: where the web listens. Default 8000."""
+    public_url: str
+    """AFTERGLOW_PUBLIC_URL: how patients reach the web; stands in their links.
+    Default http://localhost:PORT."""
+    secret: str
+    """AFTERGLOW_SECRET, else var/secret, made at the first start: signs cookies, and the
+    database passwords of the service's own roles are derived from it."""
+    clock_file: Path | None
+    """AFTERGLOW_CLOCK: a file with an RFC 3339 instant that stands in for the clinic's clock.
+    For rehearsals and tests. Default: the machine's clock."""
+    web_workers: int
+    """WEB_WORKERS: web processes. Default 2."""
+    web_threads: int
+    """WEB_THREADS: threads in each of them. Default 4."""
+    sweep_seconds: float
+    """AFTERGLOW_SWEEP_SECONDS: how often the worker looks for due messages unasked. Default 2."""
+    smtp: Smtp | None
+    """SMTP_HOST, SMTP_PORT (587), SMTP_SECURITY (none, starttls, tls; default starttls),
+    SMTP_USERNAME, SMTP_PASSWORD. Without SMTP_HOST mail is written to var/outbox/."""
+    trusted_proxies: int
+    """TRUSTED_PROXIES: how many proxies in front may tell us the caller's address. Default 0."""
+    log_level: str
+    """LOG_LEVEL: debug, info, warning or error. Default info."""
+
+    @property
+    def outbox(self) -> Path:
+        """Where mail is written when there is no mail server."""
+        return self.var / "outbox"
+
+    @property
+    def secure(self) -> bool:
+        """Whether patients and staff come over TLS; cookies are then `Secure`."""
+        return self.public_url.startswith("https://")
+
+
+def load() -> Settings:
+    """Read the settings from the environment.
+
+    Raises BadSetting if one of them cannot be used.
+    """
+    env = Env()
+    try:
+        return _read(env)
+    except EnvError as error:
+        raise BadSetting(str(error)) from error
+
+
+def _read(env: Env) -> Settings:
+    var = Path(env.str("AFTERGLOW_VAR", "var")).absolute()
+    port = env.int("PORT", 8000, validate=Range(1, 65535))
+    clock = env.str("AFTERGLOW_CLOCK", "")
+    return Settings(
+        var=var,
+        database_url=env.str("DATABASE_URL", "") or None,
+        port=port,
+        public_url=_url(env.str("AFTERGLOW_PUBLIC_URL", f"http://localhost:{port}")),
+        secret=env.str("AFTERGLOW_SECRET", "") or kept_secret(var),
+        clock_file=Path(clock).absolute() if clock else None,
+        web_workers=env.int("WEB_WORKERS", 2, validate=Range(1, 64)),
+        web_threads=env.int("WEB_THREADS", 4, validate=Range(1, 64)),
+        sweep_seconds=env.float("AFTERGLOW_SWEEP_SECONDS", 2.0, validate=Range(0.05, 60)),
+        smtp=_smtp(env),
+        trusted_proxies=env.int("TRUSTED_PROXIES", 0, validate=Range(0, 10)),
+        log_level=env.str(
+            "LOG_LEVEL", "info", validate=OneOf(["debug", "info", "warning", "error"])
+        ),
+    )
+
+
+def _smtp(env: Env) -> Smtp | None:
+    host = env.str("SMTP_HOST", "")
+    if not host:
+        return None
+    return Smtp(
+        host=host,
+        port=env.int("SMTP_PORT", 587, validate=Range(1, 65535)),
+        security=Security(
+            env.str("SMTP_SECURITY", "starttls", validate=OneOf([code.value for code in Security]))
+        ),
+        username=env.str("SMTP_USERNAME", "") or None,
+        password=env.str("SMTP_PASSWORD", "") or None,
+    )
+
+
+def _url(told: str) -> str:
+    parts = urlsplit(told)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        raise BadSetting(
+            f"AFTERGLOW_PUBLIC_URL is {told!r}; it must look like https://book.example.org"
+        )
+    return told.rstrip("/")
+
+
+def kept_secret(var: Path) -> str:
+    """Return the secret kept in `var`, making it at the first call. Safe to race."""
+    path = var / "secret"
+    try:
+        var.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            made = path.with_name(f"secret.{os.getpid()}.{secrets.token_hex(4)}")
+            made.touch(mode=0o600)
+            made.write_text(secrets.token_urlsafe(48))
+            try:
+                path.hardlink_to(made)  # whole or not at all; the first of two processes wins
+            except FileExistsError:
+                pass
+            finally:
+                made.unlink()
+        return path.read_text().strip()
+    except OSError as error:
+        raise BadSetting(f"AFTERGLOW_VAR: {path} cannot be used: {error.strerror}.") from error

@@ -1,0 +1,51 @@
+"""What the clinic stores: one module per aggregate, no rules, no queries.
+
+The floor of the house: models imports nothing of ours. Rules live in scheduler/.
+"""
+
+from models.access import ApiKey, IdempotencyKey, PatientLink
+from models.appointment import Appointment, AppointmentEvent, Override
+from models.audit import AuditEvent
+from models.base import Base, Tenanted, db, enter_clinic
+from models.checklist import ChecklistItem, Clearance, Escort
+from models.clinic import Clinic, Device, Room, Site
+from models.course import Course, CourseStep
+from models.message import Message
+from models.people import Patient, Practitioner, Qualification
+from models.protocol import Protocol, ProtocolVersion
+from models.schedule import Closure, OpeningHours, Schedule, Slot
+from models.worker import Worker
+
+__all__ = [
+    "ApiKey",
+    "Appointment",
+    "AppointmentEvent",
+    "AuditEvent",
+    "Base",
+    "ChecklistItem",
+    "Clearance",
+    "Clinic",
+    "Closure",
+    "Course",
+    "CourseStep",
+    "Device",
+    "Escort",
+    "IdempotencyKey",
+    "Message",
+    "OpeningHours",
+    "Override",
+    "Patient",
+    "PatientLink",
+    "Practitioner",
+    "Protocol",
+    "ProtocolVersion",
+    "Qualification",
+    "Room",
+    "Schedule",
+    "Site",
+    "Slot",
+    "Tenanted",
+    "Worker",
+    "db",
+    "enter_clinic",
+]

@@ -1,0 +1,75 @@
+"""Who may come in: API keys, patients' links, and the answers kept for repeated requests."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import LargeBinary, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from models.base import Tenanted, of_clinic, references, unique_in_clinic
+from models.vocabulary import Role
+
+
+class ApiKey(Tenanted):
+    """A caller of the API. The key itself is shown once; only its SHA-256 is stored.
+
+    The key has 256 random bits, so a slow hash would add nothing.
+    """
+
+    __tablename__ = "api_key"
+
+    name: Mapped[str]
+    role: Mapped[Role]
+    practitioner_id: Mapped[UUID | None]
+    """The clinician behind it: what they may override follows from their qualifications."""
+    prefix: Mapped[str]
+    """The first characters, so that people can tell keys apart."""
+    secret_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    version: Mapped[int] = mapped_column(server_default=text("1"))
+
+    __table_args__ = (
+        of_clinic(),
+        references("practitioner_id", "practitioner"),
+        # 256 random bits: unique across clinics gives no one away, and finds the clinic.
+        UniqueConstraint("secret_hash", name="uq__api_key__secret_hash"),
+    )
+
+
+class PatientLink(Tenanted):
+    """A way in for one patient to one visit. Only the SHA-256 of its token is stored."""
+
+    __tablename__ = "patient_link"
+
+    appointment_id: Mapped[UUID]
+    patient_id: Mapped[UUID]
+    token_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    expires_at: Mapped[datetime]
+    tries: Mapped[int] = mapped_column(server_default=text("0"))
+    """Wrong dates of birth so far. Five shut the link."""
+    revoked_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        references("appointment_id", "appointment"),
+        references("patient_id", "patient"),
+        UniqueConstraint("token_hash", name="uq__patient_link__token_hash"),
+    )
+
+
+class IdempotencyKey(Tenanted):
+    """The answer to a POST, kept so that a repeated request gets it again."""
+
+    __tablename__ = "idempotency_key"
+
+    caller: Mapped[str]
+    route: Mapped[str]
+    key: Mapped[str]
+    fingerprint: Mapped[bytes] = mapped_column(LargeBinary)
+    status: Mapped[int]
+    headers: Mapped[dict[str, Any]]
+    body: Mapped[dict[str, Any]]
+    expires_at: Mapped[datetime]
+
+    __table_args__ = (of_clinic(), unique_in_clinic("caller", "route", "key"))

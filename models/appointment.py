@@ -1,0 +1,118 @@
+"""Visits: one patient's appointment, its append-only history, and overrides."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, Index, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from models.base import Tenanted, coded, references
+from models.vocabulary import AppointmentStatus, Progress, StepKind
+
+LIVE = "status NOT IN ('cancelled', 'noshow', 'entered-in-error', 'proposed', 'waitlist')"
+
+
+class Appointment(Tenanted):
+    """One visit (FHIR Appointment): what for, when, where, and where it stands."""
+
+    __tablename__ = "appointment"
+
+    patient_id: Mapped[UUID]
+    course_id: Mapped[UUID | None]
+    course_step_id: Mapped[UUID | None]
+    protocol_version_id: Mapped[UUID]
+    visit: Mapped[str]
+    """The key of its visit in the protocol version: length, phases, gates, checklist, cadence."""
+    kind: Mapped[StepKind]
+    site_id: Mapped[UUID]
+    status: Mapped[AppointmentStatus]
+    progress: Mapped[Progress | None]
+    starts_at: Mapped[datetime]
+    ends_at: Mapped[datetime]
+    """With the patient in the building; slots may outlast it."""
+    held_until: Mapped[datetime | None]
+    """Until when a `pending` visit keeps its time."""
+    confirmed_at: Mapped[datetime | None]
+    """When the patient said they will come: a fact of its own, not a status."""
+    move_requested_at: Mapped[datetime | None]
+    """When the patient asked for another time."""
+    revision: Mapped[int] = mapped_column(server_default=text("1"))
+    """Rises when the visit is moved or cancelled: messages of an older revision do not go out.
+    One less is its iCalendar SEQUENCE."""
+    version: Mapped[int] = mapped_column(server_default=text("1"))
+    """Rises with every change: the ETag."""
+    booked_by: Mapped[str]
+
+    __table_args__ = (
+        references("patient_id", "patient"),
+        references("course_id", "course"),
+        references("course_step_id", "course_step"),
+        references("protocol_version_id", "protocol_version"),
+        references("site_id", "site"),
+        CheckConstraint("starts_at < ends_at", name="is_real"),
+        CheckConstraint(
+            "(status = 'pending') = (held_until IS NOT NULL)", name="held_while_pending"
+        ),
+        CheckConstraint("(course_id IS NULL) = (course_step_id IS NULL)", name="step_of_a_course"),
+        Index("ix__appointment__starts_at", "clinic_id", "starts_at", "id"),
+        Index("ix__appointment__patient", "clinic_id", "patient_id", "starts_at"),
+        Index("ix__appointment__course", "clinic_id", "course_id"),
+        Index(
+            "uq__appointment__live_step",
+            "clinic_id",
+            "course_step_id",
+            unique=True,
+            postgresql_where=text(LIVE),
+        ),
+        Index(
+            "ix__appointment__held",
+            "clinic_id",
+            "held_until",
+            postgresql_where=text("status = 'pending'"),
+        ),
+    )
+
+
+class AppointmentEvent(Tenanted):
+    """One thing that happened to a visit. Append-only: the service may not update or delete."""
+
+    __tablename__ = "appointment_event"
+
+    appointment_id: Mapped[UUID]
+    action: Mapped[str]
+    from_status: Mapped[AppointmentStatus | None] = mapped_column(
+        coded(AppointmentStatus, "from_status")
+    )
+    to_status: Mapped[AppointmentStatus]
+    progress: Mapped[Progress | None]
+    by: Mapped[str]
+    at: Mapped[datetime]
+    reason: Mapped[str | None]
+    facts: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    """What else a reader needs: the times before and after a move, the rules overridden."""
+
+    __table_args__ = (
+        references("appointment_id", "appointment"),
+        Index("ix__appointment_event__appointment", "clinic_id", "appointment_id", "at"),
+    )
+
+
+class Override(Tenanted):
+    """Somebody with the right to do so opened a gate or broke a course rule, and said why."""
+
+    __tablename__ = "override"
+
+    appointment_id: Mapped[UUID]
+    code: Mapped[str]
+    """The gate or the course rule."""
+    reason: Mapped[str]
+    by: Mapped[str]
+    at: Mapped[datetime]
+    starts_at: Mapped[datetime]
+    """The start of the visit that it was given for: a moved visit is judged anew."""
+
+    __table_args__ = (
+        references("appointment_id", "appointment"),
+        Index("ix__override__appointment", "clinic_id", "appointment_id"),
+    )

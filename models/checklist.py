@@ -1,0 +1,81 @@
+"""What must be settled before a visit: clearances, checklist items, the escort home."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, Index, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from models.base import Tenanted, references, unique_in_clinic
+from models.vocabulary import ClearanceOutcome, Owner, TaskStatus
+
+
+class Clearance(Tenanted):
+    """Somebody vouched for a gate of a patient. Append-only: the latest by `cleared_at` counts."""
+
+    __tablename__ = "clearance"
+
+    patient_id: Mapped[UUID]
+    gate: Mapped[str]
+    outcome: Mapped[ClearanceOutcome]
+    cleared_at: Mapped[datetime]
+    """When it was settled, which may be before it was typed in (`created_at`)."""
+    valid_until: Mapped[datetime | None]
+    """An end set by the person who cleared it; the protocol's own term holds as well."""
+    cleared_by: Mapped[str]
+    note: Mapped[str | None]
+
+    __table_args__ = (
+        references("patient_id", "patient"),
+        Index("ix__clearance__patient", "clinic_id", "patient_id", "gate", "cleared_at"),
+    )
+
+
+class ChecklistItem(Tenanted):
+    """One thing to be done before or around a visit (FHIR Task)."""
+
+    __tablename__ = "checklist_item"
+
+    appointment_id: Mapped[UUID]
+    code: Mapped[str]
+    title: Mapped[str]
+    owner: Mapped[Owner]
+    gate: Mapped[str | None]
+    """The gate that stays open until this is done."""
+    due_at: Mapped[datetime]
+    status: Mapped[TaskStatus]
+    answer: Mapped[str | None]
+    settled_by: Mapped[str | None]
+    settled_at: Mapped[datetime | None]
+    version: Mapped[int] = mapped_column(server_default=text("1"))
+
+    __table_args__ = (
+        references("appointment_id", "appointment", ondelete="CASCADE"),
+        unique_in_clinic("appointment_id", "code"),
+        CheckConstraint(
+            "(status = 'requested') = (settled_at IS NULL)", name="settled_unless_requested"
+        ),
+    )
+
+
+class Escort(Tenanted):
+    """Who takes the patient home from one visit (FHIR RelatedPerson). One for each visit."""
+
+    __tablename__ = "escort"
+
+    appointment_id: Mapped[UUID]
+    name: Mapped[str]
+    phone: Mapped[str]
+    email: Mapped[str | None]
+    relation: Mapped[str]
+    may_message: Mapped[bool]
+    """The patient agreed that we write to the escort: a time and a place, nothing else."""
+    named_by: Mapped[str]
+    confirmed_at: Mapped[datetime | None]
+    """When somebody heard from the escort that they will come."""
+    version: Mapped[int] = mapped_column(server_default=text("1"))
+
+    __table_args__ = (
+        references("appointment_id", "appointment", ondelete="CASCADE"),
+        unique_in_clinic("appointment_id"),
+    )

@@ -1,0 +1,108 @@
+"""The clinic and what stands in it: sites, rooms, devices."""
+
+from datetime import datetime, time
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Time, func, text
+from sqlalchemy.orm import Mapped, mapped_column
+from uuid_utils.compat import uuid7
+
+from models.base import Base, Tenanted, of_clinic, references, unique_in_clinic
+
+
+class Clinic(Base):
+    """The tenant (FHIR Organization). Its key is the `clinic_id` of every other row."""
+
+    __tablename__ = "clinic"
+
+    clinic_id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    name: Mapped[str]
+    """As patients know it, in messages too; one that betrays nothing."""
+    email: Mapped[str]
+    """The From address of its messages."""
+    phone: Mapped[str]
+    time_zone: Mapped[str]
+    emergency_text: Mapped[str] = mapped_column(server_default="")
+    """What a patient in danger is told to do."""
+    settle_minutes: Mapped[int] = mapped_column(server_default=text("3"))
+    """How long nothing is said after staff book, move or cancel, so that an undo says nothing."""
+    quiet_from: Mapped[time] = mapped_column(Time, server_default=text("'20:00'"))
+    quiet_until: Mapped[time] = mapped_column(Time, server_default=text("'09:00'"))
+    """Between `quiet_from` and `quiet_until`, patient's wall time, nothing is sent.
+    Source: 47 CFR 64.1200(c)(1), 8 to 21 h; narrower by default, as several states ask."""
+    hold_minutes: Mapped[int] = mapped_column(server_default=text("15"))
+    noshow_after_minutes: Mapped[int] = mapped_column(server_default=text("1440"))
+    """A booked visit that ended so long ago and never began is marked noshow."""
+    default_protocol_id: Mapped[UUID | None]
+    """What a visit outside any course is booked under."""
+    version: Mapped[int] = mapped_column(server_default=text("1"))
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (
+        CheckConstraint("settle_minutes BETWEEN 0 AND 60", name="settle_is_short"),
+        CheckConstraint("hold_minutes BETWEEN 1 AND 1440", name="hold_is_real"),
+        ForeignKeyConstraint(
+            ["clinic_id", "default_protocol_id"],
+            ["protocol.clinic_id", "protocol.id"],
+            use_alter=True,  # a protocol needs its clinic first
+            name="fk__clinic__default_protocol",
+        ),
+    )
+
+    @property
+    def id(self) -> UUID:
+        return self.clinic_id
+
+
+class Site(Tenanted):
+    """A place with an address and a zone (FHIR Location, physicalType site)."""
+
+    __tablename__ = "site"
+
+    name: Mapped[str]
+    address: Mapped[str]
+    phone: Mapped[str]
+    time_zone: Mapped[str]
+    """IANA. Opening hours and in-person times are reckoned and shown in it."""
+    version: Mapped[int] = mapped_column(server_default=text("1"))
+
+    __table_args__ = (of_clinic(), unique_in_clinic("name"))
+
+
+class Room(Tenanted):
+    """A room of a site (FHIR Location, physicalType room), with a schedule."""
+
+    __tablename__ = "room"
+
+    site_id: Mapped[UUID]
+    schedule_id: Mapped[UUID]
+    name: Mapped[str]
+    kind: Mapped[str]
+    """What protocols ask for: dosing, consulting."""
+    version: Mapped[int] = mapped_column(server_default=text("1"))
+
+    __table_args__ = (
+        references("site_id", "site"),
+        references("schedule_id", "schedule"),
+        unique_in_clinic("site_id", "name"),
+        unique_in_clinic("schedule_id"),
+    )
+
+
+class Device(Tenanted):
+    """A pump or a monitor (FHIR Device), with a schedule."""
+
+    __tablename__ = "device"
+
+    site_id: Mapped[UUID]
+    schedule_id: Mapped[UUID]
+    name: Mapped[str]
+    kind: Mapped[str]
+    version: Mapped[int] = mapped_column(server_default=text("1"))
+
+    __table_args__ = (
+        references("site_id", "site"),
+        references("schedule_id", "schedule"),
+        unique_in_clinic("site_id", "name"),
+        unique_in_clinic("schedule_id"),
+    )

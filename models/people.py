@@ -1,0 +1,76 @@
+"""The people: practitioners with their qualifications, and patients."""
+
+from datetime import date
+from uuid import UUID
+
+from sqlalchemy import ARRAY, CheckConstraint, Text, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from models.base import Tenanted, references, unique_in_clinic
+from models.vocabulary import PractitionerRole
+
+
+class Practitioner(Tenanted):
+    """A clinician with a schedule (FHIR Practitioner)."""
+
+    __tablename__ = "practitioner"
+
+    schedule_id: Mapped[UUID]
+    name: Mapped[str]
+    email: Mapped[str]
+    phone: Mapped[str | None]
+    version: Mapped[int] = mapped_column(server_default=text("1"))
+
+    __table_args__ = (
+        references("schedule_id", "schedule"),
+        unique_in_clinic("schedule_id"),
+        unique_in_clinic("email"),
+    )
+
+
+class Qualification(Tenanted):
+    """A licence to act in a role, from one day through another (FHIR Practitioner.qualification).
+
+    Whether it holds is asked for the day of a visit, never for the day of booking.
+    """
+
+    __tablename__ = "qualification"
+
+    practitioner_id: Mapped[UUID]
+    role: Mapped[PractitionerRole]
+    licence: Mapped[str]
+    valid_from: Mapped[date]
+    valid_until: Mapped[date]
+    """Its last valid day, in the zone of the visit's site."""
+
+    __table_args__ = (
+        references("practitioner_id", "practitioner", ondelete="CASCADE"),
+        unique_in_clinic("practitioner_id", "role", "licence", "valid_from"),
+        CheckConstraint("valid_from <= valid_until", name="validity_is_real"),
+    )
+
+
+class Patient(Tenanted):
+    """Somebody in our care (FHIR Patient). Has a schedule: no patient is in two visits at once."""
+
+    __tablename__ = "patient"
+
+    schedule_id: Mapped[UUID]
+    record_number: Mapped[str]
+    """The clinic's own number for the patient."""
+    given_name: Mapped[str]
+    family_name: Mapped[str]
+    birth_date: Mapped[date]
+    email: Mapped[str | None]
+    phone: Mapped[str | None]
+    time_zone: Mapped[str]
+    language: Mapped[str] = mapped_column(server_default="en")
+    opted_out: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
+    """Channels on which the patient wants nothing more."""
+    version: Mapped[int] = mapped_column(server_default=text("1"))
+
+    __table_args__ = (
+        references("schedule_id", "schedule"),
+        unique_in_clinic("schedule_id"),
+        unique_in_clinic("record_number"),
+    )

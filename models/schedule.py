@@ -1,0 +1,126 @@
+"""Time: whose it is, when it is open, and what has taken it.
+
+Every practitioner, room, device and patient has a `Schedule` (FHIR Schedule). The time that
+a visit takes there is a `Slot` (FHIR Slot). Time without a slot is free, so free time is
+never stored. A schedule with n lanes can be in n places at once (a nurse who watches two
+rooms); lanes count from 0.
+
+PostgreSQL refuses two slots that overlap on one lane (`ex__slot__no_overlap`). That
+constraint is the guard against double booking: code may look before it books, to answer
+politely, and never relies on having looked.
+"""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import ARRAY, CheckConstraint, DateTime, Index, text
+from sqlalchemy.dialects.postgresql import TSTZRANGE, ExcludeConstraint, Range
+from sqlalchemy.orm import Mapped, mapped_column
+
+from models.base import Tenanted, of_clinic, references
+from models.vocabulary import ActorKind, SlotStatus
+
+
+class Schedule(Tenanted):
+    """The bookable time of one actor: one actor, one schedule."""
+
+    __tablename__ = "schedule"
+
+    actor_kind: Mapped[ActorKind]
+    name: Mapped[str]
+    lanes: Mapped[int] = mapped_column(server_default=text("1"))
+    version: Mapped[int] = mapped_column(server_default=text("1"))
+    """Rises with its opening hours and closures."""
+
+    __table_args__ = (of_clinic(), CheckConstraint("lanes BETWEEN 1 AND 64", name="has_lanes"))
+
+
+class OpeningHours(Tenanted):
+    """When an actor can be booked at a site: one recurring stretch, in the site's wall time.
+
+    Stored as iCalendar has it (a first start, a length, a rule, exceptions), because that is
+    how clinics keep it and because wall time cannot be turned into instants ahead of the rules.
+    Source: RFC 5545, sections 3.3.10 and 3.8.5.
+    """
+
+    __tablename__ = "opening_hours"
+
+    schedule_id: Mapped[UUID]
+    site_id: Mapped[UUID]
+    first_start: Mapped[datetime] = mapped_column(DateTime(timezone=False))
+    """Wall time at the site."""
+    minutes: Mapped[int]
+    """Length in wall time: a shift that ends at 17:00 does so on the night of a change too."""
+    rule: Mapped[str | None]
+    """An RRULE value; None for a single stretch."""
+    exceptions: Mapped[list[datetime]] = mapped_column(
+        ARRAY(DateTime(timezone=False)), server_default=text("'{}'")
+    )
+    """Starts that do not take place (EXDATE), wall time."""
+
+    __table_args__ = (
+        references("schedule_id", "schedule", ondelete="CASCADE"),
+        references("site_id", "site"),
+        CheckConstraint("minutes BETWEEN 5 AND 1440", name="minutes_are_real"),
+        Index("ix__opening_hours__schedule", "clinic_id", "schedule_id"),
+    )
+
+
+class Closure(Tenanted):
+    """Time in which an actor cannot be booked although open: leave, a holiday, repairs."""
+
+    __tablename__ = "closure"
+
+    schedule_id: Mapped[UUID]
+    starts_at: Mapped[datetime]
+    ends_at: Mapped[datetime]
+    reason: Mapped[str]
+
+    __table_args__ = (
+        references("schedule_id", "schedule", ondelete="CASCADE"),
+        CheckConstraint("starts_at < ends_at", name="is_real"),
+        Index("ix__closure__schedule", "clinic_id", "schedule_id", "starts_at"),
+    )
+
+
+REAL = "lower_inc(during) AND NOT upper_inf(during)"
+"""A start, an end, and time between. `lower_inc` is false for an empty range, which
+overlaps nothing and would slip past the exclusion constraint."""
+
+
+class Slot(Tenanted):
+    """A taken stretch of one lane of a schedule, for one phase of a visit."""
+
+    __tablename__ = "slot"
+
+    schedule_id: Mapped[UUID]
+    lane: Mapped[int]
+    appointment_id: Mapped[UUID]
+    role: Mapped[str]
+    """As what the actor is there: a practitioner role, `room`, `device`, `patient`."""
+    status: Mapped[SlotStatus]
+    """`busy-unavailable` is time that outlasts the visit: turnover, charting."""
+    starts_at: Mapped[datetime]
+    ends_at: Mapped[datetime]
+    """The bounds of `during` once more: under row-level security `&&` cannot use the GiST
+    index (it is not leakproof), a btree on `starts_at` can."""
+    during: Mapped[Range[datetime]] = mapped_column(TSTZRANGE)
+
+    __table_args__ = (
+        references("schedule_id", "schedule"),
+        references("appointment_id", "appointment", ondelete="CASCADE"),
+        CheckConstraint(REAL, name="during_is_real"),
+        CheckConstraint(
+            "lower(during) = starts_at AND upper(during) = ends_at", name="bounds_agree"
+        ),
+        CheckConstraint("lane >= 0", name="lane_counts_from_0"),
+        ExcludeConstraint(
+            ("schedule_id", "="),
+            ("lane", "="),
+            ("during", "&&"),
+            using="gist",
+            name="ex__slot__no_overlap",
+        ),
+        Index("ix__slot__schedule", "clinic_id", "schedule_id", "starts_at"),
+        Index("ix__slot__appointment", "clinic_id", "appointment_id"),
+    )

@@ -1,0 +1,194 @@
+"""The words of the clinic, as codes. FHIR's own codes wherever FHIR has the word.
+
+Every member is explained in docs/glossary.md; tests/house keeps the two in step.
+"""
+
+from enum import StrEnum
+
+
+class StepKind(StrEnum):
+    """What a visit is for within a course (FHIR ActivityDefinition.code)."""
+
+    SCREENING = "screening"
+    PREPARATION = "preparation"
+    DOSING = "dosing"
+    INTEGRATION = "integration"
+    FOLLOW_UP = "follow-up"
+
+
+class AppointmentStatus(StrEnum):
+    """Where a visit stands (FHIR R4 AppointmentStatus; `pending` is our hold).
+
+    Source: https://hl7.org/fhir/R4/valueset-appointmentstatus.html
+    """
+
+    PROPOSED = "proposed"
+    PENDING = "pending"
+    BOOKED = "booked"
+    ARRIVED = "arrived"
+    CHECKED_IN = "checked-in"
+    FULFILLED = "fulfilled"
+    CANCELLED = "cancelled"
+    NOSHOW = "noshow"
+    ENTERED_IN_ERROR = "entered-in-error"
+    WAITLIST = "waitlist"
+
+
+class Progress(StrEnum):
+    """Where the patient is on the day, finer than the status."""
+
+    WAITING = "waiting"
+    DOSING = "dosing"
+    RECOVERING = "recovering"
+    DISCHARGED = "discharged"
+
+
+class SlotStatus(StrEnum):
+    """What takes a stretch of a schedule (FHIR R4 SlotStatus; `free` is never stored).
+
+    Source: https://hl7.org/fhir/R4/valueset-slotstatus.html
+    """
+
+    BUSY = "busy"
+    BUSY_TENTATIVE = "busy-tentative"
+    BUSY_UNAVAILABLE = "busy-unavailable"
+
+
+class ActorKind(StrEnum):
+    """Who or what a schedule belongs to (FHIR Schedule.actor)."""
+
+    PRACTITIONER = "practitioner"
+    ROOM = "room"
+    DEVICE = "device"
+    PATIENT = "patient"
+
+
+class PractitionerRole(StrEnum):
+    """What a clinician may do in a visit (FHIR PractitionerRole.code)."""
+
+    PRESCRIBER = "prescriber"
+    MONITOR = "monitor"
+    THERAPIST = "therapist"
+    COTHERAPIST = "cotherapist"
+    FACILITATOR = "facilitator"
+
+
+class Stage(StrEnum):
+    """Moments of a visit, in order. A gate shuts its own stage and every later one."""
+
+    BOOKING = "booking"
+    ARRIVAL = "arrival"
+    DOSE = "dose"
+    DISCHARGE = "discharge"
+
+
+class GateState(StrEnum):
+    """How a gate stands. `met` and `overridden` let a visit through."""
+
+    MET = "met"
+    OPEN = "open"
+    EXPIRED = "expired"
+    FAILED = "failed"
+    OVERRIDDEN = "overridden"
+
+
+class ClearanceOutcome(StrEnum):
+    """What somebody vouched for: that a gate is settled, does not apply, or must stay shut."""
+
+    CLEARED = "cleared"
+    NOT_APPLICABLE = "not-applicable"
+    REFUSED = "refused"
+
+
+class TaskStatus(StrEnum):
+    """Where a checklist item stands (FHIR R4 TaskStatus; `cancelled` is a waived item).
+
+    Source: https://hl7.org/fhir/R4/valueset-task-status.html
+    """
+
+    REQUESTED = "requested"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Owner(StrEnum):
+    """Who settles a checklist item."""
+
+    PATIENT = "patient"
+    FRONT_DESK = "front-desk"
+    CLINICIAN = "clinician"
+
+
+class Recipient(StrEnum):
+    """Whom a message is for."""
+
+    PATIENT = "patient"
+    ESCORT = "escort"
+
+
+class MessageKind(StrEnum):
+    """What a message is about. Each has one template; see notifications/templates.py."""
+
+    CONFIRMATION = "confirmation"
+    CHECKLIST_REQUEST = "checklist-request"
+    REMINDER = "reminder"
+    CONFIRM_REQUEST = "confirm-request"
+    DAY_OF = "day-of"
+    MOVED = "moved"
+    CANCELLATION = "cancellation"
+    PICK_UP = "pick-up"
+    AFTERCARE = "aftercare"
+    CHECK_BACK = "check-back"
+
+
+class Channel(StrEnum):
+    """The way a message travels."""
+
+    EMAIL = "email"
+
+
+class MessageState(StrEnum):
+    """Where a message stands; the arrows between them are in notifications/queue.py."""
+
+    SCHEDULED = "scheduled"
+    SENDING = "sending"
+    UNCERTAIN = "uncertain"
+    SENT = "sent"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    SUPERSEDED = "superseded"
+    EXPIRED = "expired"
+    SUPPRESSED = "suppressed"
+
+
+class Role(StrEnum):
+    """What a caller of the API may do here."""
+
+    ADMIN = "admin"
+    SCHEDULER = "scheduler"
+    CLINICIAN = "clinician"
+    AUDITOR = "auditor"
+
+
+class CourseStatus(StrEnum):
+    """Where a course stands (FHIR R4 CarePlan.status, those we use).
+
+    Source: https://hl7.org/fhir/R4/valueset-request-status.html
+    """
+
+    ACTIVE = "active"
+    COMPLETED = "completed"
+    REVOKED = "revoked"
+
+
+class Severity(StrEnum):
+    """How hard a course rule says no."""
+
+    OFF = "off"
+    WARN = "warn"
+    BLOCK = "block"
+
+
+STAGE_ORDER: dict[Stage, int] = {stage: number for number, stage in enumerate(Stage)}
+"""Stages as numbers, so that `at or before` can be asked."""
