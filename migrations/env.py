@@ -1,0 +1,22 @@
+"""Runs the migrations, one process at a time, never waiting long for a lock."""
+
+from alembic import context
+from sqlalchemy import create_engine, pool, text
+
+ONE_AT_A_TIME = 4_201_998_007
+"""The advisory lock that migrations take. Any number, only ours."""
+
+
+def run() -> None:
+    """Migrate in one transaction per migration, behind an advisory lock."""
+    engine = create_engine(context.config.attributes["owner"], poolclass=pool.NullPool)
+    with engine.connect() as connection:
+        connection.execute(text("SELECT pg_advisory_lock(:n)"), {"n": ONE_AT_A_TIME})
+        connection.execute(text("SET lock_timeout = '5s'"))
+        connection.commit()
+        context.configure(connection=connection, transaction_per_migration=True)
+        with context.begin_transaction():
+            context.run_migrations()
+
+
+run()

@@ -1,0 +1,46 @@
+"""What every table of a clinic needs: row-level security, forced, and narrow grants.
+
+`guard` is called for each new table in the migration that makes it. A test walks the
+catalog and fails for a table that forgot.
+"""
+
+from alembic import op
+from sqlalchemy import text
+
+CLINIC = "(SELECT nullif(current_setting('afterglow.clinic', true), '')::uuid)"
+"""The transaction's clinic; as a sub-select it is worked out once for each statement."""
+
+
+def service() -> str:
+    """The service's role in this database, quoted."""
+    return _role("service")
+
+
+def worker() -> str:
+    """The worker's role in this database, quoted."""
+    return _role("worker")
+
+
+def guard(table: str, *, service_may: str, worker_may: str) -> None:
+    """Let the roles see and touch `table` only as far as the transaction's clinic goes.
+
+    `service_may` and `worker_may` are privileges, as in GRANT; '' for none. Append-only
+    tables leave out UPDATE and DELETE.
+    """
+    op.execute(f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
+    op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")
+    op.execute(
+        f"CREATE POLICY clinic ON {table} USING (clinic_id = {CLINIC}) "
+        f"WITH CHECK (clinic_id = {CLINIC})"
+    )
+    if service_may:
+        op.execute(f"GRANT {service_may} ON {table} TO {service()}")
+    if worker_may:
+        op.execute(f"GRANT {worker_may} ON {table} TO {worker()}")
+
+
+def _role(kind: str) -> str:
+    name = op.get_bind().execute(
+        text("SELECT quote_ident(current_database() || :kind)"), {"kind": f"_{kind}"}
+    )
+    return str(name.scalar_one())
