@@ -1,0 +1,227 @@
+"""Cadence: when is what said about a visit?
+
+A protocol gives every kind of visit a cadence, a list of rules ("a reminder, 72 hours before
+the start, useless in the last two hours"). `plan` turns the rules, the visit and the
+reader's quiet hours into dated messages.
+
+Pure: no database, no clock, no Flask. Instants are aware; wall times carry their zone.
+
+Two ways of counting are kept apart on purpose. "24 hours before" is elapsed time. "The day
+before" is the same wall time on the day before, which on the night of a clock change is 23
+or 25 hours. A wall time that a clock change skips is moved on to the first one that exists;
+of one that happens twice, the first is taken.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
+from enum import StrEnum
+from typing import Any, Self
+from zoneinfo import ZoneInfo
+
+from models.vocabulary import MessageKind, Recipient
+
+SAME = "same"
+"""As a time of day: that of the start of the visit."""
+
+EVENING_MARGIN = timedelta(minutes=30)
+"""A message moved to the evening before goes out this long before the quiet hours begin,
+so that a slow provider does not carry it into them."""
+
+MUST_BE_SAID = frozenset({MessageKind.CONFIRMATION, MessageKind.MOVED, MessageKind.CANCELLATION})
+"""Answers to something staff did: said in quiet hours too, if otherwise too late."""
+
+
+class Anchor(StrEnum):
+    """What a rule counts from."""
+
+    START = "start"
+    END = "end"
+    BOOKING = "booking"
+    DUE = "due"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """A time told relative to a visit.
+
+    Either `hours` (elapsed, negative is before) from `anchor`, or, when `at` is set, `days`
+    from the day of the start, at that wall time.
+    """
+
+    anchor: Anchor = Anchor.START
+    hours: float = 0
+    days: int = 0
+    at: time | str | None = None
+
+    @classmethod
+    def read(cls, told: dict[str, Any]) -> Self:
+        """Read a moment as protocol files write it."""
+        if "on" in told:
+            return cls(anchor=Anchor(told["on"]))
+        if "at" in told:
+            at = told["at"]
+            return cls(days=told["days"], at=at if at == SAME else time.fromisoformat(at))
+        return cls(anchor=Anchor(told["from"]), hours=told["hours"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One line of a cadence: what is said to whom, when, and until when it is of use."""
+
+    code: str
+    kind: MessageKind
+    to: Recipient
+    when: Moment
+    not_after: Moment
+
+    @classmethod
+    def read(cls, told: dict[str, Any]) -> Self:
+        """Read a rule as protocol files write it."""
+        return cls(
+            code=told["rule"],
+            kind=MessageKind(told["kind"]),
+            to=Recipient(told["to"]),
+            when=Moment.read(told["when"]),
+            not_after=Moment.read(told["not_after"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class QuietHours:
+    """When a reader is left alone: from `start` to `end`, wall time in `zone`, over midnight."""
+
+    start: time
+    end: time
+    zone: ZoneInfo
+
+    def cover(self, instant: datetime) -> bool:
+        """Tell whether `instant` lies in the quiet hours. Their end does not, their start does."""
+        wall = instant.astimezone(self.zone).time()
+        if self.start <= self.end:
+            return self.start <= wall < self.end
+        return wall >= self.start or wall < self.end
+
+    def next_morning(self, instant: datetime) -> datetime:
+        """The end of the quiet hours that cover `instant`."""
+        local = instant.astimezone(self.zone)
+        day = local.date() + timedelta(days=1 if local.time() >= self.end else 0)
+        return at_wall_time(datetime.combine(day, self.end), self.zone)
+
+    def evening_before(self, instant: datetime) -> datetime:
+        """Shortly before the beginning of the quiet hours that cover `instant`."""
+        local = instant.astimezone(self.zone)
+        day = local.date() - timedelta(days=0 if local.time() >= self.start else 1)
+        return at_wall_time(datetime.combine(day, self.start), self.zone) - EVENING_MARGIN
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """A visit, as far as its messages care."""
+
+    starts_at: datetime
+    ends_at: datetime
+    zone: ZoneInfo
+    """The site's: "the day before" is reckoned where the visit takes place."""
+    said_at: datetime
+    """When staff's act is settled: the earliest time at which anything may be said about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A message with its times."""
+
+    rule: Rule
+    due_at: datetime
+    not_after: datetime
+
+
+def plan(rules: Iterable[Rule], visit: Timing, quiet: QuietHours) -> Iterator[Planned]:
+    """Date every rule that can still be kept.
+
+    A rule whose time has passed, or whose message would come too late to be of use, is left
+    out: a visit booked for tomorrow has no reminder three days ahead.
+    """
+    for rule in rules:
+        wanted = _resolve(rule.when, visit, due=None)
+        not_after = _resolve(rule.not_after, visit, due=wanted)
+        if wanted < visit.said_at:
+            continue
+        due_at = audible(wanted, quiet, earliest=visit.said_at, not_after=not_after, kind=rule.kind)
+        if due_at is not None and due_at <= not_after:
+            yield Planned(rule, due_at, not_after)
+
+
+def audible(
+    wanted: datetime,
+    quiet: QuietHours,
+    *,
+    earliest: datetime,
+    not_after: datetime,
+    kind: MessageKind,
+) -> datetime | None:
+    """Move `wanted` out of the quiet hours, to the nearest time that is still of use.
+
+    None if there is none and the message can be left unsaid; one that must be said is then
+    said at `wanted`.
+    """
+    if not quiet.cover(wanted):
+        return wanted
+    useful = [
+        moved
+        for moved in (quiet.evening_before(wanted), quiet.next_morning(wanted))
+        if earliest <= moved <= not_after
+    ]
+    if useful:
+        return min(useful, key=lambda moved: abs(moved - wanted))
+    return wanted if kind in MUST_BE_SAID else None
+
+
+def at_wall_time(wall: datetime, zone: ZoneInfo) -> datetime:
+    """Turn a wall time into an instant (UTC).
+
+    One that a clock change skips becomes the first wall time after the gap; of one that
+    happens twice the first is taken.
+    """
+    instant = wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
+    back = instant.astimezone(zone).replace(tzinfo=None)
+    if back == wall:
+        return instant
+    before = wall.replace(tzinfo=zone, fold=0).utcoffset()
+    after = wall.replace(tzinfo=zone, fold=1).utcoffset()
+    assert before is not None
+    assert after is not None
+    gap = before - after  # negative in a gap with fold=0 naming the offset before it
+    return _end_of_gap(wall, zone, abs(gap))
+
+
+def _end_of_gap(wall: datetime, zone: ZoneInfo, gap: timedelta) -> datetime:
+    """The instant at which a skipped stretch of wall time ends: the change itself."""
+    low = (wall - gap).replace(tzinfo=zone).astimezone(UTC)
+    high = (wall + gap).replace(tzinfo=zone).astimezone(UTC)
+    start = low.astimezone(zone).utcoffset()
+    while high - low > timedelta(seconds=1):
+        middle = low + (high - low) / 2
+        if middle.astimezone(zone).utcoffset() == start:
+            low = middle
+        else:
+            high = middle
+    return high.replace(microsecond=0)
+
+
+def _resolve(moment: Moment, visit: Timing, *, due: datetime | None) -> datetime:
+    if moment.at is not None:
+        start = visit.starts_at.astimezone(visit.zone)
+        at = start.time() if isinstance(moment.at, str) else moment.at
+        return at_wall_time(
+            datetime.combine(start.date() + timedelta(days=moment.days), at), visit.zone
+        )
+    anchors = {
+        Anchor.START: visit.starts_at,
+        Anchor.END: visit.ends_at,
+        Anchor.BOOKING: visit.said_at,
+        Anchor.DUE: due,
+    }
+    anchor = anchors[moment.anchor]
+    assert anchor is not None  # only `not_after` counts from `due`: the schema says so
+    return anchor + timedelta(hours=moment.hours)
