@@ -1,0 +1,78 @@
+"""One PostgreSQL for the run of each process; one rolled-back transaction for each test."""
+
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import Engine, create_engine, text
+from sqlalchemy.orm import Session
+
+from database.access import Access
+from models import Base, enter_clinic
+from tests.factories import World, make_world
+from tests.postgres import postgres
+
+
+@pytest.fixture(scope="session")
+def database() -> Iterator[Access]:
+    """The ways into a real, migrated database."""
+    with postgres() as ways:
+        yield ways
+
+
+@pytest.fixture(scope="session")
+def service_engine(database: Access) -> Iterator[Engine]:
+    engine = create_engine(database.service)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def worker_engine(database: Access) -> Iterator[Engine]:
+    engine = create_engine(database.worker)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def session(service_engine: Engine) -> Iterator[Session]:
+    """A session of the service's role, in a transaction that is always rolled back.
+
+    What is committed inside ends a savepoint. No clinic is entered: `world` does.
+    """
+    with service_engine.connect() as connection:
+        outer = connection.begin()
+        with Session(connection, join_transaction_mode="create_savepoint") as session:
+            yield session
+        outer.rollback()
+
+
+@pytest.fixture
+def world(session: Session) -> World:
+    """A small clinic, entered, with one of everything."""
+    return make_world(session)
+
+
+@pytest.fixture
+def committed(database: Access, service_engine: Engine) -> Iterator[Session]:
+    """For tests of concurrency and of several processes: real commits, a clean database after."""
+    with Session(service_engine) as session:
+        yield session
+    clean(database)
+
+
+@pytest.fixture
+def committed_world(committed: Session) -> World:
+    """A small clinic that everybody can see."""
+    world = make_world(committed)
+    committed.commit()
+    enter_clinic(committed, world.clinic_id)
+    return world
+
+
+def clean(database: Access) -> None:
+    """Empty every table."""
+    names = ", ".join(f'"{table.name}"' for table in Base.metadata.sorted_tables)
+    owner = create_engine(database.owner)
+    with owner.begin() as connection:
+        connection.execute(text(f"TRUNCATE {names}"))
+    owner.dispose()
