@@ -14,12 +14,13 @@ of one that happens twice, the first is taken.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import datetime, time, timedelta
 from enum import StrEnum
 from typing import Any, Self
 from zoneinfo import ZoneInfo
 
 from models.vocabulary import MessageKind, Recipient
+from notifications.wall_time import at_wall_time
 
 SAME = "same"
 """As a time of day: that of the start of the visit."""
@@ -175,38 +176,6 @@ def audible(
     if useful:
         return min(useful, key=lambda moved: abs(moved - wanted))
     return wanted if kind in MUST_BE_SAID else None
-
-
-def at_wall_time(wall: datetime, zone: ZoneInfo) -> datetime:
-    """Turn a wall time into an instant (UTC).
-
-    One that a clock change skips becomes the first wall time after the gap; of one that
-    happens twice the first is taken.
-    """
-    instant = wall.replace(tzinfo=zone, fold=0).astimezone(UTC)
-    back = instant.astimezone(zone).replace(tzinfo=None)
-    if back == wall:
-        return instant
-    before = wall.replace(tzinfo=zone, fold=0).utcoffset()
-    after = wall.replace(tzinfo=zone, fold=1).utcoffset()
-    assert before is not None
-    assert after is not None
-    gap = before - after  # negative in a gap with fold=0 naming the offset before it
-    return _end_of_gap(wall, zone, abs(gap))
-
-
-def _end_of_gap(wall: datetime, zone: ZoneInfo, gap: timedelta) -> datetime:
-    """The instant at which a skipped stretch of wall time ends: the change itself."""
-    low = (wall - gap).replace(tzinfo=zone).astimezone(UTC)
-    high = (wall + gap).replace(tzinfo=zone).astimezone(UTC)
-    start = low.astimezone(zone).utcoffset()
-    while high - low > timedelta(seconds=1):
-        middle = low + (high - low) / 2
-        if middle.astimezone(zone).utcoffset() == start:
-            low = middle
-        else:
-            high = middle
-    return high.replace(microsecond=0)
 
 
 def _resolve(moment: Moment, visit: Timing, *, due: datetime | None) -> datetime:

@@ -1,0 +1,227 @@
+"""The outbox: messages are planned, and taken back, in the transaction of what causes them.
+
+Whoever books, moves or cancels a visit calls these functions before committing; so a visit
+never stands without its messages, and a message never outlives its visit's plan. Nothing is
+sent here.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+from uuid_utils.compat import uuid7
+
+from models.vocabulary import Channel, MessageKind, MessageState, Recipient
+from notifications.cadence import Anchor, Moment, Planned, QuietHours, Rule, Timing, plan
+
+PROMPT = timedelta(seconds=5)
+"""A message due sooner than this wakes the worker; a later one it finds by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Somebody a visit's messages are for."""
+
+    recipient: Recipient
+    id: UUID
+    has_address: bool
+    quiet: QuietHours
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A visit, as far as what is said about it goes."""
+
+    appointment_id: UUID
+    revision: int
+    timing: Timing
+    cadence: Sequence[Rule]
+    readers: Sequence[Reader]
+
+
+@dataclass(frozen=True, slots=True)
+class Out:
+    """A message that had left, or may have, before its visit was moved or cancelled."""
+
+    id: UUID
+    kind: MessageKind
+    state: MessageState
+    recipient: Recipient
+
+
+def announce(session: Session, subject: Subject, now: datetime) -> None:
+    """Plan everything that is to be said about a visit just booked.
+
+    Calling it again adds what was missing (an escort named since) and repeats nothing.
+    """
+    _insert(session, subject, _due(subject, subject.cadence), now)
+
+
+def announce_move(session: Session, subject: Subject, now: datetime, *, elsewhere: bool) -> None:
+    """Plan what is to be said about a visit just moved; `supersede` comes first.
+
+    Who knows the old time is told of the new one. Who was told nothing yet gets the ordinary
+    confirmation, and who was told exactly this time (moved there and back) hears nothing.
+    """
+    told = _told(session, subject.appointment_id)
+    rules: list[Rule] = []
+    for reader in subject.readers:
+        mine = [rule for rule in subject.cadence if rule.to is reader.recipient]
+        if reader.recipient in told:
+            mine = [rule for rule in mine if rule.kind is not MessageKind.CONFIRMATION]
+            if elsewhere or told[reader.recipient] != subject.timing.starts_at:
+                mine.append(_at_once("moved", MessageKind.MOVED, reader.recipient))
+        rules += mine
+    _insert(session, subject, _due(subject, rules), now)
+
+
+def announce_cancellation(session: Session, subject: Subject, now: datetime) -> None:
+    """Plan to tell those who know of the visit that it is off; `supersede` comes first."""
+    told = _told(session, subject.appointment_id)
+    rules = [
+        _at_once("cancelled", MessageKind.CANCELLATION, reader.recipient)
+        for reader in subject.readers
+        if reader.recipient in told
+    ]
+    _insert(session, subject, _due(subject, rules), now)
+
+
+def supersede(
+    session: Session, appointment_id: UUID, now: datetime, recipient_id: UUID | None = None
+) -> list[Out]:
+    """Take back everything planned about a visit, and say what can no longer be taken back.
+
+    What is being sent at this moment is marked `withdrawn`: it stops if its point of no
+    return is still ahead. `recipient_id` limits this to one reader.
+    """
+    rows = session.execute(
+        _SUPERSEDE, {"appointment": appointment_id, "recipient": recipient_id, "now": now}
+    )
+    return [
+        Out(row.id, MessageKind(row.kind), MessageState(row.state), Recipient(row.recipient))
+        for row in rows
+        if row.released
+    ]
+
+
+def _due(subject: Subject, rules: Iterable[Rule]) -> list[tuple[Reader, Planned]]:
+    chosen = list(rules)
+    return [
+        (reader, planned)
+        for reader in subject.readers
+        for planned in plan(
+            (rule for rule in chosen if rule.to is reader.recipient), subject.timing, reader.quiet
+        )
+    ]
+
+
+def _at_once(code: str, kind: MessageKind, to: Recipient) -> Rule:
+    return Rule(
+        code=code,
+        kind=kind,
+        to=to,
+        when=Moment(anchor=Anchor.BOOKING),
+        not_after=Moment(anchor=Anchor.START),
+    )
+
+
+def _told(session: Session, appointment_id: UUID) -> dict[Recipient, datetime]:
+    """The start that each reader was last told of, or may have been told of."""
+    rows = session.execute(_TOLD, {"appointment": appointment_id})
+    return {Recipient(row.recipient): row.starts_at for row in rows}
+
+
+def _insert(
+    session: Session,
+    subject: Subject,
+    due: Sequence[tuple[Reader, Planned]],
+    now: datetime,
+) -> None:
+    if not due:
+        return
+    rows = [_row(subject, reader, planned, now) for reader, planned in due]
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    session.execute(
+        _INSERT,
+        {
+            **columns,
+            "appointment": subject.appointment_id,
+            "revision": subject.revision,
+            "starts_at": subject.timing.starts_at,
+            "channel": Channel.EMAIL,
+        },
+    )
+    if any(planned.due_at <= now + PROMPT for _, planned in due):
+        session.execute(_WAKE)
+
+
+def _row(subject: Subject, reader: Reader, planned: Planned, now: datetime) -> dict[str, object]:
+    state = MessageState.SCHEDULED if reader.has_address else MessageState.SUPPRESSED
+    return {
+        "id": uuid7(),
+        "rule": planned.rule.code,
+        "kind": planned.rule.kind.value,
+        "recipient": reader.recipient.value,
+        "recipient_id": reader.id,
+        "due_at": planned.due_at,
+        "not_after": planned.not_after,
+        "state": state.value,
+        "done_at": None if reader.has_address else now,
+        "last_error": None if reader.has_address else "no-address",
+    }
+
+
+_INSERT = text(
+    """
+    INSERT INTO message (id, appointment_id, revision, rule, kind, channel, recipient,
+                         recipient_id, starts_at, due_at, not_after, state, done_at, last_error)
+    SELECT row.id, :appointment, :revision, row.rule, row.kind, :channel, row.recipient,
+           row.recipient_id, :starts_at, row.due_at, row.not_after, row.state, row.done_at,
+           row.last_error
+      FROM unnest(CAST(:id AS uuid[]), CAST(:rule AS text[]), CAST(:kind AS text[]),
+                  CAST(:recipient AS text[]), CAST(:recipient_id AS uuid[]),
+                  CAST(:due_at AS timestamptz[]), CAST(:not_after AS timestamptz[]),
+                  CAST(:state AS text[]), CAST(:done_at AS timestamptz[]),
+                  CAST(:last_error AS text[]))
+           AS row (id, rule, kind, recipient, recipient_id, due_at, not_after, state, done_at,
+                   last_error)
+    ON CONFLICT ON CONSTRAINT uq__message__once DO NOTHING
+    """
+)
+"""All rows in one statement: six ORM objects cost four times as much."""
+
+_SUPERSEDE = text(
+    """
+    WITH standing AS (
+        SELECT clinic_id, id FROM message
+         WHERE appointment_id = :appointment AND NOT withdrawn
+           AND state IN ('scheduled', 'sending', 'uncertain',
+                                                           'sent', 'delivered')
+           AND (CAST(:recipient AS uuid) IS NULL OR recipient_id = :recipient)
+         ORDER BY id FOR UPDATE  -- one lock order: no deadlock
+    )
+    UPDATE message m
+       SET withdrawn = true,
+           state = CASE WHEN m.state = 'scheduled' THEN 'superseded' ELSE m.state END,
+           done_at = CASE WHEN m.state = 'scheduled' THEN :now ELSE m.done_at END,
+           version = m.version + 1
+      FROM standing
+     WHERE m.clinic_id = standing.clinic_id AND m.id = standing.id
+    RETURNING m.id, m.kind, m.state, m.recipient, m.released_at IS NOT NULL AS released
+    """
+)
+
+_TOLD = text(
+    """
+    SELECT DISTINCT ON (recipient) recipient, starts_at FROM message
+     WHERE appointment_id = :appointment AND released_at IS NOT NULL
+       AND state IN ('sending', 'uncertain', 'sent', 'delivered')
+       AND kind IN ('confirmation', 'moved', 'pick-up')
+     ORDER BY recipient, revision DESC, id DESC
+    """
+)
+
+_WAKE = text("SELECT pg_notify('message_due', '')")

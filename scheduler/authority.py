@@ -1,0 +1,61 @@
+"""Authority: on whose word something is done, and what that word may override.
+
+Pure: no database, no clock, no Flask.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from models.vocabulary import Owner, Role
+from scheduler.errors import MayNotOverride
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """Who acts. A person behind an API key, a patient behind a link, or a job."""
+
+    name: str
+    """As it stands in histories and the audit trail: `key:front-desk`, `patient`, `job:holds`."""
+    role: Role | None = None
+    """None: a patient or a job."""
+    practitioner_id: UUID | None = None
+    practitioner_roles: frozenset[str] = frozenset()
+    """The roles that their licences let them act in today."""
+
+    def may_lift(self, lift: frozenset[str]) -> bool:
+        """Whether they hold one of the roles in `lift`."""
+        return not self.practitioner_roles.isdisjoint(lift)
+
+    def owns(self, owner: Owner) -> bool:
+        """Whether a checklist item of `owner` is theirs to settle.
+
+        Staff may settle any but a clinician's, which takes a clinician.
+        """
+        if owner is Owner.CLINICIAN:
+            return self.role is Role.CLINICIAN
+        if owner is Owner.FRONT_DESK:
+            return self.role is not None
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Reasons:
+    """Why gates or rules may be passed over this once: a reason for each code."""
+
+    given: Mapping[str, str] = field(default_factory=dict)
+
+    def cover(self, code: str) -> bool:
+        """Whether a reason was given for `code`."""
+        return code in self.given
+
+    def refuse_unless_lifted(
+        self, code: str, lift: frozenset[str], by: Authority, *, anyone: bool = False
+    ) -> None:
+        """Refuse with `MayNotOverride` if `by` gave a reason without the right to.
+
+        `anyone`: a warning, which whoever books may pass over with a reason.
+        """
+        if not anyone and not by.may_lift(lift):
+            who = " or ".join(sorted(lift)) or "nobody"
+            raise MayNotOverride(f"{code}: {who} may override this.", code=code, who=sorted(lift))

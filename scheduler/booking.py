@@ -1,0 +1,324 @@
+"""Booking: the only writer of visits' times and of slots.
+
+Functions here take an open session and `now`, flush, and never commit: the edge that began
+the work (a request, a job) ends it. A refusal leaves nothing behind once the edge rolls back.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from psycopg.errors import ExclusionViolation, UniqueViolation
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+from uuid_utils.compat import uuid7
+
+from models import Appointment, Override
+from models.vocabulary import AppointmentStatus, StepKind
+from notifications import links, outbox
+from notifications.outbox import Out
+from scheduler import calendars, checklists, facts, history, judging, lifecycle, placing, slots
+from scheduler.authority import Authority, Reasons
+from scheduler.errors import HoldExpired, SlotTaken, StepAlreadyBooked, Unfit
+from scheduler.facts import Brief
+from scheduler.history import Happened
+from scheduler.judging import Proposal
+from scheduler.lifecycle import Action
+from scheduler.placing import Named, Placement, Wish
+
+TRIES = 3
+"""How often a choice that is ours is made anew because somebody else was faster."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """A wish to be booked: who, what for, when, and on whose time."""
+
+    patient_id: UUID
+    starts_at: datetime
+    step_kind: StepKind | None = None
+    """For a visit outside any course. Either this or `course_step_id`."""
+    course_step_id: UUID | None = None
+    assignments: tuple[Named, ...] | None = None
+    """Who and where. All of them get the time, or none does. None: the choice is ours."""
+    reasons: Reasons = field(default_factory=Reasons)
+    hold: bool = False
+    """Keep the time for a while instead of booking it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """A wish to be moved."""
+
+    starts_at: datetime
+    assignments: tuple[Named, ...] | None = None
+    reasons: Reasons = field(default_factory=Reasons)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """An act on a visit, or on a course, as an edge asks for it."""
+
+    id: UUID
+    version: int | None
+    """The row's version that the caller last saw. None: whatever it is now."""
+    reason: str | None = None
+
+
+def book(session: Session, order: Order, *, by: Authority, now: datetime) -> Appointment:
+    """Book the visit on every schedule, or refuse it whole.
+
+    Refuses with `NotReady` if a booking gate is shut at the start of the visit and with
+    `RuleBroken` if the time breaks a course rule, both unless somebody who may gives reasons;
+    with `SlotTaken` if any schedule is taken, also when another request takes it in the same
+    instant; with `NoOpening` if the choice was ours and nobody is free together; with
+    `StepAlreadyBooked`; and with what `placing.choose` and `judging` refuse.
+    """
+    about = _brief(session, order)
+    judging.refuse_impossible(about, order.starts_at, now)
+    wish = _wish(session, about, order.starts_at, order.assignments)
+    placement = placing.choose(session, wish)
+    proposal = Proposal(
+        about=about, starts_at=order.starts_at, site=placement.site, reasons=order.reasons
+    )
+    overrides = judging.weigh(session, proposal, by)
+    appointment = _new(session, about, order, placement, now)
+    appointment.booked_by = by.name
+    placement = _take(session, appointment, wish, placement, now)
+    action = Action.HOLD if order.hold else Action.BOOK
+    history.record(session, appointment, Happened(action=action, facts=overrides), by, now)
+    _keep_overrides(session, appointment, overrides, by, now)
+    checklists.make(session, appointment, about.visit)
+    if not order.hold:
+        outbox.announce(session, facts.subject(session, appointment, about, now), now)
+    return appointment
+
+
+def confirm(session: Session, call: Call, *, by: Authority, now: datetime) -> Appointment:
+    """Turn a hold into a booking; of a booked visit, note that the patient will come.
+
+    Refuses with `HoldExpired` if the time is no longer held.
+    """
+    appointment = facts.to_change(session, Appointment, call.id, call.version)
+    before = history.state_of(appointment)
+    after = lifecycle.follow(Action.CONFIRM, before, appointment.kind)
+    held_until = appointment.held_until
+    if held_until is not None and held_until <= now:
+        raise HoldExpired("The time was held for a while and is not any more. Book it anew.")
+    was_held = before.status is AppointmentStatus.PENDING
+    appointment.status = after.status
+    appointment.held_until = None
+    if not was_held:
+        appointment.confirmed_at = appointment.confirmed_at or now
+    appointment.version += 1
+    session.flush()
+    if was_held:
+        slots.make_firm(session, appointment.id)
+        about = facts.brief_of(session, appointment)
+        outbox.announce(session, facts.subject(session, appointment, about, now), now)
+    history.record(session, appointment, Happened(action=Action.CONFIRM, before=before), by, now)
+    return appointment
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A visit that was moved or cancelled, and what had been said about it before."""
+
+    appointment: Appointment
+    out: Sequence[Out]
+    """Messages that had left, or may have: who got them is told of the change."""
+
+
+def reschedule(
+    session: Session, call: Call, move: Move, *, by: Authority, now: datetime
+) -> Changed:
+    """Move a visit to another time, or other people, or refuse and leave it where it is.
+
+    Judged like a new booking. What the patient confirmed or attested for the old time is
+    asked again; the old links close.
+    """
+    appointment = facts.to_change(session, Appointment, call.id, call.version)
+    before = history.state_of(appointment)
+    lifecycle.follow(Action.RESCHEDULE, before, appointment.kind)
+    about = facts.brief_of(session, appointment)
+    judging.refuse_impossible(about, move.starts_at, now)
+    wish = replace(
+        _wish(session, about, move.starts_at, move.assignments),
+        moving=appointment.id,
+        leaving=facts.schedules_of(session, appointment.id),
+    )
+    placement = placing.choose(session, wish)
+    proposal = Proposal(
+        about=about,
+        starts_at=move.starts_at,
+        site=placement.site,
+        reasons=move.reasons,
+        moving=appointment.id,
+    )
+    overrides = judging.weigh(session, proposal, by)
+    moved_from = appointment.starts_at
+    elsewhere = appointment.site_id != placement.site.site_id
+    _shift(appointment, wish, placement)
+    _take(session, appointment, wish, placement, now)
+    _keep_overrides(session, appointment, overrides, by, now)
+    facts_of_it = {"from": moved_from, "to": move.starts_at, **overrides}
+    happened = Happened(action=Action.RESCHEDULE, before=before, facts=facts_of_it)
+    history.record(session, appointment, happened, by, now)
+    checklists.renew(session, appointment, about.visit)
+    links.revoke(session, appointment.id, now)
+    out = outbox.supersede(session, appointment.id, now)
+    if appointment.status is AppointmentStatus.BOOKED:
+        subject = facts.subject(session, appointment, about, now)
+        outbox.announce_move(session, subject, now, elsewhere=elsewhere)
+    return Changed(appointment, out)
+
+
+def cancel(session: Session, call: Call, *, by: Authority, now: datetime) -> Changed:
+    """Cancel a visit: its time is free at once, and who knew of it is told."""
+    appointment = facts.to_change(session, Appointment, call.id, call.version)
+    before = history.state_of(appointment)
+    after = lifecycle.follow(Action.CANCEL, before, appointment.kind)
+    about = facts.brief_of(session, appointment)
+    _free(session, appointment)
+    appointment.status, appointment.progress = after.status, after.progress
+    appointment.held_until = None
+    appointment.revision += 1
+    appointment.version += 1
+    session.flush()
+    happened = Happened(action=Action.CANCEL, before=before, reason=call.reason)
+    history.record(session, appointment, happened, by, now)
+    links.revoke(session, appointment.id, now)
+    out = outbox.supersede(session, appointment.id, now)
+    if appointment.starts_at > now:
+        outbox.announce_cancellation(session, facts.subject(session, appointment, about, now), now)
+    return Changed(appointment, out)
+
+
+def release_expired_holds(session: Session, now: datetime) -> int:
+    """Cancel every hold of the clinic that has run out. Returns how many."""
+    found = facts.expired_holds(session, now)
+    for appointment in found:
+        before = history.state_of(appointment)
+        after = lifecycle.follow(Action.EXPIRE, before, appointment.kind)
+        _free(session, appointment)
+        appointment.status = after.status
+        appointment.held_until = None
+        appointment.revision += 1
+        appointment.version += 1
+        session.flush()
+        happened = Happened(action=Action.EXPIRE, before=before)
+        history.record(session, appointment, happened, Authority("job:holds"), now)
+    return len(found)
+
+
+def _free(session: Session, appointment: Appointment) -> None:
+    """Give the visit's time back, behind the same locks as taking it."""
+    calendars.lock(session, facts.schedules_of(session, appointment.id))
+    slots.free(session, appointment.id)
+
+
+def _brief(session: Session, order: Order) -> Brief:
+    if order.course_step_id is not None:
+        return facts.brief_of_step(session, order.patient_id, order.course_step_id)
+    if order.step_kind is None:
+        raise Unfit("Say what the visit is for: a step_kind or a course_step_id.")
+    return facts.brief_of_kind(session, order.patient_id, order.step_kind)
+
+
+def _wish(
+    session: Session, about: Brief, starts_at: datetime, named: Sequence[Named] | None
+) -> Wish:
+    prefer: frozenset[UUID] = frozenset()
+    if named is None and about.course_id is not None:
+        prefer = facts.therapists_of(session, about.course_id)
+    return Wish(about.visit, starts_at, about.patient.schedule_id, named, prefer)
+
+
+def _new(
+    session: Session, about: Brief, order: Order, placement: Placement, now: datetime
+) -> Appointment:
+    held_until = None
+    if order.hold:
+        held_until = now + timedelta(minutes=facts.clinic(session).hold_minutes)
+    return Appointment(
+        id=uuid7(),
+        patient_id=about.patient.id,
+        course_id=about.course_id,
+        course_step_id=about.course_step_id,
+        protocol_version_id=about.protocol_version_id,
+        visit=about.visit.key,
+        kind=about.visit.kind,
+        site_id=placement.site.site_id,
+        status=AppointmentStatus.PENDING if order.hold else AppointmentStatus.BOOKED,
+        starts_at=order.starts_at,
+        ends_at=order.starts_at + about.visit.length,
+        held_until=held_until,
+        revision=1,
+        version=1,
+    )
+
+
+def _shift(appointment: Appointment, wish: Wish, placement: Placement) -> None:
+    appointment.starts_at = wish.starts_at
+    appointment.ends_at = wish.starts_at + wish.visit.length
+    appointment.site_id = placement.site.site_id
+    appointment.confirmed_at = None
+    appointment.move_requested_at = None
+    appointment.revision += 1
+    appointment.version += 1
+
+
+def _take(
+    session: Session, appointment: Appointment, wish: Wish, placement: Placement, now: datetime
+) -> Placement:
+    """Write the visit and its slots. If the choice is ours and was lost, choose again."""
+    tries = TRIES if wish.named is None else 1
+    while True:
+        tries -= 1
+        try:
+            with session.begin_nested():  # keeps the session usable, and gives locks back
+                secured = placing.secure(session, wish, placement, now)
+                appointment.site_id = secured.site.site_id
+                session.add(appointment)
+                session.flush()
+                slots.put(session, appointment, wish, secured)
+            return secured
+        except IntegrityError as error:
+            refusal = _why(error)
+        except SlotTaken as lost:
+            refusal = lost
+        if tries == 0:
+            raise refusal
+        placement = placing.choose(session, wish)
+
+
+def _why(error: IntegrityError) -> SlotTaken:
+    """Put PostgreSQL's refusal into our words."""
+    if isinstance(error.orig, ExclusionViolation):
+        return SlotTaken("That time is taken.")
+    name = getattr(getattr(error.orig, "diag", None), "constraint_name", None)
+    if isinstance(error.orig, UniqueViolation) and name == "uq__appointment__live_step":
+        raise StepAlreadyBooked("This step of the course is booked already.") from error
+    raise error
+
+
+def _keep_overrides(
+    session: Session,
+    appointment: Appointment,
+    overrides: Mapping[str, str],
+    by: Authority,
+    now: datetime,
+) -> None:
+    session.add_all(
+        Override(
+            id=uuid7(),
+            appointment_id=appointment.id,
+            code=code,
+            reason=reason,
+            by=by.name,
+            at=now,
+            starts_at=appointment.starts_at,
+        )
+        for code, reason in overrides.items()
+    )

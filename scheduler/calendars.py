@@ -1,0 +1,226 @@
+"""Calendars: the SELECTs that say who is open and who is taken, and nothing else.
+
+Slots are searched by the btree on `(clinic_id, schedule_id, starts_at)`: under row-level
+security `during && ...` cannot use its GiST index. A slot is shorter than a day, so those
+that reach into a window start at most a day before it.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+
+from models import (
+    Closure,
+    Device,
+    OpeningHours,
+    Practitioner,
+    Qualification,
+    Room,
+    Schedule,
+    Site,
+    Slot,
+)
+from models.vocabulary import ActorKind
+from scheduler import actors
+from scheduler.actors import Actor, Calendar, Licence, Taken
+from scheduler.hours import Hours, Stretch, expand
+from scheduler.intervals import GRANULE, Frame
+
+LONGEST = timedelta(days=2)
+"""No slot is longer: a visit and its turnover end within two days. tests/house checks it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """From when, until when, and which visit's slots are left out."""
+
+    start: datetime
+    end: datetime
+    but: UUID | None = None
+
+
+def sites(session: Session, site_id: UUID | None = None) -> list[actors.Site]:
+    """The clinic's sites, or the one."""
+    query = select(Site.id, Site.name, Site.time_zone).order_by(Site.name)
+    if site_id is not None:
+        query = query.where(Site.id == site_id)
+    return [
+        actors.Site(row.id, row.name, ZoneInfo(row.time_zone)) for row in session.execute(query)
+    ]
+
+
+def all_actors(session: Session, only: Collection[UUID] | None = None) -> list[Actor]:
+    """Everybody and everything with a schedule but patients, or those of the schedules `only`."""
+    query = (
+        select(
+            Schedule.id,
+            Schedule.name,
+            Schedule.actor_kind,
+            Schedule.lanes,
+            Practitioner.id.label("practitioner_id"),
+            Room.site_id.label("room_site"),
+            Room.kind.label("room_kind"),
+            Device.site_id.label("device_site"),
+            Device.kind.label("device_kind"),
+        )
+        .outerjoin(
+            Practitioner,
+            (Practitioner.clinic_id == Schedule.clinic_id)
+            & (Practitioner.schedule_id == Schedule.id),
+        )
+        .outerjoin(Room, (Room.clinic_id == Schedule.clinic_id) & (Room.schedule_id == Schedule.id))
+        .outerjoin(
+            Device, (Device.clinic_id == Schedule.clinic_id) & (Device.schedule_id == Schedule.id)
+        )
+        .where(Schedule.actor_kind != ActorKind.PATIENT)
+        .order_by(Schedule.name, Schedule.id)
+    )
+    if only is not None:
+        query = query.where(Schedule.id.in_(only))
+    rows = session.execute(query).all()
+    licences = _licences(session, [row.practitioner_id for row in rows if row.practitioner_id])
+    return [
+        Actor(
+            row.id,
+            row.name,
+            ActorKind(row.actor_kind),
+            row.room_kind or row.device_kind,
+            row.room_site or row.device_site,
+            row.lanes,
+            tuple(licences.get(row.practitioner_id, ())),
+            row.practitioner_id,
+        )
+        for row in rows
+    ]
+
+
+def load(session: Session, of: Sequence[Actor], window: Window) -> Calendar:
+    """Who of `of` is open and taken in the window, which starts on a granule."""
+    ids = [actor.schedule_id for actor in of]
+    start, end = window.start, window.end
+    shut = _closures(session, ids, start, end)
+    opened: dict[UUID, list[tuple[UUID, Stretch]]] = {}
+    for schedule_id, hours in _hours(session, ids).items():
+        opened[schedule_id] = [
+            (site_id, part)
+            for site_id, stretch in expand(hours, start, end)
+            for part in _without(stretch, shut[schedule_id])
+        ]
+    return Calendar(Frame.over(start, end), of, opened, taken(session, ids, window))
+
+
+def taken(
+    session: Session, schedule_ids: Sequence[UUID], window: Window
+) -> Mapping[UUID, Sequence[Taken]]:
+    """For each schedule the slots that reach into the window."""
+    query = select(Slot.schedule_id, Slot.lane, Slot.starts_at, Slot.ends_at).where(
+        Slot.schedule_id.in_(schedule_ids),
+        Slot.starts_at >= window.start - LONGEST,
+        Slot.starts_at < window.end,
+        Slot.ends_at > window.start,
+    )
+    if window.but is not None:
+        query = query.where(Slot.appointment_id != window.but)
+    found: dict[UUID, list[Taken]] = defaultdict(list)
+    for row in session.execute(query):
+        found[row.schedule_id].append(Taken(*row))
+    return found
+
+
+def lock(session: Session, schedule_ids: Collection[UUID]) -> None:
+    """Wait until nobody else is booking on these schedules; held to the end of the transaction.
+
+    Always in one order, so two bookings never wait for each other. A schedule's lock is the
+    random half of its id.
+    """
+    keys = sorted({int.from_bytes(one.bytes[8:], "big", signed=True) for one in schedule_ids})
+    session.execute(_LOCK, {"keys": keys})
+
+
+_LOCK = text("SELECT pg_advisory_xact_lock(key) FROM unnest(CAST(:keys AS bigint[])) AS key")
+
+
+def day_around(start: datetime, end: datetime) -> tuple[datetime, datetime]:
+    """A window on granules that holds a visit with some room on either side."""
+    first = start.replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
+    return first, end + timedelta(hours=6) + GRANULE
+
+
+def _licences(session: Session, practitioner_ids: Sequence[UUID]) -> Mapping[UUID, list[Licence]]:
+    found: dict[UUID, list[Licence]] = defaultdict(list)
+    if practitioner_ids:
+        rows = session.execute(
+            select(
+                Qualification.practitioner_id,
+                Qualification.role,
+                Qualification.valid_from,
+                Qualification.valid_until,
+            ).where(Qualification.practitioner_id.in_(practitioner_ids))
+        )
+        for row in rows:
+            found[row.practitioner_id].append(Licence(row.role, row.valid_from, row.valid_until))
+    return found
+
+
+def _hours(session: Session, ids: Sequence[UUID]) -> Mapping[UUID, list[Hours]]:
+    rows = session.execute(
+        select(
+            OpeningHours.schedule_id,
+            OpeningHours.site_id,
+            Site.time_zone,
+            OpeningHours.first_start,
+            OpeningHours.minutes,
+            OpeningHours.rule,
+            OpeningHours.exceptions,
+        )
+        .join(Site, (Site.clinic_id == OpeningHours.clinic_id) & (Site.id == OpeningHours.site_id))
+        .where(OpeningHours.schedule_id.in_(ids))
+    )
+    found: dict[UUID, list[Hours]] = defaultdict(list)
+    for row in rows:
+        found[row.schedule_id].append(
+            Hours(
+                row.site_id,
+                ZoneInfo(row.time_zone),
+                row.first_start,
+                timedelta(minutes=row.minutes),
+                row.rule,
+                frozenset(row.exceptions),
+            )
+        )
+    return found
+
+
+def _closures(
+    session: Session, ids: Sequence[UUID], start: datetime, end: datetime
+) -> Mapping[UUID, list[Stretch]]:
+    rows = session.execute(
+        select(Closure.schedule_id, Closure.starts_at, Closure.ends_at)
+        .where(Closure.schedule_id.in_(ids), Closure.starts_at < end, Closure.ends_at > start)
+        .order_by(Closure.starts_at)
+    )
+    found: dict[UUID, list[Stretch]] = defaultdict(list)
+    for row in rows:
+        found[row.schedule_id].append((row.starts_at, row.ends_at))
+    return found
+
+
+def _without(stretch: Stretch, closures: Sequence[Stretch]) -> list[Stretch]:
+    """What is left of an open stretch; `closures` in the order of time."""
+    start, end = stretch
+    left = []
+    for shut_from, shut_until in closures:
+        if shut_until <= start or shut_from >= end:
+            continue
+        if start < shut_from:
+            left.append((start, shut_from))
+        start = max(start, shut_until)
+    if start < end:
+        left.append((start, end))
+    return left

@@ -1,0 +1,236 @@
+"""Checklists, escorts and clearances: what is settled before and around a visit.
+
+Functions here flush and never commit, like booking.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+from uuid_utils.compat import uuid7
+
+from models import Appointment, ChecklistItem, Clearance, Escort, Patient
+from models.vocabulary import AppointmentStatus, ClearanceOutcome, TaskStatus
+from notifications import outbox
+from scheduler import facts, history
+from scheduler.authority import Authority
+from scheduler.errors import MayNotOverride, Unfit, WrongStatus
+from scheduler.history import Happened
+from scheduler.protocols import Visit
+
+AHEAD = frozenset({AppointmentStatus.PENDING, AppointmentStatus.BOOKED, AppointmentStatus.ARRIVED})
+"""Visits that can still be prepared."""
+
+
+def make(session: Session, appointment: Appointment, visit: Visit) -> None:
+    """Write the checklist of a visit just booked, each item with its owner and due time."""
+    if not visit.checklist:
+        return
+    session.execute(
+        _MAKE,
+        {
+            "appointment": appointment.id,
+            "ids": [uuid7() for _ in visit.checklist],
+            "codes": [check.code for check in visit.checklist],
+            "titles": [check.title for check in visit.checklist],
+            "owners": [check.owner.value for check in visit.checklist],
+            "gates": [check.gate for check in visit.checklist],
+            "dues": [appointment.starts_at - check.due_before for check in visit.checklist],
+        },
+    )
+
+
+def renew(session: Session, appointment: Appointment, visit: Visit) -> None:
+    """Fit the checklist to a visit's new time.
+
+    Due times move with it. What opens a gate was promised for the old day and is asked
+    again; so is the escort's yes.
+    """
+    for check in visit.checklist:
+        session.execute(
+            _RENEW,
+            {
+                "appointment": appointment.id,
+                "code": check.code,
+                "due_at": appointment.starts_at - check.due_before,
+            },
+        )
+    session.execute(_ASK_ESCORT_AGAIN, {"appointment": appointment.id})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settling:
+    """What is said about a checklist item."""
+
+    status: TaskStatus
+    answer: str | None = None
+
+
+def settle(
+    session: Session,
+    item: ChecklistItem,
+    settling: Settling,
+    *,
+    by: Authority,
+    now: datetime,
+) -> ChecklistItem:
+    """Tick, waive, fail or re-open a checklist item that the caller holds locked.
+
+    Refuses with `MayNotOverride` if the item is somebody else's to settle, and with
+    `WrongStatus` once the visit is over.
+    """
+    if not by.owns(item.owner):
+        raise MayNotOverride(f"This item is for a {item.owner} to settle.", owner=item.owner)
+    if by.role is None and settling.status is TaskStatus.CANCELLED:
+        raise MayNotOverride("Only staff may waive an item.", owner=item.owner)
+    _refuse_unless_ahead(facts.one(session, Appointment, item.appointment_id))
+    item.status = settling.status
+    item.answer = settling.answer
+    still_open = settling.status is TaskStatus.REQUESTED
+    item.settled_by = None if still_open else by.name
+    item.settled_at = None if still_open else now
+    item.version += 1
+    session.flush()
+    return item
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewEscort:
+    """Who will take the patient home."""
+
+    name: str
+    phone: str
+    relation: str
+    email: str | None = None
+    may_message: bool = False
+    confirmed: bool = False
+    """Somebody heard from them that they will come. Staff say so, not the patient."""
+
+
+def name_escort(
+    session: Session, appointment_id: UUID, told: NewEscort, *, by: Authority, now: datetime
+) -> Escort:
+    """Name, or replace, the escort of a visit; plans what is to be said to them.
+
+    A patient cannot say that the escort said yes: staff hear that from the escort.
+    """
+    appointment = facts.to_change(session, Appointment, appointment_id, None)
+    _refuse_unless_ahead(appointment)
+    escort = session.scalar(
+        select(Escort).where(Escort.appointment_id == appointment_id).with_for_update()
+    )
+    if escort is None:
+        escort = Escort(id=uuid7(), appointment_id=appointment_id, version=0)
+        session.add(escort)
+    same_person = escort.version > 0 and (escort.name, escort.phone) == (told.name, told.phone)
+    escort.name, escort.phone, escort.email = told.name, told.phone, told.email
+    escort.relation, escort.may_message = told.relation, told.may_message
+    escort.named_by = by.name
+    if told.confirmed and by.role is not None:
+        escort.confirmed_at = now
+    elif not same_person or (by.role is not None and not told.confirmed):
+        escort.confirmed_at = None
+    escort.version += 1
+    session.flush()
+    _tell_escort(session, appointment, escort, now)
+    happened = Happened(action="name-escort", before=history.state_of(appointment))
+    history.record(session, appointment, happened, by, now)
+    return escort
+
+
+def ask_to_move(
+    session: Session, appointment_id: UUID, *, by: Authority, now: datetime
+) -> Appointment:
+    """Note that the patient would like another time. Staff find one; nothing moves by itself."""
+    appointment = facts.to_change(session, Appointment, appointment_id, None)
+    if appointment.status is not AppointmentStatus.BOOKED:
+        raise WrongStatus("This visit cannot be moved any more.", status=appointment.status)
+    appointment.move_requested_at = now
+    appointment.version += 1
+    session.flush()
+    happened = Happened(action="ask-to-move", before=history.state_of(appointment))
+    history.record(session, appointment, happened, by, now)
+    return appointment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewClearance:
+    """What somebody vouches for."""
+
+    gate: str
+    outcome: ClearanceOutcome
+    cleared_at: datetime
+    valid_until: datetime | None = None
+    note: str | None = None
+
+
+def clear(
+    session: Session, patient_id: UUID, told: NewClearance, *, by: Authority, now: datetime
+) -> Clearance:
+    """Note that a gate of a patient is settled, does not apply, or must stay shut.
+
+    Refuses with `Unfit` for a time that has not come yet.
+    """
+    facts.one(session, Patient, patient_id)
+    if told.cleared_at > now:
+        raise Unfit("A clearance cannot be given for the future.", field="cleared_at")
+    clearance = Clearance(
+        id=uuid7(),
+        patient_id=patient_id,
+        gate=told.gate,
+        outcome=told.outcome,
+        cleared_at=told.cleared_at,
+        valid_until=told.valid_until,
+        cleared_by=by.name,
+        note=told.note,
+    )
+    session.add(clearance)
+    session.flush()
+    return clearance
+
+
+def _tell_escort(session: Session, appointment: Appointment, escort: Escort, now: datetime) -> None:
+    """Plan the escort's messages, or take them back if they may not be written to."""
+    if appointment.status is not AppointmentStatus.BOOKED:
+        return
+    if not escort.may_message:
+        outbox.supersede(session, appointment.id, now, recipient_id=escort.id)
+        return
+    about = facts.brief_of(session, appointment)
+    outbox.announce(session, facts.subject(session, appointment, about, now), now)
+
+
+def _refuse_unless_ahead(appointment: Appointment) -> None:
+    if appointment.status not in AHEAD and appointment.progress is None:
+        raise WrongStatus("This visit is over.", status=appointment.status)
+
+
+_MAKE = text(
+    """
+    INSERT INTO checklist_item (id, appointment_id, code, title, owner, gate, due_at, status)
+    SELECT row.id, :appointment, row.code, row.title, row.owner, row.gate, row.due_at, 'requested'
+      FROM unnest(CAST(:ids AS uuid[]), CAST(:codes AS text[]), CAST(:titles AS text[]),
+                  CAST(:owners AS text[]), CAST(:gates AS text[]), CAST(:dues AS timestamptz[]))
+           AS row (id, code, title, owner, gate, due_at)
+    """
+)
+
+_RENEW = text(
+    """
+    UPDATE checklist_item
+       SET due_at = :due_at,
+           status = CASE WHEN gate IS NULL THEN status ELSE 'requested' END,
+           answer = CASE WHEN gate IS NULL THEN answer END,
+           settled_by = CASE WHEN gate IS NULL THEN settled_by END,
+           settled_at = CASE WHEN gate IS NULL THEN settled_at END,
+           version = version + 1
+     WHERE appointment_id = :appointment AND code = :code
+    """
+)
+
+_ASK_ESCORT_AGAIN = text(
+    "UPDATE escort SET confirmed_at = NULL, version = version + 1 "
+    "WHERE appointment_id = :appointment"
+)

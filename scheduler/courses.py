@@ -1,0 +1,67 @@
+"""Courses: open one for a patient, and end it."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+from uuid_utils.compat import uuid7
+
+from models import Course, CourseStep, Patient
+from models.vocabulary import CourseStatus
+from scheduler import booking, facts
+from scheduler.authority import Authority
+from scheduler.booking import Call, Changed
+from scheduler.errors import CourseClosed
+
+
+def open_course(
+    session: Session, patient_id: UUID, protocol_version_id: UUID, *, by: Authority
+) -> Course:
+    """Put a patient under a signed protocol version, with a step for each visit it asks for.
+
+    Refuses with `NotFound`, and with `NotSigned` for a draft.
+    """
+    facts.one(session, Patient, patient_id)
+    protocol = facts.protocol(session, protocol_version_id)
+    course = Course(
+        id=uuid7(),
+        patient_id=patient_id,
+        protocol_version_id=protocol_version_id,
+        status=CourseStatus.ACTIVE,
+        opened_by=by.name,
+        version=1,
+    )
+    session.add(course)
+    session.flush()
+    session.add_all(
+        CourseStep(
+            id=uuid7(),
+            course_id=course.id,
+            key=step.key,
+            position=step.position,
+            kind=step.visit.kind,
+        )
+        for step in protocol.steps
+    )
+    session.flush()
+    return course
+
+
+def discontinue(
+    session: Session, call: Call, *, by: Authority, now: datetime
+) -> tuple[Course, list[Changed]]:
+    """End a course before its time, and cancel the visits that are still ahead.
+
+    `call` names the course. Refuses with `CourseClosed` if it is closed already.
+    """
+    course = facts.to_change(session, Course, call.id, call.version)
+    if course.status is not CourseStatus.ACTIVE:
+        raise CourseClosed("The course is not active any more.", status=course.status)
+    course.status = CourseStatus.REVOKED
+    course.version += 1
+    session.flush()
+    cancelled = [
+        booking.cancel(session, Call(visit_id, None, call.reason), by=by, now=now)
+        for visit_id in facts.visits_ahead(session, course.id)
+    ]
+    return course, cancelled

@@ -1,0 +1,142 @@
+"""Refusals. One class per reason a rule can say no; the edge decides how to show it."""
+
+
+class Refusal(Exception):
+    """A request that the rules turn down. Nothing has been written.
+
+    `code` is stable and public (it is the last part of the problem URI). `facts` are
+    JSON-ready, hold no names, and are what a person needs to choose differently.
+    """
+
+    code = "refused"
+
+    def __init__(self, detail: str, **facts: object) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.facts = facts
+
+
+class NotFound(Refusal):
+    """No such thing, or none that the caller may see."""
+
+    code = "not-found"
+
+
+class Stale(Refusal):
+    """Somebody changed the thing since the caller last read it."""
+
+    code = "stale"
+
+
+class Taken(Refusal):
+    """Something else already has this name, number or address."""
+
+    code = "already-exists"
+
+
+class Unfit(Refusal):
+    """A request that is well formed and makes no sense here."""
+
+    code = "unfit"
+
+
+class StartsInThePast(Refusal):
+    """The visit would start at or before the time of the request."""
+
+    code = "starts-in-the-past"
+
+
+class OffGrid(Refusal):
+    """The start is not on the grid of five minutes that schedules are kept in."""
+
+    code = "off-grid"
+
+
+class UnfitAssignment(Refusal):
+    """The named people, room and devices are not what the visit asks for."""
+
+    code = "unfit-assignment"
+
+
+class NotQualified(Refusal):
+    """A clinician's licence for the role does not hold on the day of the visit."""
+
+    code = "not-qualified"
+
+
+class NotOpen(Refusal):
+    """A clinician, room or device is not working at the site at that time."""
+
+    code = "not-open"
+
+
+class SlotTaken(Refusal):
+    """A clinician, room, device or the patient is already taken at that time."""
+
+    code = "slot-taken"
+
+
+class NoOpening(Refusal):
+    """Nobody and no room is free together at that time."""
+
+    code = "no-opening"
+
+
+class StepAlreadyBooked(Refusal):
+    """The step of the course has a visit already."""
+
+    code = "step-already-booked"
+
+
+class CourseClosed(Refusal):
+    """The course is completed or was discontinued."""
+
+    code = "course-closed"
+
+
+class NotSigned(Refusal):
+    """The protocol version is a draft: nobody has signed it."""
+
+    code = "not-signed"
+
+
+class TooYoung(Refusal):
+    """The patient is younger on the day than the protocol allows. Nobody may override it."""
+
+    code = "too-young"
+
+
+class NotReady(Refusal):
+    """A gate of the visit is shut at this stage."""
+
+    code = "not-ready"
+
+
+class RuleBroken(Refusal):
+    """The time breaks a rule of the protocol, and no sufficient reason was given."""
+
+    code = "rule-broken"
+
+
+class MayNotOverride(Refusal):
+    """The caller does not hold a role that may override this."""
+
+    code = "may-not-override"
+
+
+class WrongStatus(Refusal):
+    """The visit is not in a status from which this can be done."""
+
+    code = "wrong-status"
+
+
+class HoldExpired(Refusal):
+    """The time was held, but not for so long."""
+
+    code = "hold-expired"
+
+
+class TooEarly(Refusal):
+    """It is not yet time for this."""
+
+    code = "too-early"

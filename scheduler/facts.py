@@ -1,0 +1,483 @@
+"""Facts: the SELECTs that rules about patients, courses and visits need, and nothing else.
+
+Rules get plain values from here, so they stay pure and their reads are easy to count. What
+many visits need is asked for all of them at once. Who is open and taken is in calendars.py.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TypeVar
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import distinct_on
+from sqlalchemy.orm import Session
+
+from models import (
+    Appointment,
+    AppointmentEvent,
+    ChecklistItem,
+    Clearance,
+    Clinic,
+    Course,
+    CourseStep,
+    Escort,
+    Override,
+    Patient,
+    ProtocolVersion,
+    Site,
+    Slot,
+    Tenanted,
+)
+from models.vocabulary import (
+    AppointmentStatus,
+    ClearanceOutcome,
+    CourseStatus,
+    Recipient,
+    StepKind,
+    TaskStatus,
+)
+from notifications.cadence import QuietHours, Timing
+from notifications.outbox import Reader, Subject
+from scheduler import protocols, readiness
+from scheduler.errors import CourseClosed, NotFound, NotSigned, Stale, Unfit
+from scheduler.lifecycle import Action
+from scheduler.protocols import Protocol, Step, Visit
+from scheduler.readiness import Companion, EarlierStep, Item, Known, Readiness, Vouched
+from scheduler.rules import Booked
+
+Row = TypeVar("Row", bound=Tenanted)
+
+_signed: dict[UUID, Protocol] = {}
+"""Signed versions never change, so each process reads one once."""
+
+
+def one(session: Session, model: type[Row], row_id: UUID) -> Row:
+    """Fetch one row of the clinic, or refuse with `NotFound`."""
+    found = session.scalar(select(model).where(model.id == row_id))
+    if found is None:
+        raise NotFound(f"There is no such {_spoken(model)}.")
+    return found
+
+
+def to_change(session: Session, model: type[Row], row_id: UUID, version: int | None) -> Row:
+    """Fetch and lock one row, to change it.
+
+    `version` is the one that the caller last saw; None: whatever it is now. Refuses with
+    `NotFound`, or with `Stale` if somebody has changed it since.
+    """
+    found = session.scalar(
+        select(model)
+        .where(model.id == row_id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    if found is None:
+        raise NotFound(f"There is no such {_spoken(model)}.")
+    if version is not None and getattr(found, "version", version) != version:
+        raise Stale(f"This {_spoken(model)} was changed in the meantime. Read it again.")
+    return found
+
+
+def clinic(session: Session) -> Clinic:
+    """The clinic of the transaction."""
+    return session.scalars(select(Clinic)).one()
+
+
+def protocol(session: Session, version_id: UUID) -> Protocol:
+    """A signed protocol version, ready to be judged by. Refuses with `NotSigned`."""
+    if version_id not in _signed:
+        version = one(session, ProtocolVersion, version_id)
+        if version.signed_at is None:
+            raise NotSigned("This protocol version is a draft; a clinician must sign it first.")
+        _signed[version_id] = protocols.read(version.content)
+    return _signed[version_id]
+
+
+@dataclass(frozen=True, slots=True)
+class Brief:
+    """What a booking is about, before its time is judged."""
+
+    patient: Patient
+    course_id: UUID | None
+    course_step_id: UUID | None
+    protocol_version_id: UUID
+    protocol: Protocol
+    step: Step | None
+    visit: Visit
+
+
+def brief_of_step(session: Session, patient_id: UUID, course_step_id: UUID) -> Brief:
+    """Gather what the booking of a course's step is about.
+
+    Refuses with `NotFound`, with `Unfit` if the course is another patient's, and with
+    `CourseClosed`.
+    """
+    row = session.execute(
+        select(CourseStep.key, Course, Patient)
+        .join(
+            Course, (Course.clinic_id == CourseStep.clinic_id) & (Course.id == CourseStep.course_id)
+        )
+        .join(Patient, (Patient.clinic_id == Course.clinic_id) & (Patient.id == Course.patient_id))
+        .where(CourseStep.id == course_step_id)
+    ).one_or_none()
+    if row is None:
+        raise NotFound("There is no such course step.")
+    key, course, patient = row
+    if patient.id != patient_id:
+        raise Unfit("This step belongs to another patient's course.", field="course_step_id")
+    if course.status is not CourseStatus.ACTIVE:
+        raise CourseClosed("The course is not active any more.", status=course.status)
+    read = protocol(session, course.protocol_version_id)
+    step = read.step(key)
+    return Brief(
+        patient, course.id, course_step_id, course.protocol_version_id, read, step, step.visit
+    )
+
+
+def brief_of_kind(session: Session, patient_id: UUID, kind: StepKind) -> Brief:
+    """Gather what the booking of a visit outside any course is about.
+
+    It follows the clinic's default protocol. Refuses with `NotFound` and `Unfit`.
+    """
+    patient = one(session, Patient, patient_id)
+    version_id, read, visit = visit_of_kind(session, kind)
+    return Brief(patient, None, None, version_id, read, None, visit)
+
+
+def visit_of_kind(session: Session, kind: StepKind) -> tuple[UUID, Protocol, Visit]:
+    """The clinic's default protocol and its first visit of `kind`; refuses with `Unfit`."""
+    version_id = session.scalar(
+        select(ProtocolVersion.id)
+        .join(Clinic, Clinic.default_protocol_id == ProtocolVersion.protocol_id)
+        .where(ProtocolVersion.signed_at.is_not(None))
+        .order_by(ProtocolVersion.number.desc())
+        .limit(1)
+    )
+    if version_id is None:
+        raise Unfit("The clinic has no default protocol yet; name a course step instead.")
+    read = protocol(session, version_id)
+    visit = read.first_visit_of(kind)
+    if visit is None:
+        raise Unfit(f"The clinic's default protocol has no {kind} visit.", field="step_kind")
+    return version_id, read, visit
+
+
+def brief_of(session: Session, appointment: Appointment) -> Brief:
+    """Gather what an existing visit is about."""
+    patient = one(session, Patient, appointment.patient_id)
+    read = protocol(session, appointment.protocol_version_id)
+    step = None
+    if appointment.course_step_id is not None:
+        step = read.step(one(session, CourseStep, appointment.course_step_id).key)
+    return Brief(
+        patient,
+        appointment.course_id,
+        appointment.course_step_id,
+        appointment.protocol_version_id,
+        read,
+        step,
+        read.visits[appointment.visit],
+    )
+
+
+def other_visits(
+    session: Session, patient_id: UUID, course_id: UUID | None, but: UUID | None = None
+) -> list[Booked]:
+    """The patient's visits in the order of time, without `but`."""
+    rows = session.execute(
+        select(
+            Appointment.id,
+            Appointment.course_id,
+            CourseStep.key,
+            Appointment.kind,
+            Appointment.status,
+            Appointment.starts_at,
+        )
+        .outerjoin(
+            CourseStep,
+            (CourseStep.clinic_id == Appointment.clinic_id)
+            & (CourseStep.id == Appointment.course_step_id),
+        )
+        .where(Appointment.patient_id == patient_id)
+        .order_by(Appointment.starts_at)
+    )
+    return [
+        Booked(
+            row.key if row.course_id is not None and row.course_id == course_id else None,
+            row.kind,
+            row.status,
+            row.starts_at,
+        )
+        for row in rows
+        if row.id != but
+    ]
+
+
+def therapists_of(session: Session, course_id: UUID) -> frozenset[UUID]:
+    """The schedules that served the course's visits as therapist so far."""
+    found = session.scalars(
+        select(Slot.schedule_id)
+        .join(
+            Appointment,
+            (Appointment.clinic_id == Slot.clinic_id) & (Appointment.id == Slot.appointment_id),
+        )
+        .where(Appointment.course_id == course_id, Slot.role == "therapist")
+        .distinct()
+    )
+    return frozenset(found)
+
+
+def schedules_of(session: Session, appointment_id: UUID) -> frozenset[UUID]:
+    """The schedules on which a visit takes time."""
+    query = select(Slot.schedule_id).where(Slot.appointment_id == appointment_id).distinct()
+    return frozenset(session.scalars(query))
+
+
+def expired_holds(session: Session, now: datetime) -> Sequence[Appointment]:
+    """Holds that have run out and that nobody else is looking at, locked."""
+    return session.scalars(
+        select(Appointment)
+        .where(Appointment.status == AppointmentStatus.PENDING, Appointment.held_until <= now)
+        .order_by(Appointment.id)
+        .with_for_update(skip_locked=True)
+    ).all()
+
+
+def visits_ahead(session: Session, course_id: UUID) -> Sequence[UUID]:
+    """The course's visits that have not begun."""
+    ahead = (AppointmentStatus.PENDING, AppointmentStatus.BOOKED)
+    return session.scalars(
+        select(Appointment.id)
+        .where(Appointment.course_id == course_id, Appointment.status.in_(ahead))
+        .order_by(Appointment.id)
+    ).all()
+
+
+def missed(session: Session, now: datetime) -> Sequence[Appointment]:
+    """Booked visits that ended longer ago than the clinic waits."""
+    patience = timedelta(minutes=clinic(session).noshow_after_minutes)
+    return session.scalars(
+        select(Appointment)
+        .where(
+            Appointment.status == AppointmentStatus.BOOKED,
+            Appointment.ends_at <= now - patience,
+        )
+        .order_by(Appointment.id)
+        .limit(200)
+    ).all()
+
+
+def clearances(
+    session: Session, patient_ids: Sequence[UUID]
+) -> Mapping[UUID, Mapping[str, Vouched]]:
+    """For each patient and gate the latest clearance."""
+    rows = session.execute(
+        select(
+            Clearance.patient_id,
+            Clearance.gate,
+            Clearance.outcome,
+            Clearance.cleared_at,
+            Clearance.valid_until,
+        )
+        .ext(distinct_on(Clearance.patient_id, Clearance.gate))
+        .where(Clearance.patient_id.in_(patient_ids))
+        .order_by(
+            Clearance.patient_id,
+            Clearance.gate,
+            Clearance.cleared_at.desc(),
+            Clearance.created_at.desc(),
+            Clearance.id.desc(),
+        )
+    )
+    found: dict[UUID, dict[str, Vouched]] = defaultdict(dict)
+    for row in rows:
+        outcome = ClearanceOutcome(row.outcome)
+        found[row.patient_id][row.gate] = Vouched(outcome, row.cleared_at, row.valid_until)
+    return found
+
+
+def judge(session: Session, visits: Sequence[Appointment], now: datetime) -> dict[UUID, Readiness]:
+    """The readiness of each visit. The number of queries does not depend on how many."""
+    known = _known(session, visits)
+    return {
+        visit.id: readiness.assess(
+            protocol(session, visit.protocol_version_id).visits[visit.visit].gates,
+            known[visit.id],
+            readiness.moment(visit.starts_at, now),
+        )
+        for visit in visits
+    }
+
+
+def _known(session: Session, visits: Sequence[Appointment]) -> dict[UUID, Known]:
+    ids = [visit.id for visit in visits]
+    cleared = clearances(session, [visit.patient_id for visit in visits])
+    items = _items(session, ids)
+    escorts = _escorts(session, ids)
+    dosed = _dosed(session, ids)
+    overridden = _overridden(session, visits)
+    steps = _course_steps(session, visits)
+    known = {}
+    for visit in visits:
+        earlier, first = _place_in_course(visit, steps)
+        known[visit.id] = Known(
+            starts_at=visit.starts_at,
+            clearances=cleared.get(visit.patient_id, {}),
+            items=tuple(items[visit.id]),
+            escort=escorts.get(visit.id),
+            earlier=earlier,
+            first_of_kind=first,
+            dosed_at=dosed.get(visit.id),
+            overridden=frozenset(overridden[visit.id]),
+        )
+    return known
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A course's step, and whether it took place."""
+
+    id: UUID
+    key: str
+    position: int
+    kind: StepKind
+    fulfilled: bool
+
+
+def _place_in_course(
+    visit: Appointment, steps: Mapping[UUID, Sequence[_Placed]]
+) -> tuple[tuple[EarlierStep, ...] | None, bool]:
+    """The steps before the visit's own, and whether it is the first of its kind."""
+    if visit.course_id is None:
+        return None, True
+    course = steps[visit.course_id]
+    position = next(step.position for step in course if step.id == visit.course_step_id)
+    earlier = tuple(
+        EarlierStep(step.key, step.kind, step.fulfilled)
+        for step in course
+        if step.position < position
+    )
+    return earlier, all(step.kind is not visit.kind for step in earlier)
+
+
+def steps_before(
+    session: Session, course_id: UUID, step: Step
+) -> tuple[tuple[EarlierStep, ...], bool]:
+    """The same for a step that is not booked yet."""
+    placed = _steps(session, [course_id])[course_id]
+    earlier = tuple(
+        EarlierStep(other.key, other.kind, other.fulfilled)
+        for other in placed
+        if other.position < step.position
+    )
+    return earlier, all(other.kind is not step.visit.kind for other in earlier)
+
+
+def _course_steps(
+    session: Session, visits: Sequence[Appointment]
+) -> Mapping[UUID, Sequence[_Placed]]:
+    course_ids = [visit.course_id for visit in visits if visit.course_id is not None]
+    return _steps(session, course_ids) if course_ids else {}
+
+
+def _steps(session: Session, course_ids: Sequence[UUID]) -> Mapping[UUID, Sequence[_Placed]]:
+    rows = session.execute(
+        select(
+            CourseStep.course_id,
+            CourseStep.id,
+            CourseStep.key,
+            CourseStep.position,
+            CourseStep.kind,
+            Appointment.id.is_not(None).label("fulfilled"),
+        )
+        .outerjoin(
+            Appointment,
+            (Appointment.clinic_id == CourseStep.clinic_id)
+            & (Appointment.course_step_id == CourseStep.id)
+            & (Appointment.status == AppointmentStatus.FULFILLED),
+        )
+        .where(CourseStep.course_id.in_(course_ids))
+        .order_by(CourseStep.position)
+    )
+    found: dict[UUID, list[_Placed]] = defaultdict(list)
+    for row in rows:
+        found[row.course_id].append(_Placed(row.id, row.key, row.position, row.kind, row.fulfilled))
+    return found
+
+
+def _items(session: Session, ids: Sequence[UUID]) -> Mapping[UUID, list[Item]]:
+    rows = session.execute(
+        select(
+            ChecklistItem.appointment_id,
+            ChecklistItem.gate,
+            ChecklistItem.title,
+            ChecklistItem.status,
+            ChecklistItem.due_at,
+        ).where(ChecklistItem.appointment_id.in_(ids))
+    )
+    found: dict[UUID, list[Item]] = defaultdict(list)
+    for row in rows:
+        found[row.appointment_id].append(
+            Item(row.gate, row.title, TaskStatus(row.status), row.due_at)
+        )
+    return found
+
+
+def _escorts(session: Session, ids: Sequence[UUID]) -> Mapping[UUID, Companion]:
+    rows = session.execute(
+        select(Escort.appointment_id, Escort.confirmed_at).where(Escort.appointment_id.in_(ids))
+    )
+    return {row.appointment_id: Companion(row.confirmed_at is not None) for row in rows}
+
+
+def _dosed(session: Session, ids: Sequence[UUID]) -> Mapping[UUID, datetime]:
+    rows = session.execute(
+        select(AppointmentEvent.appointment_id, AppointmentEvent.at).where(
+            AppointmentEvent.appointment_id.in_(ids),
+            AppointmentEvent.action == Action.START_DOSING,
+        )
+    )
+    return {row.appointment_id: row.at for row in rows}
+
+
+def _overridden(session: Session, visits: Sequence[Appointment]) -> Mapping[UUID, set[str]]:
+    """The gates opened by override, for the time at which each visit stands now."""
+    starts = {visit.id: visit.starts_at for visit in visits}
+    rows = session.execute(
+        select(Override.appointment_id, Override.code, Override.starts_at).where(
+            Override.appointment_id.in_(starts)
+        )
+    )
+    found: dict[UUID, set[str]] = defaultdict(set)
+    for row in rows:
+        if row.starts_at == starts[row.appointment_id]:
+            found[row.appointment_id].add(row.code)
+    return found
+
+
+def subject(session: Session, appointment: Appointment, about: Brief, now: datetime) -> Subject:
+    """A visit as its messages see it, said from the end of the clinic's settling time on."""
+    home = clinic(session)
+    site = one(session, Site, appointment.site_id)
+    escort = session.scalar(select(Escort).where(Escort.appointment_id == appointment.id))
+    patient = about.patient
+    quiet = QuietHours(home.quiet_from, home.quiet_until, ZoneInfo(patient.time_zone))
+    readers = [Reader(Recipient.PATIENT, patient.id, bool(patient.email), quiet)]
+    if escort is not None and escort.may_message:
+        there = QuietHours(home.quiet_from, home.quiet_until, ZoneInfo(site.time_zone))
+        readers.append(Reader(Recipient.ESCORT, escort.id, bool(escort.email), there))
+    timing = Timing(
+        appointment.starts_at,
+        appointment.ends_at,
+        ZoneInfo(site.time_zone),
+        now + timedelta(minutes=home.settle_minutes),
+    )
+    return Subject(appointment.id, appointment.revision, timing, about.visit.cadence, readers)
+
+
+def _spoken(model: type[Tenanted]) -> str:
+    return str(model.__tablename__).replace("_", " ")

@@ -1,0 +1,77 @@
+"""Opening hours: when is an actor there? Recurring wall time, turned into instants.
+
+A shift is kept as iCalendar has it and expanded in naive wall time, then each bound is turned
+into an instant by the site's zone. So a shift from 09:00 to 17:00 is that on every day of
+the year, and one over the night of a clock change is an hour shorter or longer.
+
+Pure: no database, no clock, no Flask.
+Source: RFC 5545, section 3.3.10.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import lru_cache
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from dateutil.rrule import rrulestr
+
+from notifications.wall_time import at_wall_time
+
+Stretch = tuple[datetime, datetime]
+"""A start and an end, aware; the end is not part of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hours:
+    """One recurring stretch in which an actor is at a site."""
+
+    site_id: UUID
+    zone: ZoneInfo
+    first_start: datetime
+    """Wall time at the site."""
+    length: timedelta
+    """In wall time."""
+    rule: str | None
+    exceptions: frozenset[datetime]
+
+
+def expand(
+    hours: Iterable[Hours], start: datetime, end: datetime
+) -> Iterator[tuple[UUID, Stretch]]:
+    """List the stretches, with their site, that reach into `start` to `end`."""
+    for shift in hours:
+        first = start.astimezone(shift.zone).replace(tzinfo=None) - shift.length
+        last = end.astimezone(shift.zone).replace(tzinfo=None)
+        for wall in _starts(shift, first, last):
+            opens = at_wall_time(wall, shift.zone)
+            closes = at_wall_time(wall + shift.length, shift.zone)
+            if opens < closes and opens < end and closes > start:
+                yield shift.site_id, (opens, closes)
+
+
+def _starts(shift: Hours, first: datetime, last: datetime) -> Iterator[datetime]:
+    year, month = first.year, first.month
+    while (year, month) <= (last.year, last.month):
+        for wall in _starts_of_month(shift, year, month):
+            if first <= wall <= last:
+                yield wall
+        year, month = _next_month(year, month)
+
+
+@lru_cache(maxsize=16_384)
+def _starts_of_month(shift: Hours, year: int, month: int) -> tuple[datetime, ...]:
+    """The shift's starts within a month. Kept: a rule counts from its beginning each time."""
+    first = datetime(year, month, 1)
+    after = datetime(*_next_month(year, month), 1)
+    if shift.rule is None:
+        found = [shift.first_start] if first <= shift.first_start < after else []
+    else:
+        rule = rrulestr(shift.rule, dtstart=shift.first_start)
+        found = rule.between(first, after, inc=True)
+    return tuple(wall for wall in found if wall < after and wall not in shift.exceptions)
+
+
+def _next_month(year: int, month: int) -> tuple[int, int]:
+    return (year + 1, 1) if month == 12 else (year, month + 1)

@@ -1,0 +1,73 @@
+"""Time as integers: one bit for every five minutes, so that a day of a schedule is one number.
+
+`a & b` is the time that two actors share, `a | b` the time that one of them has, and
+`runs(a, k)` the starts from which k bits in a row are set, found in O(log k) operations on
+numbers of any length.
+
+Pure: no database, no clock, no Flask.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+GRANULE = timedelta(minutes=5)
+"""What schedules are kept in. Every zone's offset is a multiple of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A stretch of time cut into granules; bit n is the n-th granule from `start`."""
+
+    start: datetime
+    size: int
+
+    @classmethod
+    def over(cls, start: datetime, end: datetime) -> "Frame":
+        """The frame that covers `start` to `end`; `start` must lie on a granule."""
+        return cls(start, max(0, -((start - end) // GRANULE)))
+
+    def at(self, index: int) -> datetime:
+        """The instant at which granule `index` begins."""
+        return self.start + index * GRANULE
+
+    def inside(self, stretches: Iterable[tuple[datetime, datetime]]) -> int:
+        """The granules that lie wholly inside one of the stretches."""
+        bits = 0
+        for start, end in stretches:
+            bits |= self._mask(-((self.start - start) // GRANULE), (end - self.start) // GRANULE)
+        return bits
+
+    def touched(self, stretches: Iterable[tuple[datetime, datetime]]) -> int:
+        """The granules of which a stretch takes any part."""
+        bits = 0
+        for start, end in stretches:
+            bits |= self._mask((start - self.start) // GRANULE, -((self.start - end) // GRANULE))
+        return bits
+
+    def _mask(self, first: int, end: int) -> int:
+        first, end = max(first, 0), min(end, self.size)
+        return ((1 << (end - first)) - 1) << first if end > first else 0
+
+
+def granules(length: timedelta) -> int:
+    """How many granules `length` takes, the last one whole."""
+    return -(-length // GRANULE)
+
+
+def runs(bits: int, length: int) -> int:
+    """The positions from which `length` bits in a row are set."""
+    reached = 1
+    while reached < length and bits:
+        step = min(reached, length - reached)
+        bits &= bits >> step
+        reached += step
+    return bits
+
+
+def positions(bits: int) -> Iterator[int]:
+    """The positions of the set bits, rising."""
+    while bits:
+        lowest = bits & -bits
+        yield lowest.bit_length() - 1
+        bits ^= lowest

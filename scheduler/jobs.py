@@ -1,0 +1,40 @@
+"""Jobs: what the passing of time does to a clinic. One table; the worker runs it.
+
+Every job is idempotent: run twice, or late, it leaves the same. It asks for what is due and
+not yet done, never for what happens to be due now. The worker runs a job for one clinic at a
+time, in a transaction of its own.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from scheduler import booking, sessions
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Something to be done again and again for each clinic."""
+
+    name: str
+    every: timedelta
+    run: Callable[[Session, datetime], int]
+    """Does it as of an instant of the clinic's clock; says how many rows it touched."""
+
+
+def forget_answers(session: Session, now: datetime) -> int:
+    """Drop the answers kept for repeated requests whose time is over."""
+    gone = session.execute(
+        text("DELETE FROM idempotency_key WHERE expires_at <= :now RETURNING 1"), {"now": now}
+    )
+    return len(gone.all())
+
+
+JOBS = (
+    Job("release-expired-holds", timedelta(minutes=1), booking.release_expired_holds),
+    Job("mark-noshows", timedelta(minutes=5), sessions.mark_noshows),
+    Job("forget-answers", timedelta(hours=1), forget_answers),
+)

@@ -1,0 +1,135 @@
+"""Judging a time: may this visit be booked then, and if only with reasons, were they given?
+
+Gathers the facts, asks the pure rules, and weighs the reasons. The booking of a new visit and
+the moving of an old one are judged by the same questions.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from models.vocabulary import Severity, Stage
+from scheduler import facts, readiness, rules
+from scheduler.actors import Site
+from scheduler.authority import Authority, Reasons
+from scheduler.errors import NotReady, OffGrid, RuleBroken, StartsInThePast, TooYoung
+from scheduler.facts import Brief
+from scheduler.intervals import GRANULE
+from scheduler.readiness import Judged, Known
+from scheduler.rules import Broken, Candidate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """A time for a visit, and what speaks for taking it in spite of a rule."""
+
+    about: Brief
+    starts_at: datetime
+    site: Site
+    reasons: Reasons
+    moving: UUID | None = None
+    """The visit that is moved; None for a new one."""
+
+
+def refuse_impossible(about: Brief, starts_at: datetime, now: datetime) -> None:
+    """Refuse what no reason can make right: the past, an odd minute, a patient too young."""
+    if starts_at <= now:
+        raise StartsInThePast("A visit cannot start in the past.")
+    minutes = GRANULE.total_seconds() // 60
+    if starts_at.second or starts_at.microsecond or starts_at.minute % minutes:
+        raise OffGrid("A visit starts on a multiple of five minutes.")
+    if _age(about.patient.birth_date, starts_at.date()) < about.protocol.minimum_age:
+        raise TooYoung(f"The protocol is for people of {about.protocol.minimum_age} and older.")
+
+
+def weigh(session: Session, proposal: Proposal, by: Authority) -> Mapping[str, str]:
+    """Ask gates and course rules; return the overrides that the reasons amount to.
+
+    Refuses with `NotReady` or `RuleBroken` where a reason is missing, and with
+    `MayNotOverride` where the giver of a reason may not override.
+    """
+    overridden = [
+        *_weigh_gates(_shut_gates(session, proposal), proposal.reasons, by),
+        *_weigh_rules(_broken_rules(session, proposal), proposal.reasons, by),
+    ]
+    return {code: proposal.reasons.given[code] for code in overridden}
+
+
+def _shut_gates(session: Session, proposal: Proposal) -> list[Judged]:
+    about = proposal.about
+    gates = [gate for gate in about.visit.gates if gate.shuts is Stage.BOOKING]
+    if not gates:
+        return []
+    earlier, first = None, True
+    if about.course_id is not None and about.step is not None:
+        earlier, first = facts.steps_before(session, about.course_id, about.step)
+    known = Known(
+        starts_at=proposal.starts_at,
+        clearances=facts.clearances(session, [about.patient.id]).get(about.patient.id, {}),
+        earlier=earlier,
+        first_of_kind=first,
+    )
+    return readiness.assess(gates, known, proposal.starts_at).shut(Stage.BOOKING)
+
+
+def _weigh_gates(shut: list[Judged], reasons: Reasons, by: Authority) -> list[str]:
+    missing = [judged for judged in shut if not reasons.cover(judged.gate.code)]
+    if missing:
+        raise NotReady("The visit cannot be booked yet.", gates=told(missing))
+    for judged in shut:
+        reasons.refuse_unless_lifted(judged.gate.code, judged.gate.lift, by)
+    return [judged.gate.code for judged in shut]
+
+
+def _broken_rules(session: Session, proposal: Proposal) -> list[Broken]:
+    about = proposal.about
+    others = facts.other_visits(session, about.patient.id, about.course_id, proposal.moving)
+    candidate = Candidate(about.step, about.visit.kind, proposal.starts_at, proposal.site.zone)
+    return rules.judge(candidate, about.protocol, others)
+
+
+def _weigh_rules(broken: list[Broken], reasons: Reasons, by: Authority) -> list[str]:
+    missing = [rule for rule in broken if not reasons.cover(rule.code)]
+    if missing:
+        raise RuleBroken(
+            "The time breaks a rule of the protocol. Give a reason for each in `reasons`.",
+            rules=[
+                {
+                    "code": rule.code,
+                    "severity": rule.severity,
+                    "detail": rule.detail,
+                    "who": _who(rule),
+                }
+                for rule in missing
+            ],
+        )
+    for rule in broken:
+        reasons.refuse_unless_lifted(
+            rule.code, rule.lift, by, anyone=rule.severity is Severity.WARN
+        )
+    return [rule.code for rule in broken]
+
+
+def told(gates: list[Judged]) -> list[dict[str, object]]:
+    """Gates as a refusal shows them."""
+    return [
+        {
+            "code": judged.gate.code,
+            "state": judged.state,
+            "shuts": judged.gate.shuts,
+            "detail": judged.detail,
+            "who": list(judged.gate.who),
+        }
+        for judged in gates
+    ]
+
+
+def _who(rule: Broken) -> list[str]:
+    return ["anyone"] if rule.severity is Severity.WARN else sorted(rule.lift)
+
+
+def _age(born: date, day: date) -> int:
+    return day.year - born.year - ((day.month, day.day) < (born.month, born.day))

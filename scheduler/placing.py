@@ -1,0 +1,243 @@
+"""Placing: put a visit on people, a room and devices.
+
+First somebody is found or checked for each phase, without locking anything (`choose`). Then
+the schedules are locked in one order, what is taken is read again, and lanes are given out
+(`secure`). Between the two somebody may have been faster; then `secure` refuses.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from scheduler import availability, calendars
+from scheduler.actors import Actor, Assignment, Calendar, Site, Taken
+from scheduler.availability import Question
+from scheduler.calendars import Window
+from scheduler.errors import NoOpening, NotOpen, NotQualified, SlotTaken, UnfitAssignment
+from scheduler.intervals import GRANULE
+from scheduler.protocols import Phase, Visit
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """An actor that the caller chose for a role: a practitioner role, `room` or `device`."""
+
+    role: str
+    schedule_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is to be placed, and when."""
+
+    visit: Visit
+    starts_at: datetime
+    patient_schedule_id: UUID
+    named: Sequence[Named] | None
+    """None: the choice is ours."""
+    prefer: frozenset[UUID] = frozenset()
+    """Schedules to choose first."""
+    moving: UUID | None = None
+    """The visit that is moved: what it takes now is not in its way."""
+    leaving: frozenset[UUID] = frozenset()
+    """The schedules that it takes now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A site, and somebody for each phase that takes a slot."""
+
+    site: Site
+    assignments: tuple[Assignment, ...]
+
+
+def choose(session: Session, wish: Wish) -> Placement:
+    """Find or check somebody for every phase.
+
+    Refuses with `NoOpening` if the choice is ours and nobody is free together; with
+    `UnfitAssignment`, `NotQualified` or `NotOpen` if the caller's choice does not fit.
+    Whether the caller's choice is still free is for `secure` to say.
+    """
+    calendar, sites = _around(session, wish)
+    if wish.named is not None:
+        return _check(wish, wish.named, calendar, sites)
+    question = Question(
+        visit=wish.visit,
+        earliest=wish.starts_at,
+        latest=wish.starts_at + GRANULE,
+        prefer=wish.prefer,
+    )
+    for site in sites:
+        found = availability.assign(question, site, calendar, wish.starts_at)
+        if found is not None:
+            return Placement(site, found)
+    raise NoOpening("Nobody and no room is free together at that time.")
+
+
+def secure(session: Session, wish: Wish, placement: Placement, now: datetime) -> Placement:
+    """Lock the schedules, read again what is taken, and give out lanes.
+
+    Holds that have run out give way. Refuses with `SlotTaken`, naming the schedules.
+    """
+    ids = {a.actor.schedule_id for a in placement.assignments} | {wish.patient_schedule_id}
+    calendars.lock(session, ids | wish.leaving)
+    start = wish.starts_at
+    end = max(a.until for a in placement.assignments)
+    give_way(session, ids, (start, end), now)
+    taken = calendars.taken(session, list(ids), Window(start, end, wish.moving))
+    gone = _overlapping(taken.get(wish.patient_schedule_id, ()), start, start + wish.visit.length)
+    lost = [wish.patient_schedule_id] if gone else []
+    secured = []
+    for assignment, phase in zip(placement.assignments, _taking(wish.visit), strict=True):
+        lanes = _free_lanes(assignment, phase, taken.get(assignment.actor.schedule_id, ()))
+        if not lanes:
+            lost.append(assignment.actor.schedule_id)
+        secured.append(replace(assignment, lanes=lanes))
+    if lost:
+        raise SlotTaken("That time is taken.", schedule_ids=[str(one) for one in lost])
+    return Placement(placement.site, tuple(secured))
+
+
+def give_way(
+    session: Session, ids: Collection[UUID], during: tuple[datetime, datetime], now: datetime
+) -> None:
+    """Cancel the holds on these schedules that have run out and stand in the way."""
+    session.execute(
+        _GIVE_WAY,
+        {
+            "ids": list(ids),
+            "start": during[0],
+            "end": during[1],
+            "earliest": during[0] - calendars.LONGEST,
+            "now": now,
+        },
+    )
+
+
+def _around(session: Session, wish: Wish) -> tuple[Calendar, list[Site]]:
+    needs_all = wish.named is None or any(phase.present for phase in wish.visit.phases)
+    only = None if needs_all else [named.schedule_id for named in wish.named or ()]
+    found = calendars.all_actors(session, only)
+    start, end = calendars.day_around(wish.starts_at, wish.starts_at + wish.visit.length)
+    window = Window(start, end, wish.moving)
+    return calendars.load(session, found, window), calendars.sites(session)
+
+
+def _check(
+    wish: Wish, named: Sequence[Named], calendar: Calendar, sites: Sequence[Site]
+) -> Placement:
+    chosen = _match(wish, named, {actor.schedule_id: actor for actor in calendar.actors})
+    site = _site_of(chosen, calendar, sites, wish.starts_at)
+    for assignment, phase in zip(chosen, _taking(wish.visit), strict=True):
+        _refuse_unless_there(assignment, phase, site, calendar)
+    if not availability.is_stood_by(wish.visit, site, calendar, wish.starts_at):
+        raise NotOpen(
+            "The protocol wants somebody on site throughout who is not there then.",
+            roles=sorted({phase.role for phase in wish.visit.phases if phase.present}),
+        )
+    return Placement(site, tuple(chosen))
+
+
+def _match(wish: Wish, named: Sequence[Named], known: Mapping[UUID, Actor]) -> list[Assignment]:
+    """Give each phase the next actor that was named for its role."""
+    left = list(named)
+    chosen = []
+    for phase in _taking(wish.visit):
+        here = next((one for one in left if one.role == phase.role), None)
+        if here is None:
+            raise UnfitAssignment(f"The visit needs a {phase.role}.", role=phase.role)
+        left.remove(here)
+        actor = known.get(here.schedule_id)
+        if actor is None or not actor.could_serve(phase):
+            what = phase.role if phase.kind is None else f"{phase.kind} {phase.role}"
+            raise UnfitAssignment(
+                f"This schedule is not one of a {what}.",
+                role=phase.role,
+                schedule_id=str(here.schedule_id),
+            )
+        begin, end = wish.starts_at + phase.start, wish.starts_at + phase.end
+        chosen.append(Assignment(phase.role, actor, (), begin, end, end + phase.turnover))
+    if left:
+        raise UnfitAssignment(f"The visit has no use for a {left[0].role}.", role=left[0].role)
+    return chosen
+
+
+def _site_of(
+    chosen: Sequence[Assignment], calendar: Calendar, sites: Sequence[Site], start: datetime
+) -> Site:
+    """Where the visit takes place: where its room stands, else where its people work then."""
+    fixed = {a.actor.site_id for a in chosen if a.actor.site_id is not None}
+    if len(fixed) > 1:
+        raise UnfitAssignment("The room and the devices stand at different sites.")
+    for site in sites:
+        if fixed and site.site_id not in fixed:
+            continue
+        if fixed or all(_is_open(a, site, calendar) for a in chosen):
+            return site
+    raise NotOpen("These people do not work together at any site then.", roles=[])
+
+
+def _refuse_unless_there(
+    assignment: Assignment, phase: Phase, site: Site, calendar: Calendar
+) -> None:
+    actor = assignment.actor
+    day = assignment.starts_at.astimezone(site.zone).date()
+    if not actor.is_licensed(phase.role, day):
+        raise NotQualified(
+            f"No licence as {phase.role} is valid on {day}.",
+            role=phase.role,
+            schedule_id=str(actor.schedule_id),
+        )
+    if not _is_open(assignment, site, calendar):
+        raise NotOpen(
+            f"The {phase.role} is not open at {site.name} then.",
+            roles=[phase.role],
+            schedule_id=str(actor.schedule_id),
+        )
+
+
+def _is_open(assignment: Assignment, site: Site, calendar: Calendar) -> bool:
+    wanted = calendar.frame.touched([(assignment.starts_at, assignment.until)])
+    return not wanted & ~calendar.open_at(assignment.actor, site.site_id)
+
+
+def _taking(visit: Visit) -> list[Phase]:
+    """The phases that take a slot; presence takes none."""
+    return [phase for phase in visit.phases if not phase.present]
+
+
+def _free_lanes(assignment: Assignment, phase: Phase, gone: Sequence[Taken]) -> tuple[int, ...]:
+    busy = {one.lane for one in _overlapping(gone, assignment.starts_at, assignment.until)}
+    free = tuple(lane for lane in range(assignment.actor.lanes) if lane not in busy)
+    if phase.shared:
+        return free[:1]
+    return free if not busy else ()
+
+
+def _overlapping(gone: Sequence[Taken], start: datetime, end: datetime) -> list[Taken]:
+    return [one for one in gone if one.starts_at < end and one.ends_at > start]
+
+
+_GIVE_WAY = text(
+    """
+    WITH expired AS (
+        UPDATE appointment SET status = 'cancelled', held_until = NULL,
+               revision = revision + 1, version = version + 1
+         WHERE status = 'pending' AND held_until <= :now AND id IN (
+             SELECT appointment_id FROM slot
+              WHERE schedule_id = ANY(:ids) AND starts_at >= :earliest AND starts_at < :end
+                AND ends_at > :start AND status = 'busy-tentative')
+        RETURNING clinic_id, id
+    ), told AS (
+        INSERT INTO appointment_event (id, appointment_id, action, from_status, to_status, by, at)
+        SELECT gen_random_uuid(), id, 'expire', 'pending', 'cancelled', 'job:holds', :now
+          FROM expired
+    )
+    DELETE FROM slot USING expired
+     WHERE slot.clinic_id = expired.clinic_id AND slot.appointment_id = expired.id
+    """
+)

@@ -1,0 +1,185 @@
+"""Readiness: may this visit go ahead, and if not, what is missing?
+
+A visit's protocol puts *gates* on it. A gate is settled by a clearance, by its checklist
+items, by an escort who said yes, by earlier visits, or by time since the dose. Readiness is
+never stored: it is worked out from those facts as of a moment, so it cannot go stale.
+
+Pure: no database, no clock, no Flask. All datetimes are aware.
+
+Source: FHIR R5 PlanDefinition.action.condition (`kind = start`) for gates as conditions
+of an action; which gates a visit has, and how long they hold, is protocol data.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from models.vocabulary import STAGE_ORDER, ClearanceOutcome, GateState, Stage, StepKind, TaskStatus
+from scheduler.protocols import Gate, SettledBy
+
+
+@dataclass(frozen=True, slots=True)
+class Vouched:
+    """The latest clearance of a gate."""
+
+    outcome: ClearanceOutcome
+    cleared_at: datetime
+    valid_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A checklist item, as far as its gate cares."""
+
+    gate: str | None
+    title: str
+    status: TaskStatus
+    due_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Companion:
+    """The escort, as far as the gate cares."""
+
+    confirmed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierStep:
+    """A step of the course before this one."""
+
+    key: str
+    kind: StepKind
+    fulfilled: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """Everything that gates are judged by."""
+
+    starts_at: datetime
+    clearances: Mapping[str, Vouched] = field(default_factory=dict)
+    items: tuple[Item, ...] = ()
+    escort: Companion | None = None
+    earlier: tuple[EarlierStep, ...] | None = None
+    """None: the visit belongs to no course."""
+    first_of_kind: bool = True
+    """Whether it is the course's first visit of its kind."""
+    dosed_at: datetime | None = None
+    overridden: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """How one gate stands, and why."""
+
+    gate: Gate
+    state: GateState
+    detail: str
+    due_at: datetime
+    expires_at: datetime | None = None
+
+    @property
+    def is_shut(self) -> bool:
+        return self.state not in {GateState.MET, GateState.OVERRIDDEN}
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """How every gate of a visit stands, in the order of the protocol."""
+
+    gates: tuple[Judged, ...]
+
+    def shut(self, stage: Stage) -> list[Judged]:
+        """The gates that stop `stage`: not settled, and asked by then."""
+        return [
+            judged
+            for judged in self.gates
+            if judged.is_shut and STAGE_ORDER[judged.gate.shuts] <= STAGE_ORDER[stage]
+        ]
+
+
+def assess(gates: Iterable[Gate], known: Known, at: datetime) -> Readiness:
+    """Judge every gate as of `at`: the start of the visit, or now once it has begun.
+
+    A clearance holds through its last instant: one of 30 days, given on 1 March 09:00, still
+    counts for a visit that starts on 31 March 09:00.
+    """
+    return Readiness(tuple(_judge(gate, known, at) for gate in gates))
+
+
+def moment(starts_at: datetime, now: datetime) -> datetime:
+    """As of when a visit is judged: its start, so that what lapses before it counts as lapsed."""
+    return max(starts_at, now)
+
+
+def _judge(gate: Gate, known: Known, at: datetime) -> Judged:
+    state, detail, expires_at = _SETTLED[gate.settled_by](gate, known, at)
+    if gate.code in known.overridden and state is not GateState.MET:
+        state, detail = GateState.OVERRIDDEN, f"Overridden. {detail}"
+    dues = [item.due_at for item in known.items if item.gate == gate.code]
+    return Judged(gate, state, detail, min(dues, default=known.starts_at), expires_at)
+
+
+_Verdict = tuple[GateState, str, datetime | None]
+
+
+def _by_clearance(gate: Gate, known: Known, at: datetime) -> _Verdict:
+    vouched = known.clearances.get(gate.code)
+    if vouched is None or vouched.cleared_at > at:
+        return GateState.OPEN, "Nobody has cleared it yet.", None
+    if vouched.outcome is ClearanceOutcome.REFUSED:
+        return GateState.FAILED, "It was refused.", None
+    holds = gate.holds_first if known.first_of_kind and gate.holds_first else gate.holds
+    lapses_at = None if holds is None else vouched.cleared_at + holds
+    expires_at = _earliest(vouched.valid_until, lapses_at)
+    if expires_at is not None and at > expires_at:
+        return GateState.EXPIRED, "Its clearance lapses before the visit.", expires_at
+    return GateState.MET, "Cleared.", expires_at
+
+
+def _by_checklist(gate: Gate, known: Known, at: datetime) -> _Verdict:
+    items = [item for item in known.items if item.gate == gate.code]
+    if any(item.status is TaskStatus.FAILED for item in items):
+        return GateState.FAILED, "A checklist item failed.", None
+    missing = [item.title for item in items if item.status is TaskStatus.REQUESTED]
+    if missing or not items:
+        return GateState.OPEN, "To do: " + "; ".join(missing or [gate.title]), None
+    return GateState.MET, "Done.", None
+
+
+def _by_escort(gate: Gate, known: Known, at: datetime) -> _Verdict:
+    if known.escort is None:
+        return GateState.OPEN, "Nobody is named to take the patient home.", None
+    if not known.escort.confirmed:
+        return GateState.OPEN, "The escort is named and has not said yes yet.", None
+    return GateState.MET, "The escort has said yes.", None
+
+
+def _by_steps(gate: Gate, known: Known, at: datetime) -> _Verdict:
+    if known.earlier is None:
+        return GateState.OPEN, "The visit belongs to no course.", None
+    missing = [step.key for step in known.earlier if step.kind in gate.kinds and not step.fulfilled]
+    if missing:
+        return GateState.OPEN, "Not done yet: " + ", ".join(missing), None
+    return GateState.MET, "Done.", None
+
+
+def _by_observation(gate: Gate, known: Known, at: datetime) -> _Verdict:
+    minutes = gate.minutes // timedelta(minutes=1)
+    if known.dosed_at is None or at < known.dosed_at + gate.minutes:
+        return GateState.OPEN, f"Fewer than {minutes} minutes have passed.", None
+    return GateState.MET, f"At least {minutes} minutes have passed.", None
+
+
+_SETTLED: Mapping[SettledBy, Callable[[Gate, Known, datetime], _Verdict]] = {
+    SettledBy.CLEARANCE: _by_clearance,
+    SettledBy.CHECKLIST: _by_checklist,
+    SettledBy.ESCORT: _by_escort,
+    SettledBy.STEPS: _by_steps,
+    SettledBy.OBSERVATION: _by_observation,
+}
+
+
+def _earliest(*moments: datetime | None) -> datetime | None:
+    return min((moment for moment in moments if moment is not None), default=None)

@@ -1,0 +1,101 @@
+"""The day of a visit: arrival, dose, recovery, discharge, and overrides of gates.
+
+Each act asks the gates of its stage first. Functions here flush and never commit.
+"""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+from uuid_utils.compat import uuid7
+
+from models import Appointment, Override
+from models.vocabulary import Stage
+from notifications import outbox
+from scheduler import facts, history, judging, lifecycle
+from scheduler.authority import Authority, Reasons
+from scheduler.booking import Call
+from scheduler.errors import NotFound, NotReady, TooEarly
+from scheduler.history import Happened
+from scheduler.lifecycle import STAGE, Action
+
+JOB = Authority("job:noshows")
+
+
+def act(
+    session: Session, call: Call, action: Action, *, by: Authority, now: datetime
+) -> Appointment:
+    """Take a visit one step further on its day.
+
+    Refuses with `WrongStatus`, with `NotReady` and the gates that are shut, and with
+    `TooEarly` for a noshow before the visit has begun.
+    """
+    appointment = facts.to_change(session, Appointment, call.id, call.version)
+    before = history.state_of(appointment)
+    after = lifecycle.follow(action, before, appointment.kind)
+    if action is Action.NOSHOW and now < appointment.starts_at:
+        raise TooEarly("Nobody has missed a visit that has not begun.")
+    if (stage := STAGE.get(action)) is not None:
+        _refuse_unless_ready(session, appointment, stage, now)
+    appointment.status, appointment.progress = after.status, after.progress
+    appointment.version += 1
+    session.flush()
+    happened = Happened(action=action, before=before, reason=call.reason)
+    history.record(session, appointment, happened, by, now)
+    if action is Action.NOSHOW:
+        outbox.supersede(session, appointment.id, now)
+    return appointment
+
+
+def override(
+    session: Session, appointment_id: UUID, reasons: Reasons, *, by: Authority, now: datetime
+) -> list[Override]:
+    """Open gates of a visit with a reason each, for the time at which it stands now.
+
+    Refuses with `NotFound` for a gate that the visit does not have, and with
+    `MayNotOverride` if `by` holds none of the roles that the protocol asks for.
+    """
+    appointment = facts.to_change(session, Appointment, appointment_id, None)
+    gates = {gate.code: gate for gate in facts.brief_of(session, appointment).visit.gates}
+    overrides = []
+    for code, reason in reasons.given.items():
+        if code not in gates:
+            raise NotFound(f"This visit has no gate {code!r}.", gates=sorted(gates))
+        reasons.refuse_unless_lifted(code, gates[code].lift, by)
+        overrides.append(
+            Override(
+                id=uuid7(),
+                appointment_id=appointment.id,
+                code=code,
+                reason=reason,
+                by=by.name,
+                at=now,
+                starts_at=appointment.starts_at,
+            )
+        )
+    session.add_all(overrides)
+    session.flush()
+    happened = Happened(
+        action="override", before=history.state_of(appointment), facts=dict(reasons.given)
+    )
+    history.record(session, appointment, happened, by, now)
+    return overrides
+
+
+def mark_noshows(session: Session, now: datetime) -> int:
+    """Mark the visits that ended long ago and never began. Returns how many.
+
+    A patient who is in the building is never marked: those visits are not `booked` any more.
+    """
+    missed = facts.missed(session, now)
+    for appointment in missed:
+        act(session, Call(appointment.id, None), Action.NOSHOW, by=JOB, now=now)
+    return len(missed)
+
+
+def _refuse_unless_ready(
+    session: Session, appointment: Appointment, stage: Stage, now: datetime
+) -> None:
+    shut = facts.judge(session, [appointment], now)[appointment.id].shut(stage)
+    if shut:
+        raise NotReady(f"Not ready for {stage}.", stage=stage, gates=judging.told(shut))

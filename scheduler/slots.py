@@ -1,0 +1,102 @@
+"""Slots: write the time that a visit takes, and give it back. Called by booking alone."""
+
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+from uuid_utils.compat import uuid7
+
+from models import Appointment
+from models.vocabulary import ActorKind, AppointmentStatus, SlotStatus
+from scheduler.actors import Assignment
+from scheduler.placing import Placement, Wish
+
+
+class _Row(NamedTuple):
+    """One slot. Sorts by schedule and lane, the order in which they are written."""
+
+    schedule_id: UUID
+    lane: int
+    starts_at: datetime
+    ends_at: datetime
+    role: str
+    status: str
+
+
+def put(session: Session, appointment: Appointment, wish: Wish, placement: Placement) -> None:
+    """Take the time on every schedule of the placement, and on the patient's.
+
+    In place of what the visit took before. PostgreSQL refuses if any of it is taken.
+    """
+    free(session, appointment.id)
+    held = appointment.status is AppointmentStatus.PENDING
+    busy = SlotStatus.BUSY_TENTATIVE if held else SlotStatus.BUSY
+    patient = _Row(
+        wish.patient_schedule_id,
+        0,
+        appointment.starts_at,
+        appointment.ends_at,
+        ActorKind.PATIENT.value,
+        busy.value,
+    )
+    rows = [patient]
+    for assignment in placement.assignments:
+        rows += _of(assignment, busy)
+    rows.sort()
+    columns = zip(*rows, strict=True)
+    session.execute(
+        _INSERT,
+        {
+            "ids": [uuid7() for _ in rows],
+            "appointment": appointment.id,
+            **dict(zip(_Row._fields, map(list, columns), strict=True)),
+        },
+    )
+
+
+def free(session: Session, appointment_id: UUID) -> None:
+    """Give back everything that the visit takes."""
+    session.execute(_FREE, {"appointment": appointment_id})
+
+
+def make_firm(session: Session, appointment_id: UUID) -> None:
+    """Turn the tentative slots of a hold into busy ones."""
+    session.execute(_MAKE_FIRM, {"appointment": appointment_id})
+
+
+def _of(assignment: Assignment, busy: SlotStatus) -> list[_Row]:
+    """A slot on each lane, and one more for the turnover after it."""
+    rows = []
+    schedule_id, role = assignment.actor.schedule_id, assignment.role
+    for lane in assignment.lanes:
+        rows.append(
+            _Row(schedule_id, lane, assignment.starts_at, assignment.ends_at, role, busy.value)
+        )
+        if assignment.until > assignment.ends_at:
+            after = SlotStatus.BUSY_UNAVAILABLE.value
+            rows.append(_Row(schedule_id, lane, assignment.ends_at, assignment.until, role, after))
+    return rows
+
+
+_INSERT = text(
+    """
+    INSERT INTO slot (id, schedule_id, lane, appointment_id, role, status, starts_at, ends_at,
+                      during)
+    SELECT row.id, row.schedule_id, row.lane, :appointment, row.role, row.status, row.starts_at,
+           row.ends_at, tstzrange(row.starts_at, row.ends_at, '[)')
+      FROM unnest(CAST(:ids AS uuid[]), CAST(:schedule_id AS uuid[]), CAST(:lane AS integer[]),
+                  CAST(:starts_at AS timestamptz[]), CAST(:ends_at AS timestamptz[]),
+                  CAST(:role AS text[]), CAST(:status AS text[]))
+           AS row (id, schedule_id, lane, starts_at, ends_at, role, status)
+    """
+)
+"""All slots in one statement, in the order of their schedules."""
+
+_FREE = text("DELETE FROM slot WHERE appointment_id = :appointment")
+
+_MAKE_FIRM = text(
+    "UPDATE slot SET status = 'busy' "
+    "WHERE appointment_id = :appointment AND status = 'busy-tentative'"
+)
