@@ -166,6 +166,12 @@ def visit_of_kind(session: Session, kind: StepKind) -> tuple[UUID, Protocol, Vis
     return version_id, read, visit
 
 
+def course_of(session: Session, course_id: UUID) -> tuple[Course, Protocol]:
+    """A course and the protocol that it follows."""
+    course = one(session, Course, course_id)
+    return course, protocol(session, course.protocol_version_id)
+
+
 def brief_of(session: Session, appointment: Appointment) -> Brief:
     """Gather what an existing visit is about."""
     patient = one(session, Patient, appointment.patient_id)
