@@ -38,7 +38,7 @@ def mint(
 
 
 def revoke(session: Connection | Session, appointment_id: UUID, now: datetime) -> None:
-    """Close every link to a visit: it was moved or cancelled, and the next message has a new one."""
+    """Close every link to a visit that was moved or cancelled; the next message has a new one."""
     session.execute(_REVOKE, {"appointment": appointment_id, "now": now})
 
 

@@ -1,5 +1,6 @@
 """One PostgreSQL for the run of each process; one rolled-back transaction for each test."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -7,15 +8,15 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.orm import Session
 
 from database.access import Access
+from database.scratch import scratch
 from models import Base, enter_clinic
 from tests.factories import World, make_world
-from tests.postgres import postgres
 
 
 @pytest.fixture(scope="session")
 def database() -> Iterator[Access]:
     """The ways into a real, migrated database."""
-    with postgres() as ways:
+    with scratch(os.environ.get("DATABASE_URL")) as ways:
         yield ways
 
 

@@ -1,4 +1,4 @@
-"""A real, migrated PostgreSQL for tests: DATABASE_URL's server if set, else one of our own."""
+"""A database for a while: for tests, benchmarks and rehearsals. Nothing of it is left behind."""
 
 import os
 import shutil
@@ -13,14 +13,14 @@ from sqlalchemy import make_url
 from database import access, embedded, migrating, opening
 from database.access import Access
 
-SECRET = "a secret for tests"
+SECRET = "nothing here is worth a secret"  # noqa: S105  # it guards a database of minutes
 
 
 @contextmanager
-def postgres(*, migrated: bool = True) -> Iterator[Access]:
-    """Lend a database; nothing of it is left behind."""
-    lend = _on_a_server if "DATABASE_URL" in os.environ else _of_our_own
-    with lend() as ways:
+def scratch(database_url: str | None, *, migrated: bool = True) -> Iterator[Access]:
+    """Lend a database: a new one on the server of `database_url`, else on a server of our own."""
+    lend = _of_our_own() if database_url is None else _on_a_server(database_url)
+    with lend as ways:
         access.prepare(ways)
         if migrated:
             migrating.upgrade(ways.owner)
@@ -29,7 +29,7 @@ def postgres(*, migrated: bool = True) -> Iterator[Access]:
 
 @contextmanager
 def _of_our_own() -> Iterator[Access]:
-    folder = Path(tempfile.mkdtemp(prefix="afterglow-test-"))
+    folder = Path(tempfile.mkdtemp(prefix="afterglow-scratch-"))
     folder.chmod(0o711)  # so that the server's account can reach its own data
     home = folder / "postgres"
     opened = opening.ways_in(None, home, SECRET)
@@ -43,10 +43,11 @@ def _of_our_own() -> Iterator[Access]:
 
 
 @contextmanager
-def _on_a_server() -> Iterator[Access]:
-    server = make_url(os.environ["DATABASE_URL"]).set(drivername="postgresql+psycopg")
-    name = f"afterglow_test_{os.getpid()}"
-    ways = access.access(server.set(database=name).render_as_string(hide_password=False), SECRET)
+def _on_a_server(database_url: str) -> Iterator[Access]:
+    server = make_url(database_url).set(drivername="postgresql+psycopg")
+    name = f"afterglow_scratch_{os.getpid()}"
+    url = server.set(database=name).render_as_string(hide_password=False)
+    ways = access.access(url, SECRET)
     with access.connect(server) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     try:
@@ -56,7 +57,6 @@ def _on_a_server() -> Iterator[Access]:
             connection.execute(
                 sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name))
             )
-            for url in (ways.service, ways.worker):
-                connection.execute(
-                    sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(url.username or ""))
-                )
+            for url_of_role in (ways.service, ways.worker):
+                role = sql.Identifier(url_of_role.username or "")
+                connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(role))

@@ -1,0 +1,272 @@
+"""The `afterglow` command: what a clinic's engineer does from a shell."""
+
+import contextlib
+import os
+import socket
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+import click
+import intake.clinic
+import rehearsal
+from honcho.manager import Manager
+from honcho.printer import Printer
+from sqlalchemy import create_engine, text
+from sqlalchemy.orm import Session
+
+import clock
+import config
+import demonstration
+from api import keys
+from database import access, embedded, migrating, opening
+from database.opening import Opened
+from models import enter_clinic
+from models.vocabulary import Role
+
+PROCFILE = Path(__file__).with_name("Procfile")
+
+
+class OneLine(click.ClickException):
+    """A failure told in one line."""
+
+    exit_code = 2
+
+    def show(self, file: object = None) -> None:
+        click.secho(f"afterglow: {self.message}", fg="red", err=True)
+
+
+@click.group()
+def main() -> None:
+    """Scheduling for ketamine-assisted therapy."""
+
+
+@main.command()
+def up() -> None:
+    """Run a whole clinic on this machine: database, demo, web and worker."""
+    settings = _settings()
+    _refuse_taken_port(settings.port)
+    with _running(settings) as opened:
+        found = _demonstration(settings, opened)
+        url = settings.public_url
+        demonstration.keep(found, settings.var / "demo.json", url)
+        sys.exit(_supervise(settings, found))
+
+
+@main.command()
+def migrate() -> None:
+    """Bring the database to what this code expects."""
+    settings = _settings()
+    with _running(settings) as opened:
+        click.echo(f"The database is at {migrating.current(opened.ways.service)}.")
+
+
+@main.command(name="import")
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def import_clinic(directory: Path) -> None:
+    """Read a clinic from DIRECTORY, whole or not at all."""
+    settings = _settings()
+    now = clock.clock(settings.clock_file)()
+    with _running(settings) as opened, _session(opened) as session:
+        try:
+            data = intake.clinic.read(directory)
+        except intake.clinic.ClinicFaults as faults:
+            for fault in faults.faults:
+                click.echo(str(fault), err=True)
+            raise OneLine(f"{len(faults.faults)} faults; nothing was imported.") from faults
+        if data.name in _clinics(opened).values():
+            raise OneLine(f"There is a clinic called {data.name!r} already; nothing was imported.")
+        clinic_id = intake.clinic.store(session, data, "import", now)
+        _, secret = keys.issue(session, "first admin", Role.ADMIN, None, now)
+        session.commit()
+    click.echo(f"Imported {data.name}: clinic {clinic_id}\nIts first admin key: {secret}")
+
+
+@main.command()
+@click.argument("name")
+@click.option("--clinic", help="The clinic's id; needed only if there are several.")
+def create_admin(name: str, clinic: str | None) -> None:
+    """Make an admin's API key called NAME, and show it once."""
+    settings = _settings()
+    with _running(settings) as opened, _session(opened) as session:
+        enter_clinic(session, _one_clinic(opened, clinic))
+        now = clock.clock(settings.clock_file)()
+        _, secret = keys.issue(session, name, Role.ADMIN, None, now)
+        session.commit()
+    click.echo(secret)
+
+
+@main.command()
+@click.option("--protocol", "code", default="kap", show_default=True, help="A protocol's code.")
+@click.option("--start", default=None, help="The day it begins, as 2027-01-04. Default: today.")
+@click.option("--full", is_flag=True, help="Show each message whole.")
+def rehearse(code: str, start: str | None, full: bool) -> None:
+    """Run an invented patient through a whole course, and show what they would get."""
+    settings = _settings()
+    try:
+        day = datetime.now(UTC).date() if start is None else datetime.fromisoformat(start).date()
+    except ValueError as error:
+        raise OneLine(f"--start {start}: not a day; write it as 2027-01-04.") from error
+    try:
+        for line in rehearsal.rehearse(settings.database_url, code, day, full=full):
+            click.echo(line)
+    except rehearsal.NoSuchProtocol as error:
+        raise OneLine(str(error)) from error
+
+
+@main.command()
+def doctor() -> None:
+    """Say what is wrong with settings, database, roles, migrations and worker."""
+    settings = _settings()
+    with _running(settings) as opened:
+        ways = opened.ways
+        with access.connect(ways.service) as connection:
+            access.refuse_unsafe_role(connection)
+            beat = connection.execute("SELECT now() - max(seen_at) FROM worker").fetchone()
+        assert beat is not None
+        at, wanted = migrating.current(ways.service), migrating.head()
+        click.echo(f"database    reachable; {len(_clinics(opened))} clinics")
+        click.echo(f"migrations  {at}" + ("" if at == wanted else f", but {wanted} is expected"))
+        click.echo(f"worker      {'never seen' if beat[0] is None else f'seen {beat[0]} ago'}")
+        mail = "var/outbox" if settings.smtp is None else settings.smtp.host
+        click.echo(f"mail        {mail}")
+
+
+def _settings() -> config.Settings:
+    try:
+        return config.load()
+    except config.BadSetting as error:
+        raise OneLine(str(error)) from error
+
+
+@contextlib.contextmanager
+def _running(settings: config.Settings) -> Iterator[Opened]:
+    """Have the database up and migrated; if this call started it, stop it in the end."""
+    folder = settings.var / "postgres"
+    try:
+        settings.var.mkdir(parents=True, exist_ok=True)
+        opened = opening.ways_in(settings.database_url, folder, settings.secret)
+        started = opening.start(opened, folder, settings.secret)
+    except (access.Unreachable, OSError) as error:
+        raise OneLine(str(error)) from error
+    try:
+        try:
+            access.prepare(opened.ways)
+            migrating.upgrade(opened.ways.owner)
+        except access.Unreachable as error:
+            raise OneLine(str(error)) from error
+        yield opened
+    finally:
+        if started and opened.server is not None:
+            embedded.stop(opened.server)
+
+
+@contextlib.contextmanager
+def _session(opened: Opened) -> Iterator[Session]:
+    engine = create_engine(opened.ways.service)
+    try:
+        with Session(engine) as session:
+            yield session
+    finally:
+        engine.dispose()
+
+
+def _clinics(opened: Opened) -> dict[UUID, str]:
+    """Every clinic's name; the worker's role sees them all."""
+    engine = create_engine(opened.ways.worker)
+    try:
+        with engine.connect() as connection:
+            rows = connection.execute(
+                text("SELECT clinic_id, name FROM clinic ORDER BY created_at")
+            )
+            return {row.clinic_id: row.name for row in rows}
+    finally:
+        engine.dispose()
+
+
+def _one_clinic(opened: Opened, told: str | None) -> UUID:
+    clinics = _clinics(opened)
+    if told is not None:
+        with contextlib.suppress(ValueError):
+            if UUID(told) in clinics:
+                return UUID(told)
+        raise OneLine(f"There is no clinic {told}.")
+    if len(clinics) != 1:
+        raise OneLine(f"There are {len(clinics)} clinics; name one with --clinic.")
+    return next(iter(clinics))
+
+
+def _demonstration(settings: config.Settings, opened: Opened) -> demonstration.Demonstration:
+    now = clock.clock(settings.clock_file)()
+    clinics = _clinics(opened)
+    with _session(opened) as session:
+        if clinics:
+            clinic_id = next(iter(clinics))
+        else:
+            click.echo("Making the demo clinic ...")
+            clinic_id = demonstration.make(session, now)
+        kept = settings.var / "demo.json"
+        found = demonstration.open_doors(session, clinic_id, kept, settings.public_url, now)
+        session.commit()
+    return found
+
+
+def _refuse_taken_port(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise OneLine(
+                f"Port {port} is in use. Stop what uses it, or choose another: PORT={port + 1}"
+            ) from error
+
+
+def _supervise(settings: config.Settings, found: demonstration.Demonstration) -> int:
+    """Run the Procfile's processes until one ends or we are told to stop."""
+    environment = {
+        **os.environ,
+        "PORT": str(settings.port),
+        "AFTERGLOW_VAR": str(settings.var),
+        "WEB_WORKERS": str(settings.web_workers),
+        "WEB_THREADS": str(settings.web_threads),
+        "PYTHONTZPATH": "",
+        "PYTHONUNBUFFERED": "1",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
+    }
+    manager = Manager(Printer(sys.stdout))
+    for line in PROCFILE.read_text().splitlines():
+        name, command = line.split(": ", 1)
+        manager.add_process(name, f"exec {command}", env=environment, cwd=str(PROCFILE.parent))
+    threading.Thread(target=_say_when_ready, args=(settings, found), daemon=True).start()
+    manager.loop()
+    return int(manager.returncode or 0)
+
+
+def _say_when_ready(settings: config.Settings, found: demonstration.Demonstration) -> None:
+    local = f"http://127.0.0.1:{settings.port}/health/live"
+    for _ in range(600):
+        with contextlib.suppress(urllib.error.URLError, OSError):
+            urllib.request.urlopen(local, timeout=1)  # our own address
+            break
+        time.sleep(0.1)
+    url = settings.public_url
+    mail = (
+        settings.outbox if settings.smtp is None else f"{settings.smtp.host}:{settings.smtp.port}"
+    )
+    click.echo(
+        f"\n  Afterglow is ready.\n\n"
+        f"  API docs      {url}/api/docs\n"
+        f"  API key       {found.keys['admin']}\n"
+        f"  Patient page  {found.link}\n"
+        f"                (date of birth {found.birth_date})\n"
+        f"  Messages      {mail}\n"
+        f"  All of this   {settings.var / 'demo.json'}\n\n"
+        f"  Ctrl-C stops it; the data stays in {settings.var}.\n"
+    )

@@ -1,0 +1,201 @@
+"""The demonstration: an invented clinic, in working order, that a newcomer can look around in.
+
+Its people are read from demo/ as any clinic's are; what time brings (clearances, courses,
+visits) is made here, as of now, with the same functions that staff use.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import intake.clinic
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from api import keys
+from models import (
+    Appointment,
+    CourseStep,
+    Patient,
+    Practitioner,
+    Protocol,
+    ProtocolVersion,
+    Qualification,
+    enter_clinic,
+)
+from models.vocabulary import ClearanceOutcome, PractitionerRole, Role
+from notifications import links
+from scheduler import booking, checklists, courses, facts, openings
+from scheduler.authority import Authority
+from scheduler.booking import Order
+from scheduler.checklists import NewClearance
+from scheduler.errors import Refusal
+from scheduler.openings import Search
+from scheduler.placing import Named
+from scheduler.protocols import SettledBy
+
+FOLDER = Path(__file__).parent / "demo"
+BY = Authority("demonstration", Role.ADMIN, None, frozenset({"prescriber"}))
+COURSES = 6
+"""How many patients are in the middle of a course."""
+DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """What a newcomer needs to look around."""
+
+    clinic_id: UUID
+    keys: dict[str, str]
+    patient_id: UUID
+    birth_date: str
+    link: str
+
+    def told(self, url: str) -> dict[str, Any]:
+        """As var/demo.json has it."""
+        return {
+            "url": url,
+            "clinic_id": str(self.clinic_id),
+            "keys": self.keys,
+            "patient": {
+                "id": str(self.patient_id),
+                "link": self.link,
+                "birth_date": self.birth_date,
+            },
+        }
+
+
+def make(session: Session, now: datetime) -> UUID:
+    """Import the demonstration's clinic and bring it to life. Flushes, never commits."""
+    clinic_id = intake.clinic.store(session, intake.clinic.read(FOLDER), BY.name, now)
+    patients = session.scalars(select(Patient).order_by(Patient.record_number)).all()
+    version_id = session.scalars(
+        select(ProtocolVersion.id)
+        .join(Protocol, Protocol.id == ProtocolVersion.protocol_id)
+        .where(Protocol.code == "kap")
+    ).one()
+    for patient in patients:
+        _clear(session, patient.id, now)
+    for number, patient in enumerate(patients[:COURSES]):
+        _begin_course(session, patient.id, version_id, now + (number + 1) * DAY, now)
+    return clinic_id
+
+
+def open_doors(
+    session: Session, clinic_id: UUID, kept: Path, public_url: str, now: datetime
+) -> Demonstration:
+    """Give out the keys, those kept from the last time if there are any, and a fresh link."""
+    enter_clinic(session, clinic_id)
+    known = _kept_keys(kept, clinic_id)
+    if not known:
+        known = _new_keys(session, now)
+    appointment = session.scalars(
+        select(Appointment)
+        .where(Appointment.kind == "dosing", Appointment.status == "booked")
+        .order_by(Appointment.starts_at)
+        .limit(1)
+    ).one_or_none()
+    if appointment is None:
+        appointment = session.scalars(
+            select(Appointment).order_by(Appointment.starts_at.desc()).limit(1)
+        ).one()
+    patient = facts.one(session, Patient, appointment.patient_id)
+    token = links.mint(
+        session,
+        appointment_id=appointment.id,
+        patient_id=patient.id,
+        expires_at=now + 30 * DAY,
+    )
+    return Demonstration(
+        clinic_id, known, patient.id, patient.birth_date.isoformat(), f"{public_url}/p/{token}"
+    )
+
+
+def keep(demonstration: Demonstration, path: Path, url: str) -> None:
+    """Write var/demo.json, readable by its owner alone."""
+    half = path.with_suffix(".half")
+    with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        json.dump(demonstration.told(url), file, indent=2)
+    half.rename(path)
+
+
+def _kept_keys(kept: Path, clinic_id: UUID) -> dict[str, str]:
+    try:
+        told = json.loads(kept.read_text())
+    except (OSError, ValueError):
+        return {}
+    return dict(told["keys"]) if told.get("clinic_id") == str(clinic_id) else {}
+
+
+def _new_keys(session: Session, now: datetime) -> dict[str, str]:
+    prescriber = session.scalars(
+        select(Practitioner.id)
+        .join(Qualification, Qualification.practitioner_id == Practitioner.id)
+        .where(Qualification.role == PractitionerRole.PRESCRIBER)
+        .order_by(Practitioner.name)
+        .limit(1)
+    ).one()
+    made = {}
+    for role in (Role.ADMIN, Role.SCHEDULER, Role.CLINICIAN):
+        behind = prescriber if role is Role.CLINICIAN else None
+        _, made[role.value] = keys.issue(session, f"demo {role}", role, behind, now)
+    return made
+
+
+def _clear(session: Session, patient_id: UUID, now: datetime) -> None:
+    """Vouch for what every patient of a clinic in working order has settled."""
+    gates = session.scalars(select(ProtocolVersion.content))
+    codes = {
+        gate["code"]
+        for content in gates
+        for visit in content["visits"].values()
+        for gate in visit["gates"]
+        if gate["shuts"] == "booking" and gate["by"] == SettledBy.CLEARANCE
+    }
+    for code in sorted(codes):
+        told = NewClearance(gate=code, outcome=ClearanceOutcome.CLEARED, cleared_at=now)
+        checklists.clear(session, patient_id, told, by=BY, now=now)
+
+
+def _begin_course(
+    session: Session, patient_id: UUID, version_id: UUID, start: datetime, now: datetime
+) -> None:
+    """Open a course and book its first visits, each at the first time that is right."""
+    course = courses.open_course(session, patient_id, version_id, by=BY)
+    steps = session.scalars(
+        select(CourseStep).where(CourseStep.course_id == course.id).order_by(CourseStep.position)
+    ).all()
+    for step in steps[:5]:
+        booked = book_first(session, patient_id, step.id, start, now)
+        if booked is None:
+            return
+        start = booked.starts_at + DAY
+
+
+def book_first(
+    session: Session, patient_id: UUID, step_id: UUID, start: datetime, now: datetime
+) -> Appointment | None:
+    """Book a course's step at its first opening from `start` on that no rule speaks against."""
+    search = Search(start=start, end=start + 28 * DAY, course_step_id=step_id, limit=400)
+    refused: set[object] = set()
+    for opening in openings.find(session, search, now).openings:
+        day = opening.starts_at.date()
+        if day in refused:
+            continue
+        named = tuple(Named(a.role, a.actor.schedule_id) for a in opening.assignments)
+        order = Order(
+            patient_id=patient_id,
+            starts_at=opening.starts_at,
+            course_step_id=step_id,
+            assignments=named,
+        )
+        try:
+            with session.begin_nested():
+                return booking.book(session, order, by=BY, now=now)
+        except Refusal:
+            refused.add(day)  # windows are days wide: the next day is the next question
+    return None

@@ -1,0 +1,168 @@
+"""A mail server as a way out. What counts is knowing whether the final dot was answered.
+
+Up to the dot a message is provably not accepted, whatever goes wrong; after it, a lost answer
+means that nobody knows (RFC 1047). The conversation is led step by step for that reason.
+"""
+
+import contextlib
+import smtplib
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from notifications.channels import Accepted, Envelope, Outcome, Refused, Unknown
+
+CONNECT_SECONDS = 5
+TOTAL_SECONDS = 20
+IDLE_SECONDS = 30
+"""A connection unused for longer is asked whether it is still there."""
+MOST_MAILS = 100
+"""Over one connection; some servers close it sooner or later, better at a time of our choice."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """Where mail is handed over."""
+
+    host: str
+    port: int
+    security: str
+    """none, starttls or tls."""
+    username: str | None = None
+    password: str | None = None
+    trusted: ssl.SSLContext | None = None
+    """Whom to trust over TLS. None: whom this machine trusts."""
+
+
+class _Lost(Exception):
+    """The conversation ended before the final dot."""
+
+
+@dataclass(slots=True)
+class SmtpChannel:
+    """Hands messages to one mail server over a connection that is kept."""
+
+    server: Server
+    _connection: smtplib.SMTP | None = None
+    _used_at: float = 0.0
+    _mails: int = field(default=0)
+
+    def hand_over(self, envelope: Envelope) -> Outcome:
+        """Hand one message over, within 20 seconds."""
+        give_up = time.monotonic() + TOTAL_SECONDS
+        was_kept = self._connection is not None
+        outcome = self._try(envelope, give_up)
+        if was_kept and outcome == _CONNECTION_GONE:
+            outcome = self._try(envelope, give_up)  # servers close kept connections
+        return outcome
+
+    def _try(self, envelope: Envelope, give_up: float) -> Outcome:
+        try:
+            connection = self._ready()
+            refusal = self._envelope(connection, envelope, give_up)
+        except (OSError, smtplib.SMTPException, _Lost) as error:
+            self.close()
+            return _before_the_dot(error)
+        return refusal or self._content(connection, envelope)
+
+    def close(self) -> None:
+        """Say goodbye, if anybody listens."""
+        if self._connection is not None:
+            with contextlib.suppress(OSError, smtplib.SMTPException):
+                self._connection.quit()
+            self._connection.close()
+            self._connection = None
+
+    def _ready(self) -> smtplib.SMTP:
+        """A connection that is there, greeted and signed in."""
+        kept = self._connection
+        if kept is not None and (self._mails >= MOST_MAILS or not self._is_there(kept)):
+            self.close()
+        if self._connection is None:
+            self._connection = _connect(self.server)
+            self._mails = 0
+        return self._connection
+
+    def _is_there(self, connection: smtplib.SMTP) -> bool:
+        if time.monotonic() - self._used_at < IDLE_SECONDS:
+            return True
+        try:
+            return connection.noop()[0] == 250
+        except (OSError, smtplib.SMTPException):
+            return False
+
+    def _envelope(
+        self, connection: smtplib.SMTP, envelope: Envelope, give_up: float
+    ) -> Refused | None:
+        """Everything up to the content; a refusal if the server does not want it."""
+        steps: tuple[Callable[[], tuple[int, bytes]], ...] = (
+            lambda: connection.mail(envelope.sender),
+            lambda: connection.rcpt(envelope.recipient),
+            lambda: connection.docmd("DATA"),
+        )
+        for step in steps:
+            code, _ = step()
+            if code == 421 or time.monotonic() > give_up:
+                raise _Lost
+            if code not in {250, 251, 354}:
+                connection.rset()
+                return Refused(f"smtp-{code}", for_ever=code >= 500)
+        return None
+
+    def _content(self, connection: smtplib.SMTP, envelope: Envelope) -> Outcome:
+        """The content and the final dot: from here on a lost answer leaves nobody knowing."""
+        try:
+            connection.send(_stuffed(envelope.content))
+            code, _ = connection.getreply()
+        except (OSError, smtplib.SMTPException):
+            self.close()
+            return Unknown("smtp-answer-lost")
+        self._used_at = time.monotonic()
+        self._mails += 1
+        if code == 250:
+            return Accepted()
+        if code == 421:
+            self.close()
+        return Refused(f"smtp-{code}", for_ever=code >= 500)
+
+
+def _connect(server: Server) -> smtplib.SMTP:
+    if server.security == "tls":
+        trusted = server.trusted or ssl.create_default_context()
+        connection: smtplib.SMTP = smtplib.SMTP_SSL(
+            server.host, server.port, timeout=CONNECT_SECONDS, context=trusted
+        )
+    else:
+        connection = smtplib.SMTP(server.host, server.port, timeout=CONNECT_SECONDS)
+    try:
+        connection.ehlo()
+        if server.security == "starttls":
+            connection.starttls(context=server.trusted or ssl.create_default_context())
+            connection.ehlo()
+        if server.username is not None:
+            connection.login(server.username, server.password or "")
+        if connection.sock is not None:
+            connection.sock.settimeout(TOTAL_SECONDS / 2)
+    except (OSError, smtplib.SMTPException):
+        connection.close()
+        raise
+    return connection
+
+
+def _before_the_dot(error: Exception) -> Refused:
+    """What went wrong before anything could have been accepted; worth another try."""
+    code = getattr(error, "smtp_code", None)
+    if isinstance(error, smtplib.SMTPAuthenticationError):
+        return Refused("smtp-sign-in", for_ever=False)
+    return Refused(f"smtp-{code}", for_ever=False) if code else _CONNECTION_GONE
+
+
+_CONNECTION_GONE = Refused("smtp-unreachable", for_ever=False)
+
+
+def _stuffed(content: bytes) -> bytes:
+    """The content with its leading dots doubled, and the dot that ends it (RFC 5321, 4.5.2)."""
+    body = content if content.endswith(b"\r\n") else content + b"\r\n"
+    stuffed = body.replace(b"\r\n.", b"\r\n..")
+    return (b"." + stuffed if stuffed.startswith(b".") else stuffed) + b".\r\n"

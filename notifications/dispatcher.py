@@ -1,0 +1,68 @@
+"""The dispatcher: a thread that sweeps as soon as something is due.
+
+It is woken by PostgreSQL when a message becomes due at once, and otherwise by a timer set to
+the next due message. APScheduler calls the same sweep every few seconds in any case, so a
+lost wake-up costs seconds and no message.
+"""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import psycopg
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from notifications.delivery import Delivery
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Dispatcher:
+    """Sweeps when woken."""
+
+    delivery: Delivery
+    connect: Callable[[], psycopg.Connection]
+    longest_sleep: float = 5.0
+    """Seconds."""
+    stop: threading.Event = field(default_factory=threading.Event)
+    ticked_at: float = field(default_factory=time.monotonic)
+    """When it was last seen at work, for the watchdog."""
+
+    def run(self) -> None:
+        """Work until stopped. A lost database is looked for again, every second."""
+        while not self.stop.is_set():
+            try:
+                with contextlib.closing(self.connect()) as listener:
+                    listener.execute("LISTEN message_due")
+                    self._work(listener)
+            except (psycopg.Error, SQLAlchemyError, OSError) as error:
+                log.warning("dispatcher.lost-database", error=type(error).__name__)
+                self.stop.wait(1)
+
+    def _work(self, listener: psycopg.Connection) -> None:
+        while not self.stop.is_set():
+            self.ticked_at = time.monotonic()
+            self.delivery.sweep()
+            self._sleep(listener)
+
+    def _sleep(self, listener: psycopg.Connection) -> None:
+        """Sleep until the next due message, a wake-up, or the longest sleep.
+
+        In small steps, so that stopping never waits long.
+        """
+        wake_at = time.monotonic() + self._pause()
+        while not self.stop.is_set() and (left := wake_at - time.monotonic()) > 0:
+            for _ in listener.notifies(timeout=min(left, 0.5), stop_after=1):
+                return
+
+    def _pause(self) -> float:
+        due: datetime | None = self.delivery.next_due()
+        if due is None:
+            return self.longest_sleep
+        left = (due - self.delivery.clock()).total_seconds()
+        return min(max(left, 0.0), self.longest_sleep)

@@ -1,0 +1,240 @@
+"""The patient's page: one visit behind one link, on a phone, without JavaScript.
+
+`GET /p/<token>` changes nothing and uses nothing up: mail scanners open links before people
+do. It moves the token out of the address bar. Before the date of birth the page names the
+clinic and nobody else. Acts are POSTs with a token of their own, answered by a redirect.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from functools import wraps
+from uuid import UUID
+
+from flask import (
+    Blueprint,
+    Response,
+    current_app,
+    make_response,
+    redirect,
+    render_template,
+    request,
+)
+from flask.typing import ResponseReturnValue
+from sqlalchemy import select
+
+from models import ChecklistItem, db
+from models.vocabulary import Owner, TaskStatus
+from scheduler import audit, booking, checklists
+from scheduler.audit import Act
+from scheduler.authority import Authority
+from scheduler.booking import Call
+from scheduler.checklists import NewEscort, Settling
+from scheduler.errors import Refusal
+from web import forms, showing, visitor
+from web.forms import BadForm
+from web.visitor import Visitor
+
+blueprint = Blueprint(
+    "patient", __name__, url_prefix="/p", template_folder="templates", static_folder="static"
+)
+
+PATIENT = Authority("patient")
+
+CLOSED = "This link is closed"
+
+DONE = {
+    "confirmed": "Thank you. We know that you will come.",
+    "asked": "We have noted that you need another time. We will call you.",
+    "saved": "Saved. Thank you.",
+}
+"""What is said after an act, by its code in the address."""
+
+
+@blueprint.after_request
+def seal(response: Response) -> Response:
+    """Keep the page out of caches, indexes, frames and referrers; let nothing else load."""
+    response.headers.update(
+        {
+            "Content-Security-Policy": (
+                "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
+                "base-uri 'none'; frame-ancestors 'none'"
+            ),
+            "Referrer-Policy": "no-referrer",
+            "X-Robots-Tag": "noindex, nofollow",
+            "X-Content-Type-Options": "nosniff",
+        }
+    )
+    if request.endpoint != "patient.static":
+        response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+@blueprint.get("/<token>")
+def follow(token: str) -> ResponseReturnValue:
+    """Take the token out of the address and go on to the page. Changes nothing."""
+    digest = visitor.digest_of(token)
+    if visitor.find(db.session(), digest, _now()) is None:
+        return _closed()
+    return visitor.remember(make_response(redirect("/p/", 303)), digest, known=False)
+
+
+@blueprint.get("/")
+def show() -> ResponseReturnValue:
+    """Show the visit, or ask for the date of birth first."""
+    here = visitor.remembered(db.session(), _now())
+    if here is None:
+        return _closed()
+    if not here.is_known:
+        return _ask(here)
+    audit.record(db.session(), PATIENT, _act(here, "read"), _now())
+    db.session.commit()
+    return _page(here, DONE.get(request.args.get("done", "")))
+
+
+@blueprint.post("/birth-date")
+def prove() -> ResponseReturnValue:
+    """Check the date of birth. Five wrong ones shut the link."""
+    here = visitor.remembered(db.session(), _now())
+    if here is None:
+        return _closed()
+    if not visitor.is_own_form(here, request.form.get("form", "")):
+        return _ask(here, "Please try once more.")
+    is_right = visitor.prove(db.session(), here, forms.birth_date(request.form))
+    db.session.commit()
+    if not is_right:
+        return _ask(here, "That is not the date we have. Please check it.")
+    return visitor.remember(make_response(redirect("/p/", 303)), here.link.token_hash, known=True)
+
+
+def act(view: Callable[..., str]) -> Callable[..., ResponseReturnValue]:
+    """Let a known visitor act by a form of their own; then show the page again.
+
+    The view does one thing and names what is said about it. A refusal or a bad form is shown
+    on the page, and nothing has changed.
+    """
+
+    @wraps(view)
+    def guarded(**parts: object) -> ResponseReturnValue:
+        here = visitor.remembered(db.session(), _now())
+        if here is None:
+            return _closed()
+        if not here.is_known or not visitor.is_own_form(here, request.form.get("form", "")):
+            return _ask(here)
+        digest, endpoint = here.link.token_hash, request.endpoint or ""
+        try:
+            done = view(here, **parts)
+            audit.record(db.session(), PATIENT, _act(here, "update", endpoint), _now())
+            db.session.commit()
+        except (BadForm, Refusal) as refusal:
+            db.session.rollback()
+            again = visitor.remembered(db.session(), _now())
+            return _closed() if again is None else (_page(again, None, _said(refusal)), 422)
+        answer = make_response(redirect(f"/p/?done={done}", 303))
+        return visitor.remember(answer, digest, known=True)
+
+    return guarded
+
+
+@blueprint.post("/confirm")
+@act
+def confirm(here: Visitor) -> str:
+    """Note that the patient will come."""
+    booking.confirm(db.session(), Call(here.link.appointment_id, None), by=PATIENT, now=_now())
+    return "confirmed"
+
+
+@blueprint.post("/ask-to-move")
+@act
+def ask_to_move(here: Visitor) -> str:
+    """Note that the patient needs another time."""
+    checklists.ask_to_move(db.session(), here.link.appointment_id, by=PATIENT, now=_now())
+    return "asked"
+
+
+@blueprint.post("/checklist/<uuid:item_id>")
+@act
+def settle(here: Visitor, item_id: UUID) -> str:
+    """Tick an item of this visit's checklist, or take the tick back."""
+    item = db.session.scalar(
+        select(ChecklistItem)
+        .where(
+            ChecklistItem.id == item_id,
+            ChecklistItem.appointment_id == here.link.appointment_id,
+            ChecklistItem.owner == Owner.PATIENT,
+        )
+        .with_for_update()
+    )
+    if item is None:
+        raise BadForm("That item is not on your list.")
+    undo = request.form.get("undo") == "yes"
+    settling = Settling(
+        status=TaskStatus.REQUESTED if undo else TaskStatus.COMPLETED,
+        answer=None if undo else forms.optional_text(request.form, "answer", 1000),
+    )
+    checklists.settle(db.session(), item, settling, by=PATIENT, now=_now())
+    return "saved"
+
+
+@blueprint.post("/escort")
+@act
+def name_escort(here: Visitor) -> str:
+    """Name who takes the patient home."""
+    told = NewEscort(
+        name=forms.text(request.form, "name", "their name", 200),
+        phone=forms.phone(request.form, "phone"),
+        email=forms.email(request.form, "email"),
+        relation=forms.text(request.form, "relation", "who they are to you", 100),
+        may_message=request.form.get("may_message") == "yes",
+    )
+    checklists.name_escort(db.session(), here.link.appointment_id, told, by=PATIENT, now=_now())
+    return "saved"
+
+
+def _page(here: Visitor, done: str | None, problem: str | None = None) -> str:
+    shown = showing.visit(db.session(), here)
+    return render_template(
+        "visit.html",
+        clinic=here.clinic,
+        shown=shown,
+        form=visitor.csrf(here),
+        done=done,
+        problem=problem,
+        told=request.form if problem else {},
+    )
+
+
+def _ask(here: Visitor, problem: str | None = None) -> ResponseReturnValue:
+    shut = here.link.tries >= visitor.TRIES
+    page = render_template(
+        "ask.html",
+        clinic=here.clinic,
+        form=visitor.csrf(here),
+        problem=problem,
+        shut=shut,
+        left=visitor.TRIES - here.link.tries,
+    )
+    return page, 403 if shut else (422 if problem else 200)
+
+
+def _closed() -> ResponseReturnValue:
+    """The same page for a link that never was, has run out, or was taken back."""
+    return render_template("closed.html", title=CLOSED), 404
+
+
+def _said(refusal: Exception) -> str:
+    return refusal.detail if isinstance(refusal, Refusal) else str(refusal)
+
+
+def _act(here: Visitor, action: str, what: str = "patient.show") -> Act:
+    return Act(
+        action=action,
+        entity="appointment",
+        entity_id=here.link.appointment_id,
+        patient_id=here.link.patient_id,
+        facts={"what": what},
+    )
+
+
+def _now() -> datetime:
+    now: datetime = current_app.config["CLOCK"]()
+    return now

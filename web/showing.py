@@ -1,0 +1,64 @@
+"""What the patient's page shows: this one visit and its checklist, and nothing else."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+from babel.dates import format_date, format_time, get_timezone_location
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from models import Appointment, ChecklistItem, Escort, Patient, Site
+from models.vocabulary import AppointmentStatus, Owner
+from scheduler import facts
+from scheduler.protocols import SettledBy
+from web.visitor import Visitor
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One visit, as its patient sees it."""
+
+    given_name: str
+    day: str
+    time: str
+    place: str
+    """Whose time it is: a city, never an offset."""
+    site: Site
+    appointment: Appointment
+    items: Sequence[ChecklistItem]
+    escort: Escort | None
+    asks_for_escort: bool
+
+    @property
+    def is_ahead(self) -> bool:
+        return self.appointment.status is AppointmentStatus.BOOKED
+
+    @property
+    def is_off(self) -> bool:
+        return self.appointment.status is AppointmentStatus.CANCELLED
+
+
+def visit(session: Session, visitor: Visitor) -> Shown:
+    """Gather what the page shows to a visitor who is known."""
+    appointment = facts.one(session, Appointment, visitor.link.appointment_id)
+    patient = facts.one(session, Patient, visitor.link.patient_id)
+    site = facts.one(session, Site, appointment.site_id)
+    starts = appointment.starts_at.astimezone(ZoneInfo(site.time_zone))
+    items = session.scalars(
+        select(ChecklistItem)
+        .where(ChecklistItem.appointment_id == appointment.id, ChecklistItem.owner == Owner.PATIENT)
+        .order_by(ChecklistItem.due_at, ChecklistItem.id)
+    ).all()
+    gates = facts.protocol(session, appointment.protocol_version_id).visits[appointment.visit].gates
+    return Shown(
+        given_name=patient.given_name,
+        day=format_date(starts, "full", locale="en_US"),
+        time=format_time(starts, "short", tzinfo=starts.tzinfo, locale="en_US"),
+        place=get_timezone_location(site.time_zone, locale="en_US", return_city=True),
+        site=site,
+        appointment=appointment,
+        items=items,
+        escort=session.scalar(select(Escort).where(Escort.appointment_id == appointment.id)),
+        asks_for_escort=any(gate.settled_by is SettledBy.ESCORT for gate in gates),
+    )
