@@ -1,0 +1,91 @@
+"""The REST API: words in, words out. No rule is decided here."""
+
+from typing import Any
+
+from flask import Flask
+from flask_smorest import Api
+from flask_swagger_ui import get_swaggerui_blueprint
+
+from api import (
+    acts,
+    appointments,
+    clearances,
+    clinic,
+    courses,
+    errors,
+    guards,
+    health,
+    messages,
+    openings,
+    oversight,
+    people,
+    preconditions,
+    protocols,
+    schedules,
+    visits,
+)
+
+RESOURCES = (
+    clinic,
+    people,
+    schedules,
+    clearances,
+    protocols,
+    courses,
+    openings,
+    appointments,
+    acts,
+    visits,
+    messages,
+    oversight,
+)
+
+SPEC: dict[str, Any] = {
+    "API_TITLE": "Afterglow",
+    "API_VERSION": "v1",
+    "OPENAPI_VERSION": "3.1.0",
+    "OPENAPI_URL_PREFIX": "/api",
+    "OPENAPI_JSON_PATH": "openapi.json",
+    "API_SPEC_OPTIONS": {
+        "info": {
+            "description": "Scheduling for ketamine-assisted therapy: courses, visits, readiness "
+            "and messages. Errors are problem documents (RFC 9457).",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "security": [{"key": []}],
+        "components": {
+            "securitySchemes": {
+                "key": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "An API key: Authorization: Bearer ag_...",
+                }
+            }
+        },
+    },
+}
+
+
+class ProblemApi(Api):
+    """An Api that leaves errors to api/errors.py, and says so in its description."""
+
+    ERROR_SCHEMA = errors.ProblemSchema
+
+    def _register_error_handlers(self) -> None:
+        """Errors have one home already."""
+
+
+def init_app(app: Flask) -> None:
+    """Mount every resource, the guards, the one error handler, health and the docs."""
+    app.config.update(SPEC)
+    guards.init_app(app)
+    errors.init_app(app)
+    health.init_app(app)
+    app.after_request(preconditions.add_etag)
+    api = ProblemApi(app)
+    for resource in RESOURCES:
+        api.register_blueprint(resource.blueprint)
+    docs = get_swaggerui_blueprint(
+        "/api/docs", "/api/openapi.json", config={"app_name": "Afterglow", "validatorUrl": None}
+    )
+    app.register_blueprint(docs)

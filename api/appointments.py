@@ -1,0 +1,213 @@
+"""Appointments over REST: find, book and hold visits.
+
+The schemas are the contract: they check shapes and words, never rules. A view does three
+things in this order: call one function of scheduler/, commit, return.
+"""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+from flask import Response
+from flask_smorest import Blueprint
+from marshmallow import Schema, ValidationError, fields, post_load, validate, validates_schema
+from sqlalchemy import Select, exists, select
+
+from api import edge, pages, preconditions, showing
+from api.caller import READERS, by, now, requires
+from api.errors import ProblemSchema
+from api.fields import Id, Instant, Text
+from api.idempotency import idempotent
+from api.pages import PageQuery, page_of
+from api.showing import AppointmentSchema, OpeningSchema
+from models import Appointment, Practitioner, Room, Slot, db
+from models.vocabulary import AppointmentStatus, Role, StepKind
+from scheduler import booking, facts, openings
+from scheduler.audit import Act
+from scheduler.authority import Reasons
+from scheduler.booking import Order
+from scheduler.errors import NoOpening, SlotTaken
+from scheduler.openings import Search
+from scheduler.placing import Named
+
+blueprint = Blueprint(
+    "appointments", __name__, url_prefix="/api/v1/appointments", description="Visits."
+)
+
+
+class NamedSchema(Schema):
+    """Somebody or something chosen for a role. An opening's assignments fit as they are."""
+
+    role = fields.String(required=True, validate=validate.Length(1, 40))
+    schedule_id = Id(required=True)
+    name = fields.String(load_only=True)
+    starts_at = Instant(data_key="from", load_only=True)
+    ends_at = Instant(data_key="to", load_only=True)
+
+    @post_load
+    def named(self, data: dict[str, Any], **_: object) -> Named:
+        return Named(data["role"], data["schedule_id"])
+
+
+class TimeSchema(Schema):
+    """When, on whose time, and why in spite of a rule."""
+
+    starts_at = Instant(required=True)
+    assignments = fields.List(
+        fields.Nested(NamedSchema),
+        load_default=None,
+        validate=validate.Length(min=1, max=20),
+        metadata={"description": "All get the time, or none. Left out: the service chooses."},
+    )
+    reasons = fields.Dict(
+        keys=fields.String(validate=validate.Length(1, 80)),
+        values=Text(most=1000),
+        load_default=dict,
+        metadata={"description": "For each rule or gate that is passed over, why."},
+    )
+
+
+class OrderSchema(TimeSchema):
+    """What a caller sends to book a visit. Unknown fields are refused."""
+
+    patient_id = Id(required=True)
+    step_kind = fields.Enum(StepKind, by_value=True, load_default=None)
+    course_step_id = Id(load_default=None)
+
+    @validates_schema
+    def names_one(self, data: dict[str, Any], **_: Any) -> None:
+        """Want one of the two ways to say what the visit is for."""
+        if (data.get("step_kind") is None) == (data.get("course_step_id") is None):
+            raise ValidationError("Give either this or course_step_id.", "step_kind")
+
+    @post_load
+    def order(self, data: dict[str, Any], **_: object) -> Order:
+        named = data.pop("assignments")
+        return Order(
+            **{name: value for name, value in data.items() if name != "reasons"},
+            assignments=None if named is None else tuple(named),
+            reasons=Reasons(data["reasons"]),
+        )
+
+
+class SlotTakenSchema(ProblemSchema):
+    """Somebody was faster; what is free nearby."""
+
+    schedule_ids = fields.List(Id())
+    openings = fields.List(fields.Nested(OpeningSchema))
+
+
+class AppointmentQuery(PageQuery):
+    """Which visits."""
+
+    start = Instant(data_key="from", load_default=None)
+    end = Instant(data_key="to", load_default=None)
+    status = fields.Enum(AppointmentStatus, by_value=True, load_default=None)
+    practitioner_id = Id(load_default=None)
+    room_id = Id(load_default=None)
+    patient_id = Id(load_default=None)
+
+
+@blueprint.route("", methods=["GET"])
+@requires(*READERS)
+@blueprint.arguments(AppointmentQuery, location="query")
+@blueprint.response(200, page_of(AppointmentSchema))
+def list_appointments(asked: dict[str, Any]) -> dict[str, Any]:
+    """List visits in the order of time."""
+    found = pages.page(_query(asked), [Appointment.starts_at, Appointment.id], asked)
+    return {**found, "items": showing.appointments(found["items"])}
+
+
+@blueprint.route("", methods=["POST"])
+@requires(Role.SCHEDULER, Role.CLINICIAN)
+@blueprint.arguments(OrderSchema)
+@idempotent
+@blueprint.response(201, AppointmentSchema)
+@blueprint.alt_response(409, schema=SlotTakenSchema, description="slot-taken, no-opening")
+@blueprint.alt_response(422, schema=ProblemSchema, description="not-ready, rule-broken, ...")
+def book_appointment(order: Order) -> Response:
+    """Book a visit on everybody's time, or on nobody's."""
+    return _book(order)
+
+
+@blueprint.route("/hold", methods=["POST"])
+@requires(Role.SCHEDULER, Role.CLINICIAN)
+@blueprint.arguments(OrderSchema)
+@idempotent
+@blueprint.response(201, AppointmentSchema)
+@blueprint.alt_response(409, schema=SlotTakenSchema, description="slot-taken, no-opening")
+def hold_appointment(order: Order) -> Response:
+    """Keep a time for a while; `confirm` turns it into a booking."""
+    kept = {name: getattr(order, name) for name in order.__dataclass_fields__}
+    return _book(Order(**{**kept, "hold": True}))
+
+
+@blueprint.route("/<uuid:appointment_id>", methods=["GET"])
+@requires(*READERS)
+@blueprint.response(200, AppointmentSchema)
+@blueprint.alt_response(404, schema=ProblemSchema, description="not-found")
+def read_appointment(appointment_id: UUID) -> dict[str, Any]:
+    """Read one visit."""
+    appointment = facts.one(db.session(), Appointment, appointment_id)
+    preconditions.tag(appointment.version)
+    return showing.appointment(appointment)
+
+
+def _book(order: Order) -> Response:
+    try:
+        appointment = booking.book(db.session(), order, by=by(), now=now())
+    except (SlotTaken, NoOpening) as refusal:
+        db.session.rollback()
+        refusal.facts["openings"] = _nearby(order)
+        raise
+    preconditions.tag(appointment.version)
+    act = Act(
+        action="create",
+        entity="appointment",
+        entity_id=appointment.id,
+        patient_id=appointment.patient_id,
+        facts={"reasons": order.reasons.given} if order.reasons.given else {},
+    )
+    location = f"/api/v1/appointments/{appointment.id}"
+    return edge.done(
+        AppointmentSchema, showing.appointment(appointment), act, status=201, location=location
+    )
+
+
+def _nearby(order: Order) -> list[dict[str, Any]]:
+    """What could be booked instead, close by."""
+    search = Search(
+        start=order.starts_at,
+        end=order.starts_at,
+        step_kind=order.step_kind,
+        course_step_id=order.course_step_id,
+        patient_id=order.patient_id,
+    )
+    near = openings.nearby(db.session(), search, now())
+    return [OpeningSchema().dump(showing.opening(one)) for one in near]
+
+
+def _query(asked: dict[str, Any]) -> Select[Appointment]:
+    query = select(Appointment)
+    wanted: dict[str, Callable[[Any], Any]] = {
+        "start": lambda value: Appointment.starts_at >= value,
+        "end": lambda value: Appointment.starts_at < value,
+        "status": lambda value: Appointment.status == value,
+        "patient_id": lambda value: Appointment.patient_id == value,
+        "practitioner_id": lambda value: _served_by(Practitioner, value),
+        "room_id": lambda value: _served_by(Room, value),
+    }
+    for name, condition in wanted.items():
+        if asked[name] is not None:
+            query = query.where(condition(asked[name]))
+    return query
+
+
+def _served_by(model: Any, row_id: UUID) -> Any:
+    return exists().where(
+        Slot.clinic_id == Appointment.clinic_id,
+        Slot.appointment_id == Appointment.id,
+        model.clinic_id == Slot.clinic_id,
+        model.schedule_id == Slot.schedule_id,
+        model.id == row_id,
+    )

@@ -1,0 +1,132 @@
+"""Who is calling, at what time, and whether this door is theirs."""
+
+from collections.abc import Callable
+from datetime import datetime
+from functools import wraps
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from flask import abort, current_app, g, request
+from sqlalchemy import select, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from api import keys
+from api.errors import TRANSIENT
+from models import Clinic, Qualification, db, enter_clinic
+from models.vocabulary import Role
+from scheduler import audit
+from scheduler.audit import Act
+from scheduler.authority import Authority
+
+View = Callable[..., Any]
+
+TRIES = 3
+"""How often a request is begun anew that PostgreSQL ended for another's sake."""
+
+STAFF = (Role.ADMIN, Role.SCHEDULER, Role.CLINICIAN)
+READERS = (*STAFF, Role.AUDITOR)
+
+
+def requires(*roles: Role) -> Callable[[View], View]:
+    """Let callers with any of `roles` in; 401 without a good key, 403 without a role.
+
+    An admin may do what anybody may, except what takes a clinician's licence: that is asked
+    where it is done.
+    """
+
+    def decorate(view: View) -> View:
+        @wraps(view)
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            left = TRIES
+            while True:
+                try:
+                    _let_in(roles)
+                    return view(*args, **kwargs)
+                except DBAPIError as error:
+                    db.session.rollback()
+                    left -= 1
+                    if not left or not isinstance(error.orig, TRANSIENT):
+                        raise
+
+        guarded.roles = frozenset(roles)  # type: ignore[attr-defined]  # tests/house reads it
+        return guarded
+
+    return decorate
+
+
+def public(view: View) -> View:
+    """Mark a door that is open to everybody."""
+    view.roles = "public"  # type: ignore[attr-defined]
+    return view
+
+
+def _let_in(roles: tuple[Role, ...]) -> None:
+    g.pop("etag", None)
+    g.pop("idempotency", None)
+    g.authority = _authority(db.session())
+    if g.authority is None:
+        abort(401)
+    if g.authority.role not in roles and g.authority.role is not Role.ADMIN:
+        abort(403)
+
+
+def by() -> Authority:
+    """The caller that `requires` let in."""
+    authority: Authority = g.authority
+    return authority
+
+
+def now() -> datetime:
+    """The time of the request, aware. Views pass it inward; rules never ask."""
+    if "now" not in g:
+        g.now = current_app.config["CLOCK"]()
+    time: datetime = g.now
+    return time
+
+
+def commit(act: Act | None = None) -> None:
+    """End the request's transaction, with its line in the audit trail."""
+    if act is not None:
+        audit.record(db.session(), by(), act, now())
+    db.session.commit()
+
+
+def _authority(session: Session) -> Authority | None:
+    """The caller behind the key; its clinic is entered. None without a key that works."""
+    token = request.authorization
+    if token is None or token.type != "bearer" or not token.token:
+        return None
+    digest = keys.digest(token.token)
+    session.execute(_TELL, {"token": digest.hex()})
+    key = session.execute(_KEY, {"digest": digest}).one_or_none()
+    if key is None or key.revoked_at is not None:
+        return None
+    if key.expires_at is not None and key.expires_at <= now():
+        return None
+    enter_clinic(session, key.clinic_id)
+    roles: frozenset[str] = frozenset()
+    if key.practitioner_id is not None:
+        roles = _licensed(session, key.practitioner_id)
+    return Authority(f"key:{key.name}", Role(key.role), key.practitioner_id, roles)
+
+
+def _licensed(session: Session, practitioner_id: Any) -> frozenset[str]:
+    """The roles that the practitioner's licences let them act in today, by the clinic's day."""
+    zone = session.scalars(select(Clinic.time_zone)).one()
+    today = now().astimezone(ZoneInfo(zone)).date()
+    held = session.scalars(
+        select(Qualification.role).where(
+            Qualification.practitioner_id == practitioner_id,
+            Qualification.valid_from <= today,
+            Qualification.valid_until >= today,
+        )
+    )
+    return frozenset(held)
+
+
+_TELL = text("SELECT set_config('afterglow.token', :token, true)")
+_KEY = text(
+    "SELECT clinic_id, name, role, practitioner_id, expires_at, revoked_at FROM api_key "
+    "WHERE secret_hash = :digest"
+)

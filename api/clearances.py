@@ -1,0 +1,74 @@
+"""Clearances over REST: who vouched for what about a patient. Nothing is ever changed."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from flask import Response, request
+from flask_smorest import Blueprint
+from marshmallow import Schema, fields, validate
+from sqlalchemy import select
+
+from api import edge
+from api.caller import STAFF, by, now, requires
+from api.fields import Id, Instant, Text
+from api.idempotency import idempotent
+from api.pages import PageQuery, page_of
+from api.shelf import Shelf
+from models import Clearance, Patient, db
+from models.vocabulary import ClearanceOutcome, Role
+from scheduler import checklists, facts
+from scheduler.audit import Act
+from scheduler.checklists import NewClearance
+
+blueprint = Blueprint("clearances", __name__, url_prefix="/api/v1/patients", description="Gates.")
+
+
+class ClearanceSchema(Schema):
+    """Somebody vouched that a gate is settled, does not apply, or must stay shut."""
+
+    id = Id(dump_only=True)
+    gate = fields.String(
+        required=True,
+        validate=validate.Regexp(r"^[a-z0-9]+(-[a-z0-9]+)*$"),
+        metadata={"example": "medical-clearance"},
+    )
+    outcome = fields.Enum(ClearanceOutcome, by_value=True, required=True)
+    cleared_at = Instant(metadata={"description": "When it was settled; now if left out."})
+    valid_until = Instant(allow_none=True)
+    cleared_by = fields.String(dump_only=True)
+    note = Text(most=2000, allow_none=True)
+
+
+@blueprint.route("/<uuid:patient_id>/clearances", methods=["GET"])
+@requires(*STAFF)
+@blueprint.arguments(PageQuery, location="query")
+@blueprint.response(200, page_of(ClearanceSchema))
+def list_clearances(asked: dict[str, Any], patient_id: UUID) -> dict[str, Any]:
+    """List what was vouched for, oldest first."""
+    facts.one(db.session(), Patient, patient_id)
+    query = select(Clearance).where(Clearance.patient_id == patient_id)
+    return Shelf(Clearance, ClearanceSchema).page(asked, query)
+
+
+@blueprint.route("/<uuid:patient_id>/clearances", methods=["POST"])
+@requires(Role.CLINICIAN)
+@blueprint.arguments(ClearanceSchema)
+@idempotent
+@blueprint.response(201, ClearanceSchema)
+def add_clearance(told: dict[str, Any], patient_id: UUID) -> Response:
+    """Vouch for a gate of a patient."""
+    cleared_at: datetime = told.pop("cleared_at", now())
+    clearance = checklists.clear(
+        db.session(), patient_id, NewClearance(cleared_at=cleared_at, **told), by=by(), now=now()
+    )
+    act = Act(
+        action="create",
+        entity="clearance",
+        entity_id=clearance.id,
+        patient_id=patient_id,
+        facts={"gate": clearance.gate, "outcome": clearance.outcome},
+    )
+    return edge.done(
+        ClearanceSchema, clearance, act, status=201, location=f"{request.path}/{clearance.id}"
+    )

@@ -1,0 +1,225 @@
+"""The clinic over REST: its name and settings, its sites, rooms and devices."""
+
+from typing import Any
+from uuid import UUID
+
+from flask import Response
+from flask_smorest import Blueprint
+from marshmallow import Schema, fields
+from sqlalchemy import select
+from uuid_utils.compat import uuid7
+
+from api import edge, preconditions
+from api.caller import READERS, requires
+from api.errors import ProblemSchema
+from api.fields import Email, Id, Phone, Text, Zone, whole
+from api.idempotency import idempotent
+from api.pages import PageQuery, page_of
+from api.shelf import Shelf
+from models import Clinic, Device, Room, Schedule, Site, db
+from models.vocabulary import ActorKind, Role
+from scheduler.audit import Act
+
+blueprint = Blueprint("clinic", __name__, url_prefix="/api/v1", description="Setting up.")
+
+
+class ClinicSchema(Schema):
+    """The clinic of the key."""
+
+    id = Id(dump_only=True)
+    name = Text()
+    email = Email(metadata={"description": "The From address of its messages."})
+    phone = Phone()
+    time_zone = Zone()
+    emergency_text = Text(most=500)
+    settle_minutes = whole(
+        0, 60, metadata={"description": "Nothing is said so long after staff act."}
+    )
+    quiet_from = fields.Time(format="%H:%M")
+    quiet_until = fields.Time(format="%H:%M")
+    hold_minutes = whole(1, 1440)
+    noshow_after_minutes = whole(1, 100_000)
+    default_protocol_id = Id(allow_none=True)
+
+
+class SiteSchema(Schema):
+    """A place with an address and a zone."""
+
+    id = Id(dump_only=True)
+    name = Text(required=True)
+    address = Text(most=500, required=True)
+    phone = Phone(required=True)
+    time_zone = Zone(required=True)
+
+
+class RoomSchema(Schema):
+    """A room of a site."""
+
+    id = Id(dump_only=True)
+    site_id = Id(required=True)
+    schedule_id = Id(dump_only=True)
+    name = Text(required=True)
+    kind = Text(most=40, required=True, metadata={"example": "dosing"})
+
+
+class DeviceSchema(RoomSchema):
+    """A pump or a monitor of a site."""
+
+    kind = Text(most=40, required=True, metadata={"example": "monitor"})
+
+
+class RenameSchema(Schema):
+    """What can change about a room or a device."""
+
+    name = Text()
+    kind = Text(most=40)
+
+
+SITES = Shelf(Site, SiteSchema)
+ROOMS = Shelf(Room, RoomSchema)
+DEVICES = Shelf(Device, DeviceSchema)
+
+
+@blueprint.route("/clinic", methods=["GET"])
+@requires(*READERS)
+@blueprint.response(200, ClinicSchema)
+def read_clinic() -> Clinic:
+    """Read the clinic that the key belongs to."""
+    clinic = db.session.scalars(select(Clinic)).one()
+    preconditions.tag(clinic.version)
+    return clinic
+
+
+@blueprint.route("/clinic", methods=["PATCH"])
+@requires(Role.ADMIN)
+@blueprint.arguments(ClinicSchema(partial=True))
+@blueprint.response(200, ClinicSchema)
+@blueprint.alt_response(412, schema=ProblemSchema, description="stale")
+def change_clinic(changes: dict[str, Any]) -> Response:
+    """Change the clinic's settings."""
+    version = preconditions.seen_version()
+    clinic = db.session.scalars(select(Clinic).with_for_update()).one()
+    if clinic.version != version:
+        raise preconditions.stale("clinic")
+    for name, value in changes.items():
+        setattr(clinic, name, value)
+    clinic.version += 1
+    db.session.flush()
+    preconditions.tag(clinic.version)
+    act = Act(action="update", entity="clinic", facts={"changed": sorted(changes)})
+    return edge.done(ClinicSchema, clinic, act)
+
+
+@blueprint.route("/sites", methods=["GET"])
+@requires(*READERS)
+@blueprint.arguments(PageQuery, location="query")
+@blueprint.response(200, page_of(SiteSchema))
+def list_sites(asked: dict[str, Any]) -> dict[str, Any]:
+    """List the sites."""
+    return SITES.page(asked)
+
+
+@blueprint.route("/sites", methods=["POST"])
+@requires(Role.ADMIN)
+@blueprint.arguments(SiteSchema)
+@idempotent
+@blueprint.response(201, SiteSchema)
+def add_site(told: dict[str, Any]) -> Response:
+    """Add a site."""
+    return SITES.add(Site(id=uuid7(), **told))
+
+
+@blueprint.route("/sites/<uuid:site_id>", methods=["GET"])
+@requires(*READERS)
+@blueprint.response(200, SiteSchema)
+def read_site(site_id: UUID) -> Any:
+    """Read a site."""
+    return SITES.read(site_id)
+
+
+@blueprint.route("/sites/<uuid:site_id>", methods=["PATCH"])
+@requires(Role.ADMIN)
+@blueprint.arguments(SiteSchema(partial=True))
+@blueprint.response(200, SiteSchema)
+def change_site(changes: dict[str, Any], site_id: UUID) -> Response:
+    """Change a site."""
+    return SITES.change(site_id, changes)
+
+
+@blueprint.route("/rooms", methods=["GET"])
+@requires(*READERS)
+@blueprint.arguments(PageQuery, location="query")
+@blueprint.response(200, page_of(RoomSchema))
+def list_rooms(asked: dict[str, Any]) -> dict[str, Any]:
+    """List the rooms."""
+    return ROOMS.page(asked)
+
+
+@blueprint.route("/rooms", methods=["POST"])
+@requires(Role.ADMIN)
+@blueprint.arguments(RoomSchema)
+@idempotent
+@blueprint.response(201, RoomSchema)
+def add_room(told: dict[str, Any]) -> Response:
+    """Add a room, with a schedule of its own."""
+    return ROOMS.add(Room(id=uuid7(), schedule_id=_schedule(ActorKind.ROOM, told), **told))
+
+
+@blueprint.route("/rooms/<uuid:room_id>", methods=["GET"])
+@requires(*READERS)
+@blueprint.response(200, RoomSchema)
+def read_room(room_id: UUID) -> Any:
+    """Read a room."""
+    return ROOMS.read(room_id)
+
+
+@blueprint.route("/rooms/<uuid:room_id>", methods=["PATCH"])
+@requires(Role.ADMIN)
+@blueprint.arguments(RenameSchema)
+@blueprint.response(200, RoomSchema)
+def change_room(changes: dict[str, Any], room_id: UUID) -> Response:
+    """Change a room's name or kind."""
+    return ROOMS.change(room_id, changes)
+
+
+@blueprint.route("/devices", methods=["GET"])
+@requires(*READERS)
+@blueprint.arguments(PageQuery, location="query")
+@blueprint.response(200, page_of(DeviceSchema))
+def list_devices(asked: dict[str, Any]) -> dict[str, Any]:
+    """List the devices."""
+    return DEVICES.page(asked)
+
+
+@blueprint.route("/devices", methods=["POST"])
+@requires(Role.ADMIN)
+@blueprint.arguments(DeviceSchema)
+@idempotent
+@blueprint.response(201, DeviceSchema)
+def add_device(told: dict[str, Any]) -> Response:
+    """Add a device, with a schedule of its own."""
+    return DEVICES.add(Device(id=uuid7(), schedule_id=_schedule(ActorKind.DEVICE, told), **told))
+
+
+@blueprint.route("/devices/<uuid:device_id>", methods=["GET"])
+@requires(*READERS)
+@blueprint.response(200, DeviceSchema)
+def read_device(device_id: UUID) -> Any:
+    """Read a device."""
+    return DEVICES.read(device_id)
+
+
+@blueprint.route("/devices/<uuid:device_id>", methods=["PATCH"])
+@requires(Role.ADMIN)
+@blueprint.arguments(RenameSchema)
+@blueprint.response(200, DeviceSchema)
+def change_device(changes: dict[str, Any], device_id: UUID) -> Response:
+    """Change a device's name or kind."""
+    return DEVICES.change(device_id, changes)
+
+
+def _schedule(kind: ActorKind, told: dict[str, Any]) -> UUID:
+    schedule = Schedule(id=uuid7(), actor_kind=kind, name=told["name"], lanes=1)
+    db.session.add(schedule)
+    db.session.flush()
+    return schedule.id

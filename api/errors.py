@@ -1,0 +1,226 @@
+"""Everything that goes wrong, as problem documents (RFC 9457): one shape, one media type."""
+
+import uuid
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from flask import Flask, g
+from flask.typing import ResponseReturnValue
+from marshmallow import Schema, fields
+from psycopg.errors import (
+    DeadlockDetected,
+    ForeignKeyViolation,
+    LockNotAvailable,
+    QueryCanceled,
+    SerializationFailure,
+    UniqueViolation,
+)
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from werkzeug.exceptions import HTTPException
+
+from models import db
+from scheduler.errors import (
+    CourseClosed,
+    HoldExpired,
+    MayNotOverride,
+    NoOpening,
+    NotFound,
+    NotOpen,
+    NotQualified,
+    NotReady,
+    NotSigned,
+    OffGrid,
+    Refusal,
+    RuleBroken,
+    SlotTaken,
+    Stale,
+    StartsInThePast,
+    StepAlreadyBooked,
+    Taken,
+    TooEarly,
+    TooYoung,
+    Unfit,
+    UnfitAssignment,
+    WrongStatus,
+)
+
+STATUS: dict[type[Refusal], int] = {
+    CourseClosed: 409,
+    HoldExpired: 409,
+    MayNotOverride: 403,
+    NoOpening: 409,
+    NotFound: 404,
+    NotOpen: 422,
+    NotQualified: 422,
+    NotReady: 422,
+    NotSigned: 422,
+    OffGrid: 422,
+    RuleBroken: 422,
+    SlotTaken: 409,
+    Stale: 412,
+    StartsInThePast: 422,
+    StepAlreadyBooked: 409,
+    Taken: 409,
+    TooEarly: 422,
+    TooYoung: 422,
+    Unfit: 422,
+    UnfitAssignment: 422,
+    WrongStatus: 409,
+}
+
+MEDIA_TYPE = "application/problem+json"
+
+Problem = tuple[dict[str, Any], int, dict[str, str]]
+"""The body, the status and the headers of an answer."""
+
+TRANSIENT = (DeadlockDetected, SerializationFailure)
+"""PostgreSQL chose to end this transaction for another's sake: trying again is right."""
+
+BUSY = (LockNotAvailable, QueryCanceled, *TRANSIENT)
+
+log = structlog.get_logger()
+
+
+class ProblemSchema(Schema):
+    """RFC 9457: `type` is the stable code, further members are the facts of the refusal."""
+
+    type = fields.String(required=True, metadata={"example": "/problems/slot-taken"})
+    title = fields.String(required=True)
+    status = fields.Integer(required=True)
+    detail = fields.String()
+    instance = fields.String(metadata={"description": "This request, as the logs call it."})
+    errors = fields.List(fields.Dict(), metadata={"description": "Where, and what is wrong."})
+
+
+class BadRequest(Exception):
+    """A request that cannot be read. Raised by the guards."""
+
+    def __init__(self, status: int, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status, self.code, self.detail = status, code, detail
+
+
+def init_app(app: Flask) -> None:
+    """Let every error of the API, whoever raised it, leave as a problem document."""
+    app.register_error_handler(Refusal, _refused)
+    app.register_error_handler(BadRequest, _unreadable)
+    app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(IntegrityError, _integrity)
+    app.register_error_handler(DBAPIError, _database)
+    app.register_error_handler(PoolTimeout, _busy)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def problem(status: int, code: str, detail: str, more: Mapping[str, Any] | None = None) -> Problem:
+    """Write a problem document."""
+    body = {
+        **(more or {}),
+        "type": f"/problems/{code}",
+        "title": code.replace("-", " ").capitalize(),
+        "status": status,
+        "detail": detail,
+        "instance": f"urn:uuid:{g.get('request_id', uuid.UUID(int=0))}",
+    }
+    return body, status, {"Content-Type": MEDIA_TYPE}
+
+
+def faults(told: Any, here: str = "") -> list[dict[str, str]]:
+    """Flatten marshmallow's nested messages into a pointer and a sentence each."""
+    if isinstance(told, Mapping):
+        return [
+            fault
+            for key, value in told.items()
+            for fault in faults(value, here if key == "_schema" else f"{here}/{key}")
+        ]
+    if isinstance(told, list):
+        return [fault for value in told for fault in faults(value, here)]
+    return [{"pointer": here or "/", "detail": str(told)}]
+
+
+def _refused(refusal: Refusal) -> ResponseReturnValue:
+    db.session.rollback()
+    log.info("refused", code=refusal.code)
+    return problem(STATUS[type(refusal)], refusal.code, refusal.detail, refusal.facts)
+
+
+def _unreadable(error: BadRequest) -> ResponseReturnValue:
+    return problem(error.status, error.code, error.detail)
+
+
+def _http(error: HTTPException) -> ResponseReturnValue:
+    db.session.rollback()
+    if error.response is not None and error.code is None:
+        return error.response
+    status = HTTPStatus(error.code or 500)
+    messages = getattr(error, "data", None) or {}
+    told = faults(_unwrapped(messages.get("messages", {})))
+    code = {422: "invalid", 401: "unauthenticated", 403: "forbidden"}.get(
+        status.value, status.phrase.lower().replace(" ", "-").replace("-entity", "")
+    )
+    detail = "See `errors`." if told else _DETAILS.get(status.value, error.description or "")
+    answer = problem(status.value, code, detail, {"errors": told} if told else None)
+    kept = {name: value for name, value in error.get_headers() if name not in _OWN_HEADERS}
+    if status is HTTPStatus.UNAUTHORIZED:
+        kept["WWW-Authenticate"] = 'Bearer realm="afterglow"'
+    body, number, headers = answer
+    return body, number, {**kept, **headers}
+
+
+def _unwrapped(messages: Any) -> Any:
+    """Without the location that webargs puts first: the pointer is into the body or the query."""
+    if isinstance(messages, Mapping) and set(messages) <= {"json", "query", "headers", "path"}:
+        return {key: value for part in messages.values() for key, value in _items(part)}
+    return messages
+
+
+def _items(part: Any) -> list[tuple[str, Any]]:
+    return list(part.items()) if isinstance(part, Mapping) else [("_schema", part)]
+
+
+def _integrity(error: IntegrityError) -> ResponseReturnValue:
+    """A constraint spoke that no rule had asked before: still a plain answer, never a 500."""
+    db.session.rollback()
+    name = getattr(getattr(error.orig, "diag", None), "constraint_name", None)
+    if isinstance(error.orig, UniqueViolation):
+        return problem(409, "already-exists", "Something with these values exists already.")
+    if isinstance(error.orig, ForeignKeyViolation):
+        return problem(422, "unknown-reference", "The request names something that is not here.")
+    log.warning("refused.by-constraint", constraint=name)
+    return problem(422, "invalid", "These values cannot be stored together.")
+
+
+def _database(error: DBAPIError) -> ResponseReturnValue:
+    db.session.rollback()
+    if isinstance(error.orig, BUSY) or error.connection_invalidated:
+        return _busy(error)
+    return _unexpected(error)
+
+
+def _busy(error: Exception) -> ResponseReturnValue:
+    db.session.rollback()
+    log.warning("busy", error=type(error).__name__)
+    body, status, headers = problem(
+        503, "busy", "Too much at once. Nothing was changed; please try again."
+    )
+    return body, status, {**headers, "Retry-After": "1"}
+
+
+def _unexpected(error: Exception) -> ResponseReturnValue:
+    db.session.rollback()
+    log.error("unexpected", exc_info=error)
+    return problem(500, "internal", "Something went wrong here. Nothing was changed.")
+
+
+_DETAILS = {
+    401: "Send a valid API key: Authorization: Bearer ag_...",
+    403: "This key's role may not do that.",
+    404: "There is nothing here.",
+    405: "This cannot be done here; see the Allow header.",
+    413: "The request is too large.",
+    415: "Send JSON: Content-Type: application/json.",
+}
+
+_OWN_HEADERS = {"Content-Type", "Content-Length"}

@@ -1,0 +1,142 @@
+"""The marshmallow fields of the house. Each reads one spelling, and writes it."""
+
+import re
+import unicodedata
+from datetime import UTC, datetime
+from importlib import resources
+from typing import Any
+from uuid import UUID
+
+import phonenumbers
+from email_validator import EmailNotValidError, validate_email
+from marshmallow import ValidationError, fields
+
+_RFC3339 = re.compile(
+    r"^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d{1,6})?([Zz]|[+-]\d{2}:\d{2})$"
+)
+_UUID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)
+FIRST_YEAR, LAST_YEAR = 2000, 2199
+
+
+class Instant(fields.AwareDateTime):
+    """A point in time: RFC 3339 with an offset, never without one; written in UTC with `Z`.
+
+    Written in UTC here, not by the database: psycopg returns the time zone of the
+    connection, which an environment variable (PGTZ) can change.
+    """
+
+    def _serialize(
+        self, value: datetime | None, attr: str | None, obj: Any, **kwargs: Any
+    ) -> str | float | None:
+        return None if value is None else write_instant(value)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
+        if not isinstance(value, str) or not _RFC3339.match(value):
+            raise ValidationError("Write it as 2027-01-04T09:00:00-05:00, with an offset.")
+        try:
+            read = datetime.fromisoformat(value.upper().replace(" ", "T"))
+            instant = read.astimezone(UTC)
+        except (ValueError, OverflowError) as error:
+            raise ValidationError("There is no such time.") from error
+        if not FIRST_YEAR <= instant.year <= LAST_YEAR:
+            raise ValidationError(f"Years run from {FIRST_YEAR} to {LAST_YEAR}.")
+        return instant
+
+
+def write_instant(value: datetime) -> str:
+    """An instant as the API writes it."""
+    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+class Id(fields.UUID):
+    """A UUID in its one canonical spelling."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> UUID:
+        if not isinstance(value, str) or not _UUID.match(value):
+            raise ValidationError("Not a valid UUID.")
+        return UUID(value)
+
+
+class Text(fields.String):
+    """Words: NFC, without control characters, stripped, and not empty."""
+
+    def __init__(self, most: int = 200, **kwargs: Any) -> None:
+        self.most = most
+        super().__init__(**kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        if not isinstance(value, str):
+            raise ValidationError("Not a valid string.")
+        told = unicodedata.normalize("NFC", value).strip()
+        if not told:
+            raise ValidationError("This may not be empty.")
+        if len(told) > self.most:
+            raise ValidationError(f"At most {self.most} characters.")
+        if any(unicodedata.category(letter) == "Cc" and letter not in "\n\t" for letter in told):
+            raise ValidationError("Leave out control characters.")
+        return told
+
+
+class Zone(fields.String):
+    """The name of an IANA zone, as Area/City. Checked against the list that instants use."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        if not isinstance(value, str) or value not in ZONES:
+            raise ValidationError("Not an IANA zone; write it as America/New_York.")
+        return value
+
+
+class Email(fields.String):
+    """An e-mail address that could be written to."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        if not isinstance(value, str):
+            raise ValidationError("Not a valid e-mail address.")
+        try:
+            return validate_email(value, check_deliverability=False).normalized
+        except EmailNotValidError as error:
+            raise ValidationError("Not a valid e-mail address.") from error
+
+
+class Phone(fields.String):
+    """A telephone number, kept as E.164; without a country it is one of the United States."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        try:
+            number = phonenumbers.parse(str(value), "US")
+        except phonenumbers.NumberParseException as error:
+            raise ValidationError("Write it as +12125550123.") from error
+        if not phonenumbers.is_possible_number(number):
+            raise ValidationError("There is no such telephone number.")
+        return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+
+
+def whole(least: int, most: int, **kwargs: Any) -> fields.Integer:
+    """A whole number, written as JSON writes one, from `least` to `most`."""
+    return _Whole(least, most, **kwargs)
+
+
+class _Whole(fields.Integer):
+    def __init__(self, least: int, most: int, **kwargs: Any) -> None:
+        self.least, self.most = least, most
+        kwargs["metadata"] = {"minimum": least, "maximum": most, **kwargs.pop("metadata", {})}
+        super().__init__(strict=True, **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        if isinstance(value, str) and re.fullmatch(r"\d{1,10}", value, re.ASCII):
+            value = int(value)  # queries have only strings
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValidationError("Not a whole number.")
+        if not self.least <= value <= self.most:
+            raise ValidationError(f"From {self.least} to {self.most}.")
+        return value
+
+
+def _zones() -> frozenset[str]:
+    listed = resources.files("tzdata").joinpath("zones").read_text(encoding="utf-8").split()
+    return frozenset(
+        name for name in listed if "/" in name and name.split("/")[0] not in {"posix", "right"}
+    ) | {"UTC"}
+
+
+ZONES = _zones()

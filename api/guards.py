@@ -1,0 +1,132 @@
+"""Guards: what may be read at all. JSON says more than our schemas can carry.
+
+Parsers take what they get: nesting without end, a key twice, numbers that are none, letters
+that no database stores. All of that is refused here, before anything else looks at it.
+"""
+
+import json
+from typing import Any
+from uuid import UUID
+
+from flask import Flask, Request, Response, g, request
+from uuid_utils.compat import uuid7
+from werkzeug.exceptions import HTTPException
+
+from api.errors import BadRequest
+
+LARGEST = 256 * 1024
+DEEPEST = 32
+BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+class StrictRequest(Request):
+    """A request whose JSON is read once, and strictly."""
+
+    max_content_length = LARGEST
+
+    def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> Any:
+        """The body as JSON; raises BadRequest for anything that is not plainly that."""
+        if "read_json" not in g:
+            g.read_json = self._read()
+        return g.read_json
+
+    def _read(self) -> Any:
+        if not self.is_json:
+            raise BadRequest(415, "unsupported-media-type", "Send JSON: application/json.")
+        try:
+            told = self.get_data(cache=True).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise BadRequest(400, "malformed", "The body is not UTF-8.") from error
+        return _parse(told)
+
+
+def init_app(app: Flask) -> None:
+    """Read requests strictly; give each an id; seal what the API answers."""
+    app.request_class = StrictRequest
+    app.before_request(_begin)
+    app.after_request(_seal)
+
+
+def _begin() -> None:
+    g.request_id = _told_id() or uuid7()
+    if not request.path.startswith("/api/"):
+        return
+    for value in (request.path, *request.args.values(), *request.args.keys()):
+        _refuse_odd_letters(value)
+    if request.method in {"POST", "PUT", "PATCH"} and not request.is_json:
+        has_body = bool(request.content_length) or request.headers.get("Transfer-Encoding")
+        if has_body:
+            raise BadRequest(415, "unsupported-media-type", "Send JSON: application/json.")
+
+
+def _seal(response: Response) -> Response:
+    response.headers["X-Request-Id"] = str(g.get("request_id", ""))
+    if request.path.startswith("/api/v1"):
+        response.headers.setdefault("Cache-Control", "no-store")
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Referrer-Policy"] = "no-referrer"
+    return response
+
+
+def _told_id() -> UUID | None:
+    try:
+        return UUID(request.headers.get("X-Request-Id", ""))
+    except ValueError:
+        return None
+
+
+def _parse(told: str) -> Any:
+    if _depth(told) > DEEPEST:
+        raise BadRequest(400, "malformed", f"The JSON nests deeper than {DEEPEST}.")
+    try:
+        read = json.loads(told, object_pairs_hook=_once, parse_constant=_no_constant)
+    except HTTPException:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(400, "malformed", "The body is not JSON.") from error
+    _look_at_letters(read)
+    return read
+
+
+def _depth(told: str) -> int:
+    """How deep the brackets nest; those inside strings count too, which only errs on one side."""
+    deepest = depth = 0
+    for letter in told:
+        if letter in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif letter in "]}":
+            depth -= 1
+    return deepest
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    read = dict(pairs)
+    if len(read) != len(pairs):
+        raise BadRequest(400, "malformed", "A key stands twice in one object.")
+    return read
+
+
+def _no_constant(name: str) -> Any:
+    raise BadRequest(400, "malformed", f"{name} is not JSON.")
+
+
+def _look_at_letters(read: Any) -> None:
+    if isinstance(read, str):
+        _refuse_odd_letters(read)
+    elif isinstance(read, dict):
+        for key, value in read.items():
+            _refuse_odd_letters(key)
+            _look_at_letters(value)
+    elif isinstance(read, list):
+        for value in read:
+            _look_at_letters(value)
+
+
+def _refuse_odd_letters(told: str) -> None:
+    if "\x00" in told:
+        raise BadRequest(422, "invalid", "Text may not hold NUL.")
+    if any("\ud800" <= letter <= "\udfff" for letter in told):
+        raise BadRequest(422, "invalid", "Text may not hold half of a surrogate pair.")
+    if not BIDI.isdisjoint(told):
+        raise BadRequest(422, "invalid", "Text may not hold letters that reorder others.")

@@ -1,0 +1,83 @@
+"""Health and metrics: is the process alive, can it serve, is the worker at work?"""
+
+import time
+
+import structlog
+from flask import Blueprint, Flask, Response, g, request
+from flask.typing import ResponseReturnValue
+from prometheus_client import CONTENT_TYPE_LATEST, Histogram, generate_latest
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from api.caller import public
+from models import db
+
+blueprint = Blueprint("health", __name__)
+
+LATEST_BEAT = 60
+"""Seconds after which a worker that was not seen counts as gone."""
+
+REQUESTS = Histogram(
+    "afterglow_http_request_duration_seconds",
+    "How long requests took.",
+    ["method", "route", "status"],
+)
+
+log = structlog.get_logger()
+
+
+def init_app(app: Flask) -> None:
+    """Mount health and metrics; time every request and log it by its route."""
+    app.register_blueprint(blueprint)
+    app.before_request(_start_watch)
+    app.after_request(_note)
+
+
+@blueprint.get("/health/live")
+@public
+def live() -> ResponseReturnValue:
+    """The process runs."""
+    return {"status": "live"}
+
+
+@blueprint.get("/health/ready")
+@public
+def ready() -> ResponseReturnValue:
+    """The database answers and a worker was seen of late; 503 and which of it fails, if not."""
+    try:
+        age = db.session.scalar(
+            text("SELECT extract(epoch FROM clock_timestamp() - max(seen_at)) FROM worker")
+        )
+    except SQLAlchemyError:
+        db.session.rollback()
+        return {"status": "not ready", "failing": ["database"]}, 503
+    if age is None or age > LATEST_BEAT:
+        return {"status": "not ready", "failing": ["worker"]}, 503
+    return {"status": "ready"}
+
+
+@blueprint.get("/metrics")
+@public
+def metrics() -> ResponseReturnValue:
+    """What Prometheus reads. Labels are routes and codes, never people."""
+    return Response(generate_latest(), content_type=CONTENT_TYPE_LATEST)
+
+
+def _start_watch() -> None:
+    g.started = time.perf_counter()
+
+
+def _note(response: Response) -> Response:
+    """Log the request by its route: a path may hold a token, a query a name."""
+    seconds = time.perf_counter() - g.get("started", time.perf_counter())
+    route = request.url_rule.rule if request.url_rule else "none"
+    REQUESTS.labels(request.method, route, str(response.status_code)).observe(seconds)
+    log.info(
+        "request",
+        method=request.method,
+        route=route,
+        status=response.status_code,
+        ms=round(seconds * 1000, 1),
+        request_id=str(g.get("request_id", "")),
+    )
+    return response

@@ -1,0 +1,100 @@
+"""Pages: lists in the order of a key, each page beginning where the last one ended.
+
+A cursor holds the key of the last row, signed and bound to the list and its filters: it can
+neither be made up nor carried to another list. Nothing is ever counted or skipped over.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from flask import current_app, request
+from itsdangerous import BadSignature, URLSafeSerializer
+from marshmallow import Schema, fields
+from sqlalchemy import ColumnElement, Select, tuple_
+
+from api.fields import whole
+from models import db
+from scheduler.errors import Unfit
+
+LARGEST = 200
+
+
+class PageQuery(Schema):
+    """How much of a list, and from where."""
+
+    limit = whole(1, LARGEST, load_default=50)
+    cursor = fields.String(load_default=None, metadata={"description": "From `next`; opaque."})
+
+
+def page_of(item: type[Schema]) -> type[Schema]:
+    """The schema of a page of `item`."""
+    name = item.__name__.removesuffix("Schema")
+    return type(
+        f"{name}PageSchema",
+        (Schema,),
+        {
+            "__doc__": f"A page of {name}.",
+            "items": fields.List(fields.Nested(item), required=True),
+            "next": fields.String(
+                allow_none=True, metadata={"description": "The next page; null on the last."}
+            ),
+        },
+    )
+
+
+def page(
+    query: Select[Any], keys: Sequence[Any], asked: dict[str, Any], *, newest_first: bool = False
+) -> dict[str, Any]:
+    """Fetch a page of ORM rows of `query` in the order of `keys`, whose last is unique."""
+    columns: list[ColumnElement[Any]] = list(keys)
+    if asked["cursor"] is not None:
+        last = tuple_(*opened(asked["cursor"]))
+        where = tuple_(*columns) < last if newest_first else tuple_(*columns) > last
+        query = query.where(where)
+    order = [column.desc() if newest_first else column for column in columns]
+    rows = db.session.scalars(query.order_by(*order).limit(asked["limit"] + 1)).all()
+    shown = rows[: asked["limit"]]
+    following = None
+    if len(rows) > len(shown):
+        following = next_url([getattr(shown[-1], column.key or "") for column in columns])
+    return {"items": shown, "next": following}
+
+
+def next_url(keys: Sequence[Any]) -> str:
+    """The address of the page that begins after `keys`."""
+    told = [key.isoformat() if isinstance(key, datetime) else str(key) for key in keys]
+    kinds = ["t" if isinstance(key, datetime) else "s" for key in keys]
+    cursor = _serializer().dumps([kinds, told])
+    filters = {name: value for name, value in request.args.items() if name != "cursor"}
+    return f"{request.path}?{urlencode({**filters, 'cursor': cursor})}"
+
+
+def opened(cursor: str) -> list[Any]:
+    """The key that a cursor holds; refuses one that is not of this list."""
+    try:
+        kinds, told = _serializer().loads(cursor)
+    except (BadSignature, ValueError) as error:
+        raise Unfit("This cursor is not one of this list.", field="cursor") from error
+    return [
+        datetime.fromisoformat(value) if kind == "t" else _as_id(value)
+        for kind, value in zip(kinds, told, strict=True)
+    ]
+
+
+def _as_id(value: str) -> Any:
+    try:
+        return UUID(value)
+    except ValueError:
+        return value
+
+
+def _serializer() -> URLSafeSerializer:
+    filters = sorted(
+        (name, value) for name, value in request.args.items() if name not in {"cursor", "limit"}
+    )
+    return URLSafeSerializer(
+        current_app.config["SECRET_KEY"], salt=f"page {request.path} {filters}"
+    )

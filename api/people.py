@@ -1,0 +1,194 @@
+"""The people over REST: practitioners with their qualifications, and patients."""
+
+from typing import Any
+from uuid import UUID
+
+from flask import Response
+from flask_smorest import Blueprint
+from marshmallow import Schema, fields, validate
+from sqlalchemy import select
+from uuid_utils.compat import uuid7
+
+from api import edge, preconditions
+from api.caller import READERS, STAFF, requires
+from api.fields import Email, Id, Phone, Text, Zone, whole
+from api.idempotency import idempotent
+from api.pages import PageQuery, page_of
+from api.shelf import Shelf
+from models import Patient, Practitioner, Qualification, Schedule, db
+from models.vocabulary import ActorKind, Channel, PractitionerRole, Role
+from scheduler import facts
+from scheduler.audit import Act
+
+blueprint = Blueprint("people", __name__, url_prefix="/api/v1", description="People.")
+
+
+class QualificationSchema(Schema):
+    """A licence to act in a role, from one day through another."""
+
+    id = Id(dump_only=True)
+    role = fields.Enum(PractitionerRole, by_value=True, required=True)
+    licence = Text(most=100, required=True)
+    valid_from = fields.Date(required=True)
+    valid_until = fields.Date(required=True)
+
+
+class PractitionerSchema(Schema):
+    """A clinician. `lanes`: how many visits at once, where a protocol lets them be shared."""
+
+    id = Id(dump_only=True)
+    schedule_id = Id(dump_only=True)
+    name = Text(required=True)
+    email = Email(required=True)
+    phone = Phone(allow_none=True)
+    lanes = whole(1, 64, load_default=1, load_only=True)
+
+
+class PractitionerChangeSchema(Schema):
+    """What can change about a clinician."""
+
+    name = Text()
+    email = Email()
+    phone = Phone(allow_none=True)
+
+
+class PatientSchema(Schema):
+    """Somebody in our care."""
+
+    id = Id(dump_only=True)
+    schedule_id = Id(dump_only=True)
+    record_number = Text(most=40, required=True)
+    given_name = Text(required=True)
+    family_name = Text(required=True)
+    birth_date = fields.Date(required=True)
+    email = Email(allow_none=True)
+    phone = Phone(allow_none=True)
+    time_zone = Zone(required=True)
+    language = fields.String(validate=validate.OneOf(["en", "es"]))
+    opted_out = fields.List(fields.Enum(Channel, by_value=True))
+
+
+class PatientQuery(PageQuery):
+    """Which patients."""
+
+    q = Text(most=80, load_default=None, metadata={"description": "How a name or number begins."})
+
+
+PRACTITIONERS = Shelf(Practitioner, PractitionerSchema)
+PATIENTS = Shelf(Patient, PatientSchema)
+
+
+@blueprint.route("/practitioners", methods=["GET"])
+@requires(*READERS)
+@blueprint.arguments(PageQuery, location="query")
+@blueprint.response(200, page_of(PractitionerSchema))
+def list_practitioners(asked: dict[str, Any]) -> dict[str, Any]:
+    """List the clinicians."""
+    return PRACTITIONERS.page(asked)
+
+
+@blueprint.route("/practitioners", methods=["POST"])
+@requires(Role.ADMIN)
+@blueprint.arguments(PractitionerSchema)
+@idempotent
+@blueprint.response(201, PractitionerSchema)
+def add_practitioner(told: dict[str, Any]) -> Response:
+    """Add a clinician, with a schedule of their own."""
+    lanes = told.pop("lanes")
+    schedule_id = _schedule(ActorKind.PRACTITIONER, told["name"], lanes)
+    return PRACTITIONERS.add(Practitioner(id=uuid7(), schedule_id=schedule_id, **told))
+
+
+@blueprint.route("/practitioners/<uuid:practitioner_id>", methods=["GET"])
+@requires(*READERS)
+@blueprint.response(200, PractitionerSchema)
+def read_practitioner(practitioner_id: UUID) -> Any:
+    """Read a clinician."""
+    return PRACTITIONERS.read(practitioner_id)
+
+
+@blueprint.route("/practitioners/<uuid:practitioner_id>", methods=["PATCH"])
+@requires(Role.ADMIN)
+@blueprint.arguments(PractitionerChangeSchema)
+@blueprint.response(200, PractitionerSchema)
+def change_practitioner(changes: dict[str, Any], practitioner_id: UUID) -> Response:
+    """Change a clinician's name or how to reach them."""
+    return PRACTITIONERS.change(practitioner_id, changes)
+
+
+@blueprint.route("/practitioners/<uuid:practitioner_id>/qualifications", methods=["GET"])
+@requires(*READERS)
+@blueprint.arguments(PageQuery, location="query")
+@blueprint.response(200, page_of(QualificationSchema))
+def list_qualifications(asked: dict[str, Any], practitioner_id: UUID) -> dict[str, Any]:
+    """List a clinician's licences."""
+    facts.one(db.session(), Practitioner, practitioner_id)
+    query = select(Qualification).where(Qualification.practitioner_id == practitioner_id)
+    return Shelf(Qualification, QualificationSchema).page(asked, query)
+
+
+@blueprint.route("/practitioners/<uuid:practitioner_id>/qualifications", methods=["POST"])
+@requires(Role.ADMIN)
+@blueprint.arguments(QualificationSchema)
+@idempotent
+@blueprint.response(201, QualificationSchema)
+def add_qualification(told: dict[str, Any], practitioner_id: UUID) -> Response:
+    """Add a licence to a clinician."""
+    facts.one(db.session(), Practitioner, practitioner_id)
+    row = Qualification(id=uuid7(), practitioner_id=practitioner_id, **told)
+    return Shelf(Qualification, QualificationSchema).add(row)
+
+
+@blueprint.route("/patients", methods=["GET"])
+@requires(*STAFF)
+@blueprint.arguments(PatientQuery, location="query")
+@blueprint.response(200, page_of(PatientSchema))
+def list_patients(asked: dict[str, Any]) -> dict[str, Any]:
+    """List the patients, or those whose name or number begins with `q`."""
+    query = select(Patient)
+    if asked["q"] is not None:
+        begins = asked["q"].replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
+        query = query.where(
+            Patient.family_name.ilike(begins)
+            | Patient.given_name.ilike(begins)
+            | Patient.record_number.ilike(begins)
+        )
+    return PATIENTS.page(asked, query)
+
+
+@blueprint.route("/patients", methods=["POST"])
+@requires(Role.SCHEDULER)
+@blueprint.arguments(PatientSchema)
+@idempotent
+@blueprint.response(201, PatientSchema)
+def add_patient(told: dict[str, Any]) -> Response:
+    """Add a patient, with a schedule of their own: nobody is in two visits at once."""
+    schedule_id = _schedule(ActorKind.PATIENT, told["record_number"], 1)
+    return PATIENTS.add(Patient(id=uuid7(), schedule_id=schedule_id, **told))
+
+
+@blueprint.route("/patients/<uuid:patient_id>", methods=["GET"])
+@requires(*STAFF)
+@blueprint.response(200, PatientSchema)
+def read_patient(patient_id: UUID) -> Response:
+    """Read a patient. The audit trail notes who did."""
+    patient = PATIENTS.read(patient_id)
+    act = Act(action="read", entity="patient", entity_id=patient_id, patient_id=patient_id)
+    preconditions.tag(patient.version)
+    return edge.done(PatientSchema, patient, act)
+
+
+@blueprint.route("/patients/<uuid:patient_id>", methods=["PATCH"])
+@requires(Role.SCHEDULER)
+@blueprint.arguments(PatientSchema(partial=True))
+@blueprint.response(200, PatientSchema)
+def change_patient(changes: dict[str, Any], patient_id: UUID) -> Response:
+    """Change what is known of a patient."""
+    return PATIENTS.change(patient_id, changes)
+
+
+def _schedule(kind: ActorKind, name: str, lanes: int) -> UUID:
+    schedule = Schedule(id=uuid7(), actor_kind=kind, name=name, lanes=lanes)
+    db.session.add(schedule)
+    db.session.flush()
+    return schedule.id

@@ -1,0 +1,48 @@
+"""Preconditions: who changes something must have seen it as it is (RFC 9110, section 13).
+
+The ETag of a resource is its row's version, strong. A change names it in If-Match.
+"""
+
+import re
+from typing import Any
+
+from flask import Response, abort, g, make_response, request
+
+from api.errors import BadRequest
+from scheduler.errors import Stale
+
+_ETAG = re.compile(r'^"(\d{1,9})"$')
+
+
+def seen_version() -> int:
+    """The version that the caller last saw: 428 without one, 412 for one that cannot match."""
+    told = request.headers.get("If-Match")
+    if told is None or told.strip() == "*":
+        raise BadRequest(
+            428, "precondition-required", "Say what you last saw: If-Match with the ETag you got."
+        )
+    found = _ETAG.match(told.strip())
+    if found is None:
+        raise Stale("If-Match must name one strong ETag, as you got it.")
+    return int(found.group(1))
+
+
+def tag(version: int) -> None:
+    """Give the answer the ETag of a resource's version; 304 if the caller has it already."""
+    g.etag = f'"{version}"'
+    if request.method == "GET" and g.etag in request.headers.get("If-None-Match", ""):
+        answer: Response = make_response("", 304)
+        answer.headers["ETag"] = g.etag
+        abort(answer)
+
+
+def add_etag(response: Any) -> Any:
+    """Put the ETag that a view named on its answer."""
+    if "etag" in g and response.status_code < 300:
+        response.headers["ETag"] = g.etag
+    return response
+
+
+def stale(what: str) -> Stale:
+    """The refusal of a change to something that has changed meanwhile."""
+    return Stale(f"This {what} was changed in the meantime. Read it again.")

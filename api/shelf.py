@@ -1,0 +1,74 @@
+"""Shelves: lists of things that are set up once and read often. Find, add, change."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from flask import Response, request
+from marshmallow import Schema
+from sqlalchemy import Select, select
+
+from api import edge, pages, preconditions
+from models import Tenanted, db
+from scheduler import facts
+from scheduler.audit import Act
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """Everything of one kind, and how it is shown."""
+
+    model: Any
+    schema: type[Schema]
+
+    @property
+    def entity(self) -> str:
+        return str(self.model.__tablename__)
+
+    def page(self, asked: dict[str, Any], query: Select[Any] | None = None) -> dict[str, Any]:
+        """A page of them, oldest first."""
+        found = select(self.model) if query is None else query
+        return pages.page(found, [self.model.id], asked)
+
+    def read(self, row_id: UUID) -> Any:
+        """One of them, with its ETag."""
+        row = facts.one(db.session(), self.model, row_id)
+        if hasattr(row, "version"):
+            preconditions.tag(row.version)
+        return row
+
+    def add(self, row: Tenanted) -> Response:
+        """Put a new one there."""
+        db.session.add(row)
+        db.session.flush()
+        db.session.refresh(row)
+        preconditions.tag(getattr(row, "version", 1))
+        return edge.done(
+            self.schema,
+            row,
+            self.act("create", row),
+            status=201,
+            location=f"{request.path}/{row.id}",
+        )
+
+    def change(self, row_id: UUID, changes: Mapping[str, Any]) -> Response:
+        """Change one, if the caller has seen it as it is."""
+        version = preconditions.seen_version()
+        row = facts.to_change(db.session(), self.model, row_id, version)
+        for name, value in changes.items():
+            setattr(row, name, value)
+        row.version += 1
+        db.session.flush()
+        preconditions.tag(row.version)
+        return edge.done(self.schema, row, self.act("update", row, sorted(changes)))
+
+    def act(self, action: str, row: Any, changed: list[str] | None = None) -> Act:
+        """The line in the audit trail."""
+        return Act(
+            action=action,
+            entity=self.entity,
+            entity_id=row.id,
+            patient_id=row.id if self.entity == "patient" else getattr(row, "patient_id", None),
+            facts={"changed": changed} if changed else {},
+        )

@@ -1,0 +1,339 @@
+"""The parts of a visit over REST: readiness, checklist, escort, history, overrides."""
+
+from typing import Any
+from uuid import UUID
+
+from flask import Response, request
+from flask_smorest import Blueprint
+from marshmallow import Schema, fields, validate
+from sqlalchemy import select
+
+from api import edge, pages, preconditions, showing
+from api.caller import READERS, STAFF, by, now, requires
+from api.errors import ProblemSchema
+from api.fields import Email, Id, Instant, Phone, Text
+from api.idempotency import idempotent
+from api.pages import PageQuery, page_of
+from models import (
+    Appointment,
+    AppointmentEvent,
+    ChecklistItem,
+    Escort,
+    Override,
+    Patient,
+    db,
+)
+from models.vocabulary import (
+    AppointmentStatus,
+    GateState,
+    Owner,
+    Progress,
+    Role,
+    Stage,
+    TaskStatus,
+)
+from scheduler import checklists, facts, history, lifecycle, sessions
+from scheduler.audit import Act
+from scheduler.authority import Reasons
+from scheduler.checklists import NewEscort, Settling
+from scheduler.errors import NotFound
+from scheduler.readiness import Readiness
+
+blueprint = Blueprint("visits", __name__, url_prefix="/api/v1", description="A visit's parts.")
+
+
+class GateSchema(Schema):
+    """How one gate stands, and who can settle it."""
+
+    code = fields.String()
+    title = fields.String()
+    state = fields.Enum(GateState, by_value=True)
+    shuts = fields.Enum(Stage, by_value=True)
+    detail = fields.String()
+    due_at = Instant()
+    who = fields.List(fields.String())
+    expires_at = Instant(allow_none=True)
+
+
+class ReadinessSchema(Schema):
+    """May the visit go on to its next stage, and if not, what is missing?"""
+
+    ready = fields.Boolean()
+    stage = fields.Enum(Stage, by_value=True, allow_none=True)
+    gates = fields.List(fields.Nested(GateSchema))
+
+
+class BoardRowSchema(Schema):
+    """One visit on the board."""
+
+    appointment = fields.Nested(showing.AppointmentSchema)
+    readiness = fields.Nested(ReadinessSchema)
+
+
+class ChecklistItemSchema(Schema):
+    """One thing to be done before or around a visit."""
+
+    id = Id()
+    appointment_id = Id()
+    code = fields.String()
+    title = fields.String()
+    owner = fields.Enum(Owner, by_value=True)
+    gate = fields.String(allow_none=True)
+    due_at = Instant()
+    status = fields.Enum(TaskStatus, by_value=True)
+    answer = fields.String(allow_none=True)
+    settled_by = fields.String(allow_none=True)
+    settled_at = Instant(allow_none=True)
+    etag = fields.Function(lambda item: f'"{item.version}"')
+
+
+class SettlingSchema(Schema):
+    """Tick (completed), waive (cancelled), fail, or open again (requested)."""
+
+    status = fields.Enum(TaskStatus, by_value=True, required=True)
+    answer = Text(most=1000, load_default=None, allow_none=True)
+
+
+class EscortSchema(Schema):
+    """Who takes the patient home."""
+
+    name = Text(required=True)
+    phone = Phone(required=True)
+    email = Email(allow_none=True, load_default=None)
+    relation = Text(most=100, required=True)
+    may_message = fields.Boolean(load_default=False)
+    confirmed = fields.Boolean(
+        load_default=False,
+        load_only=True,
+        metadata={"description": "Somebody heard from them that they will come."},
+    )
+    confirmed_at = Instant(dump_only=True, allow_none=True)
+    named_by = fields.String(dump_only=True)
+
+
+class EventSchema(Schema):
+    """One thing that happened to a visit."""
+
+    id = Id()
+    appointment_id = Id()
+    action = fields.String()
+    from_status = fields.Enum(AppointmentStatus, by_value=True, allow_none=True)
+    to_status = fields.Enum(AppointmentStatus, by_value=True)
+    progress = fields.Enum(Progress, by_value=True, allow_none=True)
+    by = fields.String()
+    at = Instant()
+    reason = fields.String(allow_none=True)
+    facts = fields.Dict()
+
+
+class OverrideSchema(Schema):
+    """A gate or a rule that somebody passed over, and why."""
+
+    id = Id(dump_only=True)
+    code = fields.String(required=True, validate=validate.Length(1, 80))
+    reason = Text(most=1000, required=True)
+    by = fields.String(dump_only=True)
+    at = Instant(dump_only=True)
+    starts_at = Instant(dump_only=True)
+
+
+class BoardQuery(PageQuery):
+    """Which part of the board."""
+
+    start = Instant(data_key="from", required=True)
+    end = Instant(data_key="to", required=True)
+
+
+@blueprint.route("/appointments/<uuid:appointment_id>/readiness", methods=["GET"])
+@requires(*READERS)
+@blueprint.response(200, ReadinessSchema)
+def read_readiness(appointment_id: UUID) -> dict[str, Any]:
+    """Say whether a visit may go on, and every gate in the order of the protocol."""
+    appointment = facts.one(db.session(), Appointment, appointment_id)
+    return _told(appointment, facts.judge(db.session(), [appointment], now())[appointment.id])
+
+
+@blueprint.route("/readiness", methods=["GET"])
+@requires(*READERS)
+@blueprint.arguments(BoardQuery, location="query")
+@blueprint.response(200, page_of(BoardRowSchema))
+def read_board(asked: dict[str, Any]) -> dict[str, Any]:
+    """Show the visits of a stretch of time with all their gates."""
+    query = select(Appointment).where(
+        Appointment.starts_at >= asked["start"],
+        Appointment.starts_at < asked["end"],
+        Appointment.status.in_(_ON_THE_BOARD),
+    )
+    found = pages.page(query, [Appointment.starts_at, Appointment.id], asked)
+    judged = facts.judge(db.session(), found["items"], now())
+    shown = showing.appointments(found["items"])
+    rows = [
+        {"appointment": told, "readiness": _told(row, judged[row.id])}
+        for row, told in zip(found["items"], shown, strict=True)
+    ]
+    return {**found, "items": rows}
+
+
+@blueprint.route("/appointments/<uuid:appointment_id>/checklist", methods=["GET"])
+@requires(*STAFF)
+@blueprint.arguments(PageQuery, location="query")
+@blueprint.response(200, page_of(ChecklistItemSchema))
+def list_checklist(asked: dict[str, Any], appointment_id: UUID) -> dict[str, Any]:
+    """List what is to be done before and around a visit, in the order in which it is due."""
+    facts.one(db.session(), Appointment, appointment_id)
+    query = select(ChecklistItem).where(ChecklistItem.appointment_id == appointment_id)
+    return pages.page(query, [ChecklistItem.due_at, ChecklistItem.id], asked)
+
+
+@blueprint.route("/checklist-items/<uuid:item_id>", methods=["GET"])
+@requires(*STAFF)
+@blueprint.response(200, ChecklistItemSchema)
+def read_item(item_id: UUID) -> ChecklistItem:
+    """Read one item."""
+    item = facts.one(db.session(), ChecklistItem, item_id)
+    preconditions.tag(item.version)
+    return item
+
+
+@blueprint.route("/checklist-items/<uuid:item_id>", methods=["PATCH"])
+@requires(*STAFF)
+@blueprint.arguments(SettlingSchema)
+@blueprint.response(200, ChecklistItemSchema)
+@blueprint.alt_response(403, schema=ProblemSchema, description="may-not-override")
+def settle_item(told: dict[str, Any], item_id: UUID) -> Response:
+    """Tick, waive, fail or re-open an item."""
+    version = preconditions.seen_version()
+    item = facts.to_change(db.session(), ChecklistItem, item_id, version)
+    item = checklists.settle(db.session(), item, Settling(**told), by=by(), now=now())
+    preconditions.tag(item.version)
+    visit = facts.one(db.session(), Appointment, item.appointment_id)
+    act = _act("update", "checklist_item", visit, {"code": item.code, "status": item.status})
+    return edge.done(ChecklistItemSchema, item, act)
+
+
+@blueprint.route("/appointments/<uuid:appointment_id>/escort", methods=["GET"])
+@requires(*STAFF)
+@blueprint.response(200, EscortSchema)
+def read_escort(appointment_id: UUID) -> Escort:
+    """Read who takes the patient home."""
+    escort = db.session.scalar(select(Escort).where(Escort.appointment_id == appointment_id))
+    if escort is None:
+        raise NotFound("Nobody is named yet.")
+    preconditions.tag(escort.version)
+    return escort
+
+
+@blueprint.route("/appointments/<uuid:appointment_id>/escort", methods=["PUT"])
+@requires(Role.SCHEDULER, Role.CLINICIAN)
+@blueprint.arguments(EscortSchema)
+@blueprint.response(200, EscortSchema)
+def name_escort(told: dict[str, Any], appointment_id: UUID) -> Response:
+    """Name who takes the patient home, or say that they said yes. If-Match once one is named."""
+    known = db.session.scalar(select(Escort).where(Escort.appointment_id == appointment_id))
+    if known is not None and known.version != preconditions.seen_version():
+        raise preconditions.stale("escort")
+    escort = checklists.name_escort(
+        db.session(), appointment_id, NewEscort(**told), by=by(), now=now()
+    )
+    preconditions.tag(escort.version)
+    visit = facts.one(db.session(), Appointment, appointment_id)
+    return edge.done(EscortSchema, escort, _act("update", "escort", visit))
+
+
+@blueprint.route("/appointments/<uuid:appointment_id>/events", methods=["GET"])
+@requires(*READERS)
+@blueprint.arguments(PageQuery, location="query")
+@blueprint.response(200, page_of(EventSchema))
+def list_events(asked: dict[str, Any], appointment_id: UUID) -> dict[str, Any]:
+    """List what happened to a visit, in order."""
+    facts.one(db.session(), Appointment, appointment_id)
+    query = select(AppointmentEvent).where(AppointmentEvent.appointment_id == appointment_id)
+    return pages.page(query, [AppointmentEvent.at, AppointmentEvent.id], asked)
+
+
+@blueprint.route("/patients/<uuid:patient_id>/timeline", methods=["GET"])
+@requires(*STAFF)
+@blueprint.arguments(PageQuery, location="query")
+@blueprint.response(200, page_of(EventSchema))
+def read_timeline(asked: dict[str, Any], patient_id: UUID) -> dict[str, Any]:
+    """List what happened to all visits of a patient, newest first."""
+    facts.one(db.session(), Patient, patient_id)
+    query = (
+        select(AppointmentEvent)
+        .join(
+            Appointment,
+            (Appointment.clinic_id == AppointmentEvent.clinic_id)
+            & (Appointment.id == AppointmentEvent.appointment_id),
+        )
+        .where(Appointment.patient_id == patient_id)
+    )
+    return pages.page(query, [AppointmentEvent.at, AppointmentEvent.id], asked, newest_first=True)
+
+
+@blueprint.route("/appointments/<uuid:appointment_id>/overrides", methods=["GET"])
+@requires(*READERS)
+@blueprint.arguments(PageQuery, location="query")
+@blueprint.response(200, page_of(OverrideSchema))
+def list_overrides(asked: dict[str, Any], appointment_id: UUID) -> dict[str, Any]:
+    """List what was passed over, by whom and why."""
+    facts.one(db.session(), Appointment, appointment_id)
+    query = select(Override).where(Override.appointment_id == appointment_id)
+    return pages.page(query, [Override.id], asked)
+
+
+@blueprint.route("/appointments/<uuid:appointment_id>/overrides", methods=["POST"])
+@requires(Role.CLINICIAN)
+@blueprint.arguments(OverrideSchema)
+@idempotent
+@blueprint.response(201, OverrideSchema)
+@blueprint.alt_response(403, schema=ProblemSchema, description="may-not-override")
+def add_override(told: dict[str, Any], appointment_id: UUID) -> Response:
+    """Open a gate with a reason, for the time at which the visit stands now."""
+    reasons = Reasons({told["code"]: told["reason"]})
+    [override] = sessions.override(db.session(), appointment_id, reasons, by=by(), now=now())
+    visit = facts.one(db.session(), Appointment, appointment_id)
+    act = _act("create", "override", visit, {"code": told["code"]})
+    return edge.done(
+        OverrideSchema, override, act, status=201, location=f"{request.path}/{override.id}"
+    )
+
+
+def _told(appointment: Appointment, judged: Readiness) -> dict[str, Any]:
+    stage = lifecycle.stage_ahead(history.state_of(appointment), appointment.kind)
+    return {
+        "ready": stage is not None and not judged.shut(stage),
+        "stage": stage,
+        "gates": [
+            {
+                "code": one.gate.code,
+                "title": one.gate.title,
+                "state": one.state,
+                "shuts": one.gate.shuts,
+                "detail": one.detail,
+                "due_at": one.due_at,
+                "who": one.gate.who,
+                "expires_at": one.expires_at,
+            }
+            for one in judged.gates
+        ],
+    }
+
+
+def _act(
+    action: str, entity: str, visit: Appointment, more: dict[str, object] | None = None
+) -> Act:
+    return Act(
+        action=action,
+        entity=entity,
+        entity_id=visit.id,
+        patient_id=visit.patient_id,
+        facts=more or {},
+    )
+
+
+_ON_THE_BOARD = (
+    AppointmentStatus.PENDING,
+    AppointmentStatus.BOOKED,
+    AppointmentStatus.ARRIVED,
+    AppointmentStatus.CHECKED_IN,
+)

@@ -1,0 +1,71 @@
+"""The composition root: the only module that may import every package."""
+
+import sys
+from datetime import timedelta
+
+from flask import Flask
+from sqlalchemy import URL
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+import api
+import clock
+import config
+import logs
+import web
+from database import access, migrating, opening
+from models import db
+
+
+def create_app(settings: config.Settings | None = None) -> Flask:
+    """Build the service; from the environment if no settings are given, as servers call it.
+
+    Refuses, in one line, a database that is not there, not migrated, or that would let the
+    service past row-level security.
+    """
+    if settings is None:
+        try:
+            settings = config.load()
+            return _checked(settings)
+        except (config.BadSetting, access.Unreachable) as error:
+            sys.exit(f"afterglow web: {error}")
+    return _checked(settings)
+
+
+def build(settings: config.Settings, service: URL, now: clock.Clock) -> Flask:
+    """Put the service together around a way into a database and a clock."""
+    app = Flask(__name__, static_folder=None)
+    app.config.update(
+        SECRET_KEY=settings.secret,
+        CLOCK=now,
+        SECURE=settings.secure,
+        PERMANENT_SESSION_LIFETIME=timedelta(minutes=15),
+        SQLALCHEMY_DATABASE_URI=service,
+        SQLALCHEMY_ENGINE_OPTIONS={
+            "pool_size": settings.web_threads,
+            "max_overflow": 2,
+            "pool_timeout": 5,
+            "pool_pre_ping": True,
+            "hide_parameters": True,  # they may be a person's
+        },
+    )
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    if settings.trusted_proxies:
+        count = settings.trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count)  # type: ignore[method-assign]
+    db.init_app(app)
+    api.init_app(app)
+    web.init_app(app)
+    return app
+
+
+def _checked(settings: config.Settings) -> Flask:
+    logs.set_up(settings.log_level)
+    ways = opening.ways_in(settings.database_url, settings.var / "postgres", settings.secret).ways
+    with access.connect(ways.service) as connection:
+        access.refuse_unsafe_role(connection)
+    if (at := migrating.current(ways.service)) != migrating.head():
+        raise access.Unreachable(
+            f"The database is at migration {at}, this code is at {migrating.head()}: "
+            "run `afterglow migrate`."
+        )
+    return build(settings, ways.service, clock.clock(settings.clock_file))
