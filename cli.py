@@ -14,8 +14,6 @@ from pathlib import Path
 from uuid import UUID
 
 import click
-import intake.clinic
-import rehearsal
 from honcho.manager import Manager
 from honcho.printer import Printer
 from sqlalchemy import create_engine, text
@@ -24,6 +22,9 @@ from sqlalchemy.orm import Session
 import clock
 import config
 import demonstration
+import intake.clinic
+import logs
+import rehearsal
 from api import keys
 from database import access, embedded, migrating, opening
 from database.opening import Opened
@@ -45,6 +46,7 @@ class OneLine(click.ClickException):
 @click.group()
 def main() -> None:
     """Scheduling for ketamine-assisted therapy."""
+    logs.set_up("warning")
 
 
 @main.command()

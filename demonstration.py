@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import intake.clinic
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+import intake.clinic
 from api import keys
 from models import (
     Appointment,

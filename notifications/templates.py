@@ -75,8 +75,8 @@ TEMPLATES: Mapping[tuple[MessageKind, Recipient], Words] = {
         "cannot come, the same page lets you ask for another time." + _SIGNED,
     ),
     (MessageKind.DAY_OF, Recipient.PATIENT): Words(
-        "Today at $time",
-        "Hello $name,\n\nsee you today:\n\n" + _WHERE + "\nPlease come 15 minutes early. "
+        "See you at $time",
+        "Hello $name,\n\nsee you soon:\n\n" + _WHERE + "\nPlease come 15 minutes early. "
         "Your page:\n$link\n\nRunning late? Call $phone." + _SIGNED,
     ),
     (MessageKind.MOVED, Recipient.PATIENT): Words(

@@ -91,12 +91,19 @@ class Readiness:
     gates: tuple[Judged, ...]
 
     def shut(self, stage: Stage) -> list[Judged]:
-        """The gates that stop `stage`: not settled, and asked by then."""
-        return [
-            judged
-            for judged in self.gates
-            if judged.is_shut and STAGE_ORDER[judged.gate.shuts] <= STAGE_ORDER[stage]
-        ]
+        """The gates that stop `stage`: not settled, and asked by then.
+
+        A gate is asked at its own stage and at every later one up to the dose. After the dose
+        only the gates of discharge are: vital signs taken before it have lapsed by then, and
+        nobody is kept here for them.
+        """
+        return [judged for judged in self.gates if judged.is_shut and _asked(judged.gate, stage)]
+
+
+def _asked(gate: Gate, stage: Stage) -> bool:
+    if stage is Stage.DISCHARGE:
+        return gate.shuts is Stage.DISCHARGE
+    return STAGE_ORDER[gate.shuts] <= STAGE_ORDER[stage]
 
 
 def assess(gates: Iterable[Gate], known: Known, at: datetime) -> Readiness:

@@ -1,0 +1,336 @@
+"""Rehearsal: one invented patient through a whole course, in seconds.
+
+A scratch clinic, a virtual clock, and the code that a real clinic runs on: the same booking,
+the same jobs, the same delivery. What is printed is what the patient would get, and when.
+"""
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from textwrap import indent
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Engine, create_engine, select
+from sqlalchemy.orm import Session
+
+import demonstration
+import intake.clinic
+from database.scratch import scratch
+from models import (
+    Appointment,
+    ChecklistItem,
+    CourseStep,
+    Patient,
+    Protocol,
+    ProtocolVersion,
+    enter_clinic,
+)
+from models.vocabulary import (
+    AppointmentStatus,
+    ClearanceOutcome,
+    Role,
+    Stage,
+    StepKind,
+    TaskStatus,
+)
+from notifications.channels import Accepted, Envelope, Outcome
+from notifications.delivery import Delivery
+from notifications.templates import place_name
+from notifications.wall_time import at_wall_time
+from scheduler import checklists, courses, facts, sessions
+from scheduler.authority import Authority
+from scheduler.booking import Call
+from scheduler.checklists import NewClearance, NewEscort, Settling
+from scheduler.jobs import JOBS
+from scheduler.lifecycle import Action
+from scheduler.protocols import SettledBy
+
+DESK = Authority("key:front-desk", Role.SCHEDULER)
+DOCTOR = Authority("key:prescriber", Role.CLINICIAN, None, frozenset({"prescriber"}))
+PATIENT = Authority("patient")
+DAY = timedelta(days=1)
+MINUTE = timedelta(minutes=1)
+
+
+class NoSuchProtocol(Exception):
+    """The demonstration has no protocol of that code."""
+
+
+@dataclass(slots=True)
+class Post:
+    """A channel that keeps what it is given, for the rehearsal to show."""
+
+    mails: list[tuple[str, EmailMessage]] = field(default_factory=list)
+
+    def hand_over(self, envelope: Envelope) -> Outcome:
+        """Take the message."""
+        mail = message_from_bytes(envelope.content, policy=policy.default)
+        assert isinstance(mail, EmailMessage)
+        self.mails.append((envelope.name, mail))
+        return Accepted()
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def rehearse(database_url: str | None, code: str, start: date, *, full: bool) -> Iterator[str]:
+    """Tell the course of an invented patient, line by line, as it goes.
+
+    Raises NoSuchProtocol.
+    """
+    files = intake.clinic.read(demonstration.FOLDER)
+    codes = [content["code"] for content in files.protocols]
+    if code not in codes:
+        raise NoSuchProtocol(f"--protocol {code}: there are {', '.join(codes)}.")
+    with scratch(database_url) as ways:
+        service, worker = create_engine(ways.service), create_engine(ways.worker)
+        try:
+            yield from Rehearsal(service, worker, files, full).run(code, start)
+        finally:
+            service.dispose()
+            worker.dispose()
+
+
+@dataclass(slots=True)
+class Rehearsal:
+    """One run, moving from one thing that happens to the next."""
+
+    service: Engine
+    worker: Engine
+    files: intake.clinic.ClinicFiles
+    full: bool
+    now: datetime = datetime(2026, 1, 1, tzinfo=UTC)
+    zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("America/New_York"))
+    post: Post = field(default_factory=Post)
+    acts: list[tuple[datetime, int, str, UUID]] = field(default_factory=list)
+    """What people will do, and when: a heap."""
+    clinic_id: UUID | None = None
+    patient_id: UUID | None = None
+    course_id: UUID | None = None
+    day: date | None = None
+
+    def run(self, code: str, start: date) -> Iterator[str]:
+        """Live through the course."""
+        self.zone = ZoneInfo(self.files.sites[0]["time_zone"])
+        self.now = at_wall_time(datetime.combine(start, time(9, 0)), self.zone)
+        yield from self._open(code)
+        delivery = Delivery(self.worker, self.post, lambda: self.now, "https://clinic.example")
+        while (following := self._next(delivery)) is not None:
+            self.now = max(self.now, following)
+            yield from self._deliver(delivery)
+            while self.acts and self.acts[0][0] <= self.now:
+                _, _, act, appointment_id = heapq.heappop(self.acts)
+                yield from getattr(self, f"_{act}")(appointment_id)
+            self._jobs()
+        yield ""
+        yield f"{len(self.post.mails)} messages in all."
+
+    def _open(self, code: str) -> Iterator[str]:
+        with Session(self.service) as session:
+            self.clinic_id = intake.clinic.store(session, self.files, "rehearsal", self.now)
+            patient = session.scalars(
+                select(Patient).order_by(Patient.record_number).limit(1)
+            ).one()
+            version_id, title = session.execute(
+                select(ProtocolVersion.id, Protocol.title)
+                .join(Protocol, Protocol.id == ProtocolVersion.protocol_id)
+                .where(Protocol.code == code)
+            ).one()
+            course = courses.open_course(session, patient.id, version_id, by=DESK)
+            self.patient_id, self.course_id = patient.id, course.id
+            name = f"{patient.given_name} {patient.family_name}"
+            session.commit()
+        where = f"times in {place_name(self.zone.key)}"
+        yield f"{title}: {name} (invented), {where}"
+        yield from self._book_on()
+
+    def _next(self, delivery: Delivery) -> datetime | None:
+        """When something happens next: a message is due, or somebody acts."""
+        due = delivery.next_due()
+        planned = self.acts[0][0] if self.acts else None
+        return min((moment for moment in (due, planned) if moment is not None), default=None)
+
+    def _jobs(self) -> None:
+        for job in JOBS:
+            with self._session() as session:
+                job.run(session, self.now)
+                session.commit()
+
+    def _deliver(self, delivery: Delivery) -> Iterator[str]:
+        before = len(self.post.mails)
+        delivery.sweep()
+        for _, mail in self.post.mails[before:]:
+            yield self._line(
+                "mail", f"to {mail['To'].addresses[0].display_name}: {mail['Subject']}"
+            )
+            body = mail.get_body(("plain",))
+            if body is not None:
+                told = [line for line in body.get_content().splitlines() if line.strip()]
+                yield indent("\n".join(told if self.full else told[1:3]), " " * 20)
+
+    def _book_on(self) -> Iterator[str]:
+        """Book as many of the next steps as can be booked today."""
+        with self._session() as session:
+            steps = session.scalars(
+                select(CourseStep)
+                .where(CourseStep.course_id == self.course_id)
+                .order_by(CourseStep.position)
+            ).all()
+            booked = {
+                visit.course_step_id: visit
+                for visit in session.scalars(
+                    select(Appointment).where(Appointment.course_id == self.course_id)
+                )
+            }
+            last = self.now
+            for step in steps:
+                if step.id in booked:
+                    last = booked[step.id].starts_at
+                    continue
+                assert self.patient_id is not None
+                visit = demonstration.book_first(
+                    session, self.patient_id, step.id, last + 20 * 60 * MINUTE, self.now
+                )
+                if visit is None:
+                    break
+                last = visit.starts_at
+                self._plan(visit)
+                when = visit.starts_at.astimezone(self.zone)
+                yield self._line("book", f"{step.key}: {when:%a %d %b %Y, %H:%M}")
+            session.commit()
+
+    def _plan(self, visit: Appointment) -> None:
+        """What people will do around a visit."""
+        start, end = visit.starts_at, visit.ends_at
+        acts = [("prepare", start - 40 * 60 * MINUTE), ("hold", start - 10 * MINUTE)]
+        if visit.kind is StepKind.DOSING:
+            acts += [("dose", start + 15 * MINUTE), ("recover", start + 100 * MINUTE)]
+        acts.append(("finish", end))
+        for number, (act, at) in enumerate(acts):
+            heapq.heappush(self.acts, (max(at, self.now + number * MINUTE), number, act, visit.id))
+
+    def _prepare(self, appointment_id: UUID) -> Iterator[str]:
+        """The patient opens the link, does the list and names an escort; the desk calls them."""
+        with self._session() as session:
+            visit = facts.one(session, Appointment, appointment_id)
+            before = self._states(session, visit)
+            for item in session.scalars(
+                select(ChecklistItem).where(ChecklistItem.appointment_id == visit.id)
+            ):
+                by = DOCTOR if item.owner == "clinician" else PATIENT
+                by = DESK if item.owner == "front-desk" else by
+                done = Settling(status=TaskStatus.COMPLETED)
+                checklists.settle(session, item, done, by=by, now=self.now)
+            gates = facts.brief_of(session, visit).visit.gates
+            if any(gate.settled_by is SettledBy.ESCORT for gate in gates):
+                escort = NewEscort(
+                    name="Evan Escort",
+                    phone="+12125550199",
+                    relation="partner",
+                    email="evan.escort@example.com",
+                    may_message=True,
+                    confirmed=True,
+                )
+                checklists.name_escort(session, visit.id, escort, by=DESK, now=self.now)
+            session.commit()
+            yield self._line("page", f"checklist done for the {visit.kind} visit")
+            yield from self._opened(session, visit, before)
+
+    def _hold(self, appointment_id: UUID) -> Iterator[str]:
+        """The patient arrives; the clinicians clear what is theirs to clear."""
+        with self._session() as session:
+            visit = facts.one(session, Appointment, appointment_id)
+            before = self._states(session, visit)
+            self._clear(session, visit, {Stage.ARRIVAL, Stage.DOSE})
+            sessions.act(session, Call(visit.id, None), Action.ARRIVE, by=DESK, now=self.now)
+            session.commit()
+            yield self._line("visit", f"{visit.kind}: the patient is here")
+            yield from self._opened(session, visit, before)
+
+    def _dose(self, appointment_id: UUID) -> Iterator[str]:
+        yield from self._act(appointment_id, Action.START_DOSING, "under way, all gates open")
+
+    def _recover(self, appointment_id: UUID) -> Iterator[str]:
+        yield from self._act(appointment_id, Action.START_RECOVERY, "recovering")
+
+    def _finish(self, appointment_id: UUID) -> Iterator[str]:
+        """The visit ends; an intake clears the way for what follows."""
+        with self._session() as session:
+            visit = facts.one(session, Appointment, appointment_id)
+            before = self._states(session, visit)
+            if visit.kind is StepKind.DOSING:
+                self._clear(session, visit, {Stage.DISCHARGE})
+                sessions.act(
+                    session, Call(visit.id, None), Action.DISCHARGE, by=DOCTOR, now=self.now
+                )
+            sessions.act(session, Call(visit.id, None), Action.FULFIL, by=DOCTOR, now=self.now)
+            session.commit()
+            yield self._line("visit", f"{visit.kind}: fulfilled")
+            yield from self._opened(session, visit, before)
+            if visit.kind is StepKind.SCREENING:
+                codes = self._clear_way(session, visit)
+                session.commit()
+                yield self._line("gate", f"cleared for the course: {', '.join(codes)}")
+        yield from self._book_on()
+
+    def _act(self, appointment_id: UUID, action: Action, told: str) -> Iterator[str]:
+        with self._session() as session:
+            visit = sessions.act(
+                session, Call(appointment_id, None), action, by=DOCTOR, now=self.now
+            )
+            session.commit()
+            yield self._line("visit", f"{visit.kind}: {told}")
+
+    def _clear(self, session: Session, visit: Appointment, stages: set[Stage]) -> None:
+        for gate in facts.brief_of(session, visit).visit.gates:
+            if gate.settled_by is SettledBy.CLEARANCE and gate.shuts in stages:
+                self._vouch(session, gate.code)
+
+    def _clear_way(self, session: Session, visit: Appointment) -> list[str]:
+        protocol = facts.brief_of(session, visit).protocol
+        codes = {
+            gate.code
+            for other in protocol.visits.values()
+            for gate in other.gates
+            if gate.settled_by is SettledBy.CLEARANCE and gate.shuts is Stage.BOOKING
+        }
+        for code in sorted(codes):
+            self._vouch(session, code)
+        return sorted(codes)
+
+    def _vouch(self, session: Session, code: str) -> None:
+        assert self.patient_id is not None
+        told = NewClearance(gate=code, outcome=ClearanceOutcome.CLEARED, cleared_at=self.now)
+        checklists.clear(session, self.patient_id, told, by=DOCTOR, now=self.now)
+
+    def _states(self, session: Session, visit: Appointment) -> dict[str, bool]:
+        judged = facts.judge(session, [visit], self.now)[visit.id]
+        return {one.gate.code: one.is_shut for one in judged.gates}
+
+    def _opened(
+        self, session: Session, visit: Appointment, before: dict[str, bool]
+    ) -> Iterator[str]:
+        """The gates that opened meanwhile."""
+        if visit.status is AppointmentStatus.CANCELLED:
+            return
+        after = self._states(session, visit)
+        opened = [code for code, shut in before.items() if shut and not after[code]]
+        if opened:
+            yield self._line("gate", f"open now: {', '.join(opened)}")
+
+    def _line(self, what: str, told: str) -> str:
+        """A line of the timeline, under a heading for each day."""
+        local = self.now.astimezone(self.zone)
+        heading = "" if local.date() == self.day else f"\n{local:%A, %d %B %Y}\n"
+        self.day = local.date()
+        return f"{heading}  {local:%H:%M}  {what:<9}{told}"
+
+    def _session(self) -> Session:
+        session = Session(self.service)
+        assert self.clinic_id is not None
+        enter_clinic(session, self.clinic_id)
+        return session
