@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -29,11 +30,11 @@ from models import (
 )
 from models.vocabulary import ClearanceOutcome, PractitionerRole, Role
 from notifications import links
-from scheduler import booking, checklists, courses, facts, openings
+from scheduler import booking, checklists, courses, facts, openings, rules
 from scheduler.authority import Authority
 from scheduler.booking import Order
 from scheduler.checklists import NewClearance
-from scheduler.errors import Refusal
+from scheduler.errors import NotReady, Refusal
 from scheduler.openings import Search
 from scheduler.placing import Named
 from scheduler.protocols import SettledBy
@@ -180,12 +181,13 @@ def book_first(
     session: Session, patient_id: UUID, step_id: UUID, start: datetime, now: datetime
 ) -> Appointment | None:
     """Book a course's step at its first opening from `start` on that no rule speaks against."""
-    search = Search(start=start, end=start + 28 * DAY, course_step_id=step_id, limit=400)
-    refused: set[object] = set()
+    course, protocol = facts.course_of(session, facts.one(session, CourseStep, step_id).course_id)
+    step = protocol.step(facts.one(session, CourseStep, step_id).key)
+    others = facts.other_visits(session, patient_id, course.id)
+    zone = ZoneInfo(facts.clinic(session).time_zone)
+    start = max(start, rules.earliest(step, others, zone) or start)
+    search = Search(start=start, end=start + 14 * DAY, course_step_id=step_id, limit=100)
     for opening in openings.find(session, search, now).openings:
-        day = opening.starts_at.date()
-        if day in refused:
-            continue
         named = tuple(Named(a.role, a.actor.schedule_id) for a in opening.assignments)
         order = Order(
             patient_id=patient_id,
@@ -196,6 +198,8 @@ def book_first(
         try:
             with session.begin_nested():
                 return booking.book(session, order, by=BY, now=now)
+        except NotReady:
+            return None  # another time of the day will not make it ready
         except Refusal:
-            refused.add(day)  # windows are days wide: the next day is the next question
+            continue
     return None

@@ -5,11 +5,11 @@ from typing import Any
 from uuid import UUID
 
 from flask import Response
-from flask_smorest import Blueprint
 from marshmallow import Schema, fields, post_load
 
 from api import edge, preconditions, showing
 from api.appointments import SlotTakenSchema, TimeSchema
+from api.blueprint import Blueprint
 from api.caller import by, now, requires
 from api.errors import ProblemSchema
 from api.fields import Id, Text

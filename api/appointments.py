@@ -9,11 +9,11 @@ from typing import Any
 from uuid import UUID
 
 from flask import Response
-from flask_smorest import Blueprint
 from marshmallow import Schema, ValidationError, fields, post_load, validate, validates_schema
 from sqlalchemy import Select, exists, select
 
 from api import edge, pages, preconditions, showing
+from api.blueprint import Blueprint
 from api.caller import READERS, by, now, requires
 from api.errors import ProblemSchema
 from api.fields import Id, Instant, Text

@@ -5,11 +5,11 @@ from typing import Any
 from uuid import UUID
 
 from flask import Response, request
-from flask_smorest import Blueprint
 from marshmallow import Schema, fields, validate
 from sqlalchemy import select
 
 from api import edge
+from api.blueprint import Blueprint
 from api.caller import STAFF, by, now, requires
 from api.fields import Id, Instant, Text
 from api.idempotency import idempotent

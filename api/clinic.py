@@ -4,18 +4,18 @@ from typing import Any
 from uuid import UUID
 
 from flask import Response
-from flask_smorest import Blueprint
 from marshmallow import Schema, fields
 from sqlalchemy import select
 from uuid_utils.compat import uuid7
 
 from api import edge, preconditions
+from api.blueprint import Blueprint
 from api.caller import READERS, requires
 from api.errors import ProblemSchema
 from api.fields import Email, Id, Phone, Text, Zone, whole
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
-from api.shelf import Shelf
+from api.shelf import Shelf, changes_of
 from models import Clinic, Device, Room, Schedule, Site, db
 from models.vocabulary import ActorKind, Role
 from scheduler.audit import Act
@@ -35,8 +35,8 @@ class ClinicSchema(Schema):
     settle_minutes = whole(
         0, 60, metadata={"description": "Nothing is said so long after staff act."}
     )
-    quiet_from = fields.Time(format="%H:%M")
-    quiet_until = fields.Time(format="%H:%M")
+    quiet_from = fields.Time(format="%H:%M", metadata={"pattern": r"^\d{2}:\d{2}$"})
+    quiet_until = fields.Time(format="%H:%M", metadata={"pattern": r"^\d{2}:\d{2}$"})
     hold_minutes = whole(1, 1440)
     noshow_after_minutes = whole(1, 100_000)
     default_protocol_id = Id(allow_none=True)
@@ -92,7 +92,7 @@ def read_clinic() -> Clinic:
 
 @blueprint.route("/clinic", methods=["PATCH"])
 @requires(Role.ADMIN)
-@blueprint.arguments(ClinicSchema(partial=True))
+@blueprint.arguments(changes_of(ClinicSchema))
 @blueprint.response(200, ClinicSchema)
 @blueprint.alt_response(412, schema=ProblemSchema, description="stale")
 def change_clinic(changes: dict[str, Any]) -> Response:
@@ -139,7 +139,7 @@ def read_site(site_id: UUID) -> Any:
 
 @blueprint.route("/sites/<uuid:site_id>", methods=["PATCH"])
 @requires(Role.ADMIN)
-@blueprint.arguments(SiteSchema(partial=True))
+@blueprint.arguments(changes_of(SiteSchema))
 @blueprint.response(200, SiteSchema)
 def change_site(changes: dict[str, Any], site_id: UUID) -> Response:
     """Change a site."""

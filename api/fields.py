@@ -77,6 +77,30 @@ class Text(fields.String):
         return told
 
 
+class WallTime(fields.String):
+    """What a clock on the wall shows on a day, without a zone: 2027-01-04T09:00."""
+
+    FORMAT = "%Y-%m-%dT%H:%M"
+
+    def __init__(self, **kwargs: Any) -> None:
+        shown = {"pattern": r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}$", "example": "2027-01-04T09:00"}
+        super().__init__(metadata=shown, **kwargs)
+
+    def _serialize(
+        self, value: datetime | None, attr: str | None, obj: Any, **kwargs: Any
+    ) -> str | None:
+        return None if value is None else value.strftime(self.FORMAT)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        try:
+            read = datetime.strptime(value, self.FORMAT)
+        except (TypeError, ValueError) as error:
+            raise ValidationError("Write it as 2027-01-04T09:00, without a zone.") from error
+        if len(value) != len("2027-01-04T09:00"):
+            raise ValidationError("Write it as 2027-01-04T09:00, without a zone.")
+        return read
+
+
 class Zone(fields.String):
     """The name of an IANA zone, as Area/City. Checked against the list that instants use."""
 

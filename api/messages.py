@@ -3,11 +3,11 @@
 from typing import Any
 from uuid import UUID
 
-from flask_smorest import Blueprint
 from marshmallow import Schema, fields
 from sqlalchemy import Select, select
 
 from api import pages, preconditions
+from api.blueprint import Blueprint
 from api.caller import READERS, STAFF, commit, requires
 from api.fields import Id, Instant
 from api.pages import PageQuery, page_of

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from flask_smorest import Blueprint
 from marshmallow import Schema, ValidationError, fields, validates_schema
 
 from api import pages, showing
+from api.blueprint import Blueprint
 from api.caller import STAFF, now, requires
 from api.fields import Id, Instant
 from api.pages import PageQuery

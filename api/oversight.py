@@ -4,11 +4,11 @@ from typing import Any
 from uuid import UUID
 
 from flask import Response, request
-from flask_smorest import Blueprint
 from marshmallow import Schema, fields
 from sqlalchemy import select
 
 from api import edge, keys, pages, preconditions
+from api.blueprint import Blueprint
 from api.caller import now, requires
 from api.fields import Id, Instant, Text
 from api.pages import PageQuery, page_of

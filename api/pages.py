@@ -6,6 +6,7 @@ neither be made up nor carried to another list. Nothing is ever counted or skipp
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
@@ -29,6 +30,7 @@ class PageQuery(Schema):
     cursor = fields.String(load_default=None, metadata={"description": "From `next`; opaque."})
 
 
+@cache
 def page_of(item: type[Schema]) -> type[Schema]:
     """The schema of a page of `item`."""
     name = item.__name__.removesuffix("Schema")

@@ -4,17 +4,17 @@ from typing import Any
 from uuid import UUID
 
 from flask import Response
-from flask_smorest import Blueprint
 from marshmallow import Schema, fields, validate
 from sqlalchemy import select
 from uuid_utils.compat import uuid7
 
 from api import edge, preconditions
+from api.blueprint import Blueprint
 from api.caller import READERS, STAFF, requires
 from api.fields import Email, Id, Phone, Text, Zone, whole
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
-from api.shelf import Shelf
+from api.shelf import Shelf, changes_of
 from models import Patient, Practitioner, Qualification, Schedule, db
 from models.vocabulary import ActorKind, Channel, PractitionerRole, Role
 from scheduler import facts
@@ -180,7 +180,7 @@ def read_patient(patient_id: UUID) -> Response:
 
 @blueprint.route("/patients/<uuid:patient_id>", methods=["PATCH"])
 @requires(Role.SCHEDULER)
-@blueprint.arguments(PatientSchema(partial=True))
+@blueprint.arguments(changes_of(PatientSchema))
 @blueprint.response(200, PatientSchema)
 def change_patient(changes: dict[str, Any], patient_id: UUID) -> Response:
     """Change what is known of a patient."""

@@ -4,12 +4,12 @@ from typing import Any
 from uuid import UUID
 
 from flask import Response, abort, request
-from flask_smorest import Blueprint
 from marshmallow import Schema, fields, validate
 from sqlalchemy import func, select
 from uuid_utils.compat import uuid7
 
 from api import edge, preconditions
+from api.blueprint import Blueprint
 from api.caller import READERS, by, now, requires
 from api.fields import Id, Instant, Text
 from api.idempotency import idempotent

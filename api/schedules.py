@@ -6,14 +6,14 @@ from uuid import UUID
 
 from dateutil.rrule import rrulestr
 from flask import Response
-from flask_smorest import Blueprint
 from marshmallow import Schema, ValidationError, fields, validates_schema
 from sqlalchemy import delete, select
 from uuid_utils.compat import uuid7
 
 from api import edge
+from api.blueprint import Blueprint
 from api.caller import READERS, requires
-from api.fields import Id, Instant, Text, whole
+from api.fields import Id, Instant, Text, WallTime, whole
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from api.shelf import Shelf
@@ -23,20 +23,16 @@ from scheduler import facts
 
 blueprint = Blueprint("schedules", __name__, url_prefix="/api/v1/schedules", description="Time.")
 
-WALL = "%Y-%m-%dT%H:%M"
-
 
 class OpeningHoursSchema(Schema):
     """One recurring stretch of wall time at a site, as iCalendar has it."""
 
     id = Id(dump_only=True)
     site_id = Id(required=True)
-    first_start = fields.NaiveDateTime(
-        format=WALL, required=True, metadata={"example": "2027-01-04T09:00"}
-    )
+    first_start = WallTime(required=True)
     minutes = whole(5, 1440, required=True)
     rule = Text(most=500, allow_none=True, metadata={"example": "FREQ=WEEKLY;BYDAY=MO,TU,WE,TH,FR"})
-    exceptions = fields.List(fields.NaiveDateTime(format=WALL), load_default=list)
+    exceptions = fields.List(WallTime(), load_default=list)
 
     @validates_schema
     def rule_is_one(self, data: dict[str, Any], **_: Any) -> None:

@@ -15,6 +15,14 @@ from scheduler import facts
 from scheduler.audit import Act
 
 
+def changes_of(schema: type[Schema]) -> Schema:
+    """The schema of a change: every field of `schema`, none of them needed."""
+    name = schema.__name__.replace("Schema", "ChangeSchema")
+    told: Any = type(name, (schema,), {"__doc__": f"What can change. {schema.__doc__}"})
+    made: Schema = told(partial=True)
+    return made
+
+
 @dataclass(frozen=True, slots=True)
 class Shelf:
     """Everything of one kind, and how it is shown."""

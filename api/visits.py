@@ -4,11 +4,11 @@ from typing import Any
 from uuid import UUID
 
 from flask import Response, request
-from flask_smorest import Blueprint
 from marshmallow import Schema, fields, validate
 from sqlalchemy import select
 
 from api import edge, pages, preconditions, showing
+from api.blueprint import Blueprint
 from api.caller import READERS, STAFF, by, now, requires
 from api.errors import ProblemSchema
 from api.fields import Email, Id, Instant, Phone, Text

@@ -8,10 +8,11 @@ Pure: no database, no clock, no Flask. All datetimes are aware.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from models.vocabulary import AppointmentStatus, Severity, StepKind
+from notifications.wall_time import at_wall_time
 from scheduler.protocols import Cap, Gap, Protocol, Span, Step, Window
 
 STANDING = frozenset(
@@ -74,6 +75,22 @@ def judge(candidate: Candidate, protocol: Protocol, others: Iterable[Booked]) ->
     return [rule for rule in broken if rule.severity is not Severity.OFF]
 
 
+def earliest(step: Step, others: Iterable[Booked], zone: ZoneInfo) -> datetime | None:
+    """The first moment that the step's windows allow, as far as its anchors are booked."""
+    known = list(others)
+    found = []
+    for window in step.windows:
+        anchor = _anchor(window, known)
+        if anchor is None or window.least is None:
+            continue
+        if window.least.in_days:
+            day = anchor.starts_at.astimezone(zone).date() + timedelta(days=window.least.value)
+            found.append(at_wall_time(datetime.combine(day, time.min), zone))
+        else:
+            found.append(anchor.starts_at + window.least.elapsed)
+    return max(found, default=None)
+
+
 def _frequency(
     candidate: Candidate, protocol: Protocol, standing: list[Booked]
 ) -> Iterator[Broken]:
@@ -112,15 +129,7 @@ def _close(candidate: Candidate, gap: Gap, standing: list[Booked]) -> bool:
 def _anchors(candidate: Candidate, step: Step, known: list[Booked]) -> Iterator[Broken]:
     """The windows of this step after earlier ones. A missed anchor counts from its time."""
     for window in step.windows:
-        anchor = next(
-            (
-                visit
-                for visit in reversed(known)
-                if visit.step == window.step
-                and (visit.status in STANDING or visit.status is AppointmentStatus.NOSHOW)
-            ),
-            None,
-        )
+        anchor = _anchor(window, known)
         if anchor is None:
             yield Broken(
                 f"no-{window.step}",
@@ -130,6 +139,15 @@ def _anchors(candidate: Candidate, step: Step, known: list[Booked]) -> Iterator[
             )
         else:
             yield from _outside(window, step.key, anchor.starts_at, candidate.starts_at, candidate)
+
+
+def _anchor(window: Window, known: list[Booked]) -> Booked | None:
+    """The visit that a window counts from: the latest of its step that stands, or was missed."""
+    for visit in reversed(known):
+        counts = visit.status in STANDING or visit.status is AppointmentStatus.NOSHOW
+        if visit.step == window.step and counts:
+            return visit
+    return None
 
 
 def _followers(

@@ -91,6 +91,17 @@ def show() -> ResponseReturnValue:
     return _page(here, DONE.get(request.args.get("done", "")))
 
 
+@blueprint.get("/appointment.ics")
+def calendar() -> ResponseReturnValue:
+    """The visit as a file for the patient's own calendar."""
+    here = visitor.remembered(db.session(), _now())
+    if here is None or not here.is_known:
+        return _closed()
+    told = showing.calendar(db.session(), here, _now())
+    headers = {"Content-Disposition": 'attachment; filename="appointment.ics"'}
+    return Response(told, content_type="text/calendar; charset=utf-8", headers=headers)
+
+
 @blueprint.post("/birth-date")
 def prove() -> ResponseReturnValue:
     """Check the date of birth. Five wrong ones shut the link."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from babel.dates import format_date, format_time, get_timezone_location
@@ -9,7 +10,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models import Appointment, ChecklistItem, Escort, Patient, Site
-from models.vocabulary import AppointmentStatus, Owner
+from models.vocabulary import AppointmentStatus, MessageKind, Owner, Recipient
+from notifications import invitation
+from notifications.cadence import QuietHours
+from notifications.invitation import Method
+from notifications.reading import Letter
 from scheduler import facts
 from scheduler.protocols import SettledBy
 from web.visitor import Visitor
@@ -37,6 +42,35 @@ class Shown:
     @property
     def is_off(self) -> bool:
         return self.appointment.status is AppointmentStatus.CANCELLED
+
+
+def calendar(session: Session, visitor: Visitor, now: datetime) -> bytes:
+    """The visit as iCalendar, for the patient's own calendar."""
+    appointment = facts.one(session, Appointment, visitor.link.appointment_id)
+    patient = facts.one(session, Patient, visitor.link.patient_id)
+    site = facts.one(session, Site, appointment.site_id)
+    clinic, zone = visitor.clinic, ZoneInfo(site.time_zone)
+    letter = Letter(
+        message_id=appointment.id,
+        appointment_id=appointment.id,
+        patient_id=patient.id,
+        kind=MessageKind.CONFIRMATION,
+        recipient=Recipient.PATIENT,
+        reader_name=patient.given_name,
+        address=patient.email,
+        patient_name=patient.given_name,
+        clinic=clinic.name,
+        clinic_email=clinic.email,
+        clinic_phone=clinic.phone,
+        site=site.name,
+        site_address=site.address,
+        zone=zone,
+        starts_at=appointment.starts_at,
+        ends_at=appointment.ends_at,
+        revision=appointment.revision,
+        quiet=QuietHours(clinic.quiet_from, clinic.quiet_until, zone),
+    )
+    return invitation.calendar(letter, Method.PUBLISH, now)
 
 
 def visit(session: Session, visitor: Visitor) -> Shown:

@@ -1,0 +1,136 @@
+"""The service around a transaction of the test's own, and keys to get in."""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import Connection
+from sqlalchemy.orm import Session
+from werkzeug.test import TestResponse
+
+import config
+from api import keys
+from app import build
+from database.access import Access
+from models import db
+from models.vocabulary import Role
+from tests.factories import SUNDAY_NOON, World
+
+
+def settings(**changes: Any) -> config.Settings:
+    """Settings for a service under test."""
+    return config.Settings(
+        **{
+            "var": Path("/nonexistent"),
+            "database_url": None,
+            "port": 8000,
+            "public_url": "http://localhost",
+            "secret": "for tests",
+            "clock_file": None,
+            "web_workers": 1,
+            "web_threads": 8,
+            "sweep_seconds": 1,
+            "smtp": None,
+            "trusted_proxies": 0,
+            "log_level": "error",
+            **changes,
+        }
+    )
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    now: datetime = SUNDAY_NOON
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture(scope="session")
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(scope="session")
+def app(database: Access, clock: Clock) -> Iterator[Flask]:
+    app = build(settings(), database.service, clock)
+    app.config["TESTING"] = True
+    yield app
+    with app.app_context():
+        db.engine.dispose()
+
+
+@pytest.fixture
+def bound(app: Flask, clock: Clock, session: Session) -> Iterator[Connection]:
+    """Requests share the test's connection, each in savepoints of its own.
+
+    What they commit the test sees; what they forget to commit is gone, as in production. No
+    app context stays open, or Flask would hand the request the test's session.
+    """
+    clock.now = SUNDAY_NOON
+    connection = session.connection()
+    with app.app_context():
+        engines = db.engines
+    engine = engines[None]
+    engines[None] = connection  # type: ignore[assignment]  # a session binds to either
+    db.session.session_factory.configure(join_transaction_mode="create_savepoint")
+    yield connection
+    engines[None] = engine
+
+
+class Caller:
+    """Somebody with a key, and what they send."""
+
+    def __init__(self, client: FlaskClient, key: str) -> None:
+        self.client, self.key = client, key
+
+    def __call__(
+        self, method: str, path: str, json: Any = None, etag: str | None = None, **headers: str
+    ) -> TestResponse:
+        told = {"Authorization": f"Bearer {self.key}", **headers}
+        if etag is not None:
+            told["If-Match"] = etag
+        where = path if path.startswith("/api/") else f"/api/v1{path}"
+        return self.client.open(where, method=method, json=json, headers=told)
+
+    def get(self, path: str, **headers: str) -> TestResponse:
+        return self("GET", path, **headers)
+
+    def post(self, path: str, json: Any = None, **more: Any) -> TestResponse:
+        return self("POST", path, {} if json is None else json, **more)
+
+
+Keyring = Callable[..., Caller]
+
+
+@pytest.fixture
+def key(app: Flask, bound: Connection, session: Session, world: World) -> Keyring:
+    """Make somebody of a role in the test's clinic."""
+
+    def make(role: Role, practitioner_id: UUID | None = None) -> Caller:
+        _, secret = keys.issue(session, str(role), role, practitioner_id, SUNDAY_NOON)
+        session.commit()
+        return Caller(app.test_client(), secret)
+
+    return make
+
+
+@pytest.fixture
+def admin(key: Keyring) -> Caller:
+    return key(Role.ADMIN)
+
+
+@pytest.fixture
+def desk(key: Keyring) -> Caller:
+    return key(Role.SCHEDULER)
+
+
+@pytest.fixture
+def doctor(key: Keyring, world: World) -> Caller:
+    return key(Role.CLINICIAN, world.prescriber_id)

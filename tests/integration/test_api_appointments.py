@@ -1,0 +1,297 @@
+"""Visits over REST: booked, moved, made ready, lived through."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from models import AuditEvent, Message
+from tests.factories import DAY, MONDAY_9, World, clear
+from tests.integration.conftest import Caller, Clock
+
+NEXT_MONDAY = MONDAY_9 + 7 * DAY
+
+
+def order(world: World, **changes: Any) -> dict[str, Any]:
+    return {
+        "patient_id": str(world.patient_id),
+        "step_kind": "preparation",
+        "starts_at": MONDAY_9.isoformat(),
+        "assignments": [
+            {"role": "therapist", "schedule_id": str(world.therapist)},
+            {"role": "room", "schedule_id": str(world.consulting_room)},
+        ],
+        **changes,
+    }
+
+
+class TestBook:
+    def test_answers_with_the_visit(self, desk: Caller, world: World) -> None:
+        answer = desk.post("/appointments", order(world))
+
+        assert answer.status_code == 201, answer.json
+        told = answer.json
+        assert (told["status"], told["kind"], told["time_zone"]) == (
+            "booked",
+            "preparation",
+            "America/New_York",
+        )
+        assert (told["starts_at"], told["ends_at"]) == (
+            "2026-03-02T14:00:00Z",
+            "2026-03-02T15:00:00Z",
+        )
+        assert [one["role"] for one in told["assignments"]] == ["room", "therapist"]
+        again = desk.get(answer.headers["Location"])
+        assert (again.json, again.headers["ETag"]) == (told, answer.headers["ETag"])
+
+    def test_takes_an_opening_as_it_is(self, desk: Caller, world: World) -> None:
+        found = desk.get(
+            "/openings?step_kind=preparation&from=2026-03-02T00:00:00Z&to=2026-03-03T00:00:00Z&limit=3"
+        )
+        assert len(found.json["items"]) == 3
+        assert found.json["next"].startswith("/api/v1/openings?")
+        opening = found.json["items"][1]
+
+        answer = desk.post(
+            "/appointments",
+            {
+                "patient_id": str(world.patient_id),
+                "step_kind": "preparation",
+                "starts_at": opening["starts_at"],
+                "assignments": opening["assignments"],
+            },
+        )
+
+        assert answer.status_code == 201, answer.json
+        following = desk.get(found.json["next"]).json["items"]
+        assert following[0]["starts_at"] >= opening["ends_at"]  # the booked time is gone
+
+    def test_of_a_taken_time_says_what_is_free_nearby(self, desk: Caller, world: World) -> None:
+        desk.post("/appointments", order(world))
+
+        answer = desk.post("/appointments", order(world))
+
+        assert (answer.status_code, answer.json["type"]) == (409, "/problems/slot-taken")
+        assert [one["starts_at"] for one in answer.json["openings"]][:1] == ["2026-03-02T15:00:00Z"]
+
+    def test_names_the_gates_and_the_rules_that_speak_against_it(
+        self, desk: Caller, world: World
+    ) -> None:
+        answer = desk.post("/appointments", order(world, step_kind="dosing", assignments=None))
+
+        assert (answer.status_code, answer.json["type"]) == (422, "/problems/not-ready")
+        assert [gate["code"] for gate in answer.json["gates"]] == ["medical-clearance", "consent"]
+
+    @pytest.mark.parametrize(
+        ("change", "pointer"),
+        [
+            ({"starts_at": "2026-03-02T09:00:00"}, "/starts_at"),
+            ({"starts_at": "20260302T090000Z"}, "/starts_at"),
+            ({"starts_at": "2026-W10-1T09:00:00Z"}, "/starts_at"),
+            ({"starts_at": "9999-12-31T23:59:59-12:00"}, "/starts_at"),
+            ({"starts_at": 1_700_000_000}, "/starts_at"),
+            ({"patient_id": "{" + str(uuid4()) + "}"}, "/patient_id"),
+            ({"status": "fulfilled"}, "/status"),
+            ({"clinic_id": str(uuid4())}, "/clinic_id"),
+            ({"course_step_id": str(uuid4())}, "/step_kind"),
+            ({"assignments": []}, "/assignments"),
+            ({"reasons": {"a": ""}}, "/reasons/a/value"),
+        ],
+    )
+    def test_points_at_what_cannot_be_read(
+        self, desk: Caller, world: World, change: dict[str, Any], pointer: str
+    ) -> None:
+        answer = desk.post("/appointments", order(world, **change))
+
+        assert (answer.status_code, answer.json["type"]) == (422, "/problems/invalid")
+        assert [fault["pointer"] for fault in answer.json["errors"]] == [pointer]
+
+    def test_another_clinics_patient_is_not_found(self, desk: Caller, world: World) -> None:
+        answer = desk.post("/appointments", order(world, patient_id=str(uuid4())))
+
+        assert answer.status_code == 404
+
+
+class TestIdempotency:
+    def test_a_repeated_request_gets_the_same_answer_and_books_once(
+        self, desk: Caller, world: World, session: Session
+    ) -> None:
+        first = desk.post("/appointments", order(world), **{"Idempotency-Key": "a-key-of-mine"})
+        again = desk.post("/appointments", order(world), **{"Idempotency-Key": "a-key-of-mine"})
+
+        assert (again.status_code, again.json) == (201, first.json)
+        assert again.headers["Location"] == first.headers["Location"]
+        assert again.headers["Idempotency-Replayed"] == "true"
+        assert session.scalar(select(func.count(func.distinct(Message.appointment_id)))) == 1
+
+    def test_one_key_is_for_one_request(self, desk: Caller, world: World) -> None:
+        desk.post("/appointments", order(world), **{"Idempotency-Key": "a-key-of-mine"})
+        other = order(world, starts_at=(MONDAY_9 + timedelta(hours=2)).isoformat())
+
+        answer = desk.post("/appointments", other, **{"Idempotency-Key": "a-key-of-mine"})
+
+        assert (answer.status_code, answer.json["type"]) == (
+            422,
+            "/problems/idempotency-key-reused",
+        )
+
+    def test_a_key_must_be_one(self, desk: Caller, world: World) -> None:
+        answer = desk.post("/appointments", order(world), **{"Idempotency-Key": "a b"})
+
+        assert answer.status_code == 400
+
+
+class TestPreconditions:
+    @pytest.mark.parametrize(
+        ("told", "status"), [(None, 428), ("*", 428), ('W/"1"', 412), ('"2"', 412), ('"1"', 200)]
+    )
+    def test_a_change_names_what_was_last_seen(
+        self, desk: Caller, world: World, told: str | None, status: int
+    ) -> None:
+        booked = desk.post("/appointments", order(world)).json
+
+        answer = desk.post(f"/appointments/{booked['id']}/cancel", {}, etag=told)
+
+        assert answer.status_code == status
+
+    def test_nothing_new_is_304(self, desk: Caller, world: World) -> None:
+        booked = desk.post("/appointments", order(world))
+        answer = desk.get(booked.headers["Location"], **{"If-None-Match": booked.headers["ETag"]})
+        assert answer.status_code == 304
+
+
+class TestTheDay:
+    def test_an_unready_visit_cannot_begin_and_made_ready_runs_to_its_end(
+        self, desk: Caller, doctor: Caller, world: World, session: Session, clock: Clock
+    ) -> None:
+        clear(session, world.patient_id, ["medical-clearance", "consent"])
+        session.commit()
+        booked = desk.post(
+            "/appointments",
+            order(world, step_kind="dosing", assignments=None, starts_at=NEXT_MONDAY.isoformat()),
+        ).json
+        path = f"/appointments/{booked['id']}"
+
+        def act(action: str, by: Caller = doctor) -> Any:
+            etag = by.get(path).headers["ETag"]
+            return by.post(f"{path}/{action}", {}, etag=etag)
+
+        clock.now = NEXT_MONDAY - timedelta(minutes=15)
+        refused = act("arrive", desk)
+        assert (refused.status_code, refused.json["type"]) == (422, "/problems/not-ready")
+        assert [gate["code"] for gate in refused.json["gates"]] == [
+            "transport-home",
+            "fasting",
+            "preparation-done",
+        ]
+
+        for item in desk.get(f"{path}/checklist").json["items"]:
+            settled = desk(
+                "PATCH",
+                f"/checklist-items/{item['id']}",
+                {"status": "completed"},
+                etag=item["etag"],
+            )
+            assert settled.status_code == 200
+        named = desk(
+            "PUT",
+            f"{path}/escort",
+            {
+                "name": "Evan Escort",
+                "phone": "212 555 0199",
+                "relation": "partner",
+                "confirmed": True,
+            },
+        )
+        assert named.status_code == 200, named.json
+        reason = {"code": "preparation-done", "reason": "Done elsewhere; records seen."}
+        assert desk.post(f"{path}/overrides", reason).status_code == 403
+        assert doctor.post(f"{path}/overrides", reason).status_code == 201
+        readiness = desk.get(f"{path}/readiness").json
+        assert (readiness["ready"], readiness["stage"]) == (True, "arrival")
+
+        assert act("arrive", desk).json["status"] == "arrived"
+        assert act("start-dosing").status_code == 422
+        vitals = {"gate": "vitals", "outcome": "cleared"}
+        assert doctor.post(f"/patients/{world.patient_id}/clearances", vitals).status_code == 201
+        assert act("start-dosing").json["progress"] == "dosing"
+        assert act("fulfil").status_code == 409
+
+        clock.now = NEXT_MONDAY + timedelta(minutes=90)
+        assert act("start-recovery").json["progress"] == "recovering"
+        refused = act("discharge")
+        assert [gate["code"] for gate in refused.json["gates"]] == ["recovery-score", "observation"]
+        clock.now = NEXT_MONDAY + timedelta(minutes=110)
+        score = {"gate": "recovery-score", "outcome": "cleared"}
+        doctor.post(f"/patients/{world.patient_id}/clearances", score)
+        assert act("discharge").json["progress"] == "discharged"
+        assert act("fulfil").json["status"] == "fulfilled"
+
+        events = [event["action"] for event in desk.get(f"{path}/events").json["items"]]
+        assert events[0] == "book"
+        assert events[-3:] == ["start-recovery", "discharge", "fulfil"]
+
+    def test_the_board_shows_every_visit_with_its_gates(self, desk: Caller, world: World) -> None:
+        desk.post("/appointments", order(world))
+
+        board = desk.get("/readiness?from=2026-03-01T00:00:00Z&to=2026-04-01T00:00:00Z").json
+
+        [row] = board["items"]
+        assert row["appointment"]["patient_id"] == str(world.patient_id)
+        assert row["readiness"]["ready"] is True
+
+
+def test_a_move_and_a_cancellation_say_what_had_left(desk: Caller, world: World) -> None:
+    booked = desk.post("/appointments", order(world))
+    moved = desk.post(
+        f"{booked.headers['Location']}/reschedule",
+        {"starts_at": (MONDAY_9 + timedelta(hours=2)).isoformat()},
+        etag=booked.headers["ETag"],
+    )
+
+    assert moved.status_code == 200, moved.json
+    assert (moved.json["starts_at"], moved.json["revision"]) == ("2026-03-02T16:00:00Z", 2)
+    assert moved.json["messages_out"] == []
+    cancelled = desk.post(
+        f"{booked.headers['Location']}/cancel", {"reason": "ill"}, etag=moved.headers["ETag"]
+    )
+    assert cancelled.json["status"] == "cancelled"
+    assert cancelled.json["assignments"] == []
+
+
+def test_a_held_time_is_confirmed_into_a_booking(desk: Caller, world: World) -> None:
+    held = desk.post("/appointments/hold", order(world))
+    assert (held.json["status"], held.json["held_until"]) == ("pending", "2026-03-01T12:15:00Z")
+
+    booked = desk.post(f"/appointments/{held.json['id']}/confirm", etag=held.headers["ETag"])
+
+    assert (booked.json["status"], booked.json["held_until"]) == ("booked", None)
+
+
+def test_messages_can_be_read_but_not_their_links(desk: Caller, world: World) -> None:
+    booked = desk.post("/appointments", order(world)).json
+    listed = desk.get(f"/appointments/{booked['id']}/messages").json["items"]
+
+    whole = desk.get(f"/messages/{listed[0]['id']}").json
+
+    assert whole["subject"] == "Your appointment on Monday, March 2, 2026"
+    assert "(the reader's own link)" in whole["body"]
+
+
+def test_what_was_done_stands_in_the_chained_audit_trail(
+    desk: Caller, admin: Caller, world: World, session: Session
+) -> None:
+    desk.post("/appointments", order(world))
+    desk.get(f"/patients/{world.patient_id}")
+
+    told = admin.get("/audit-events").json["items"]
+
+    assert [(one["action"], one["entity"]) for one in reversed(told)] == [
+        ("create", "appointment"),
+        ("read", "patient"),
+    ]
+    chained = session.scalars(select(AuditEvent).order_by(AuditEvent.sequence)).all()
+    assert chained[1].previous_hash == chained[0].hash

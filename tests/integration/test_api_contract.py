@@ -1,0 +1,275 @@
+"""What every door of the API has in common, and what it does with what nobody should send."""
+
+import json
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from flask import Flask
+from openapi_spec_validator import validate
+from sqlalchemy.orm import Session
+
+from api.errors import STATUS
+from models import enter_clinic
+from models.vocabulary import Role
+from scheduler.errors import Refusal
+from tests.factories import World, make_world
+from tests.integration.conftest import Caller, Keyring
+
+PROBLEM = "application/problem+json"
+
+
+def test_every_door_names_its_roles_or_is_public(app: Flask) -> None:
+    doors = {
+        rule.endpoint: app.view_functions[rule.endpoint]
+        for rule in app.url_map.iter_rules()
+        if rule.rule.startswith("/api/v1")
+    }
+
+    assert len(doors) > 60
+    assert [name for name, view in doors.items() if not getattr(view, "roles", None)] == []
+
+
+def test_every_refusal_has_a_status() -> None:
+    assert set(Refusal.__subclasses__()) == set(STATUS)
+
+
+def test_the_description_is_valid_openapi(app: Flask) -> None:
+    told = app.test_client().get("/api/openapi.json").json
+
+    validate(told)
+    assert told["openapi"].startswith("3.1")
+    described = {path for path in told["paths"] if path.startswith("/api/v1")}
+    mounted = {
+        rule.rule.replace("<uuid:", "{").replace("<int:", "{").replace(">", "}")
+        for rule in app.url_map.iter_rules()
+        if rule.rule.startswith("/api/v1")
+    }
+    assert described == mounted
+
+
+def test_the_docs_page_asks_no_other_host(app: Flask) -> None:
+    page = app.test_client().get("/api/docs/").get_data(as_text=True)
+
+    assert "swagger-ui" in page
+    assert "://" not in page.replace("http://localhost/", "")
+
+
+@pytest.mark.parametrize("told", ["", "Bearer", "Bearer ag_wrong_key", "Basic YTpi"])
+def test_without_a_key_nobody_comes_in(app: Flask, bound: Any, world: World, told: str) -> None:
+    answer = app.test_client().get("/api/v1/patients", headers={"Authorization": told})
+
+    assert (answer.status_code, answer.mimetype) == (401, PROBLEM)
+    assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+def test_a_key_in_the_address_does_not_count(app: Flask, admin: Caller) -> None:
+    assert app.test_client().get(f"/api/v1/sites?access_token={admin.key}").status_code == 401
+
+
+def test_a_revoked_key_is_dead_at_once(admin: Caller, app: Flask) -> None:
+    made = admin.post("/api-keys", {"name": "short", "role": "scheduler"})
+    short = Caller(app.test_client(), made.json["key"])
+    assert short.get("/sites").status_code == 200
+
+    admin("DELETE", f"/api-keys/{made.json['id']}", etag='"1"')
+
+    assert short.get("/sites").status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("role", "method", "path"),
+    [
+        (Role.SCHEDULER, "POST", "/sites"),
+        (Role.SCHEDULER, "POST", f"/patients/{uuid4()}/clearances"),
+        (Role.CLINICIAN, "GET", "/api-keys"),
+        (Role.AUDITOR, "GET", "/patients"),
+        (Role.AUDITOR, "POST", "/appointments"),
+        (Role.SCHEDULER, "GET", "/audit-events"),
+    ],
+)
+def test_a_role_opens_its_own_doors(key: Keyring, role: Role, method: str, path: str) -> None:
+    assert key(role)(method, path, {} if method == "POST" else None).status_code == 403
+
+
+def test_another_clinic_cannot_be_told_from_nothing(
+    session: Session, key: Keyring, world: World
+) -> None:
+    desk = key(Role.SCHEDULER)
+    other = make_world(session, "Another Practice")
+    enter_clinic(session, world.clinic_id)
+    session.commit()
+
+    for path in ("patients", "practitioners"):
+        foreign_id = other.patient_id if path == "patients" else other.prescriber_id
+        foreign = desk.get(f"/{path}/{foreign_id}")
+        nothing = desk.get(f"/{path}/{uuid4()}")
+        assert foreign.status_code == nothing.status_code == 404
+        assert {**foreign.json, "instance": ""} == {**nothing.json, "instance": ""}
+
+
+class TestWhatCannotBeRead:
+    @pytest.mark.parametrize(
+        ("body", "status"),
+        [
+            (b"[" * 100_000, 400),
+            (b'{"name": "a", "name": "b"}', 400),
+            (b'{"name": NaN}', 400),
+            (b"{", 400),
+            (b"\xff\xfe", 400),
+            (b'{"name": "a\\u0000b"}', 422),
+            (b'{"name": "\\ud800"}', 422),
+            ('{"name": "\u202egpj.exe"}'.encode(), 422),
+            (b'"' + b"x" * 300_000 + b'"', 413),
+            (b"null", 422),
+            (b"[]", 422),
+        ],
+    )
+    def test_is_refused_and_never_a_fault_of_ours(
+        self, admin: Caller, body: bytes, status: int
+    ) -> None:
+        answer = admin.client.post(
+            "/api/v1/sites",
+            data=body,
+            headers={"Authorization": f"Bearer {admin.key}", "Content-Type": "application/json"},
+        )
+
+        assert (answer.status_code, answer.mimetype) == (status, PROBLEM), answer.json
+
+    @pytest.mark.parametrize("media_type", ["text/plain", "application/xml", "multipart/form-data"])
+    def test_only_json_is_read(self, admin: Caller, media_type: str) -> None:
+        answer = admin.client.post(
+            "/api/v1/sites",
+            data=json.dumps({"name": "x"}),
+            headers={"Authorization": f"Bearer {admin.key}", "Content-Type": media_type},
+        )
+
+        assert (answer.status_code, answer.mimetype) == (415, PROBLEM)
+
+    @pytest.mark.parametrize(
+        "zone", ["localtime", "../../etc/passwd", "posix/America/New_York", "UTC+25", "Nowhere", 5]
+    )
+    def test_zones_are_names_of_places(self, admin: Caller, zone: object) -> None:
+        site = {"name": "S", "address": "A", "phone": "+12125550100", "time_zone": zone}
+
+        assert admin.post("/sites", site).status_code == 422
+
+    @pytest.mark.parametrize(
+        "query", ["limit=0", "limit=-1", "limit=1000000000", "limit=x", "cursor=abc", "limt=5"]
+    )
+    def test_pages_have_bounds(self, admin: Caller, query: str) -> None:
+        assert admin.get(f"/sites?{query}").status_code == 422
+
+    def test_a_cursor_belongs_to_its_list(self, admin: Caller) -> None:
+        for number in range(3):
+            site = {
+                "name": f"S{number}",
+                "address": "A",
+                "phone": "+12125550100",
+                "time_zone": "America/Denver",
+            }
+            assert admin.post("/sites", site).status_code == 201
+        cursor = admin.get("/sites?limit=2").json["next"].split("cursor=")[1]
+
+        assert len(admin.get(f"/sites?limit=2&cursor={cursor}").json["items"]) == 2
+        assert admin.get(f"/rooms?limit=2&cursor={cursor}").status_code == 422
+
+    def test_a_method_that_is_not_there_says_which_are(self, admin: Caller) -> None:
+        answer = admin("DELETE", "/sites")
+
+        assert (answer.status_code, answer.mimetype) == (405, PROBLEM)
+        assert "POST" in answer.headers["Allow"]
+
+    def test_a_method_cannot_be_smuggled(self, admin: Caller) -> None:
+        answer = admin.get("/sites", **{"X-HTTP-Method-Override": "DELETE"})
+
+        assert answer.status_code == 200
+
+    def test_quotes_in_a_search_are_letters(self, desk: Caller) -> None:
+        assert desk.get("/patients?q=%27%20OR%20%271%27=%271").json["items"] == []
+        assert desk.get("/patients?q=%25").json["items"] == []
+
+
+def test_set_up_from_nothing_to_a_bookable_clinic(admin: Caller, doctor: Caller) -> None:
+    site = admin.post(
+        "/sites",
+        {"name": "New", "address": "1 Way", "phone": "212 555 0100", "time_zone": "America/Denver"},
+    )
+    assert (site.status_code, site.json["phone"]) == (201, "+12125550100")
+    room = admin.post("/rooms", {"site_id": site.json["id"], "name": "R", "kind": "consulting"})
+    person = admin.post("/practitioners", {"name": "New Therapist", "email": "n@example.com"})
+    licence = {
+        "role": "therapist",
+        "licence": "T",
+        "valid_from": "2026-01-01",
+        "valid_until": "2030-01-01",
+    }
+    path = f"/practitioners/{person.json['id']}/qualifications"
+    assert admin.post(path, licence).status_code == 201
+    for schedule_id in (room.json["schedule_id"], person.json["schedule_id"]):
+        hours = {
+            "site_id": site.json["id"],
+            "first_start": "2026-01-05T09:00",
+            "minutes": 480,
+            "rule": "FREQ=WEEKLY;BYDAY=MO",
+        }
+        assert admin.post(f"/schedules/{schedule_id}/opening-hours", hours).status_code == 201
+
+    found = admin.get(
+        f"/openings?step_kind=preparation&site_id={site.json['id']}"
+        "&from=2026-03-02T00:00:00Z&to=2026-03-03T00:00:00Z"
+    )
+
+    assert found.json["items"][0]["starts_at"] == "2026-03-02T16:00:00Z"
+    changed = admin("PATCH", f"/sites/{site.json['id']}", {"name": "Newer"}, etag='"1"')
+    assert (changed.json["name"], changed.headers["ETag"]) == ("Newer", '"2"')
+    bad = {
+        "site_id": site.json["id"],
+        "first_start": "2026-01-05T09:00",
+        "minutes": 60,
+        "rule": "X",
+    }
+    answer = admin.post(f"/schedules/{room.json['schedule_id']}/opening-hours", bad)
+    assert (answer.status_code, answer.json["errors"][0]["pointer"]) == (422, "/rule")
+
+
+def test_a_protocol_is_drafted_and_signed_by_a_prescriber(
+    doctor: Caller, desk: Caller, world: World
+) -> None:
+    [protocol] = doctor.get("/protocols").json["items"]
+    path = f"/protocols/{protocol['id']}/versions"
+    content = doctor.get(f"{path}/1").json["content"]
+    broken = json.loads(json.dumps(content))
+    del broken["visits"]["dosing"]["minutes"]["source"]
+    answer = doctor.post(path, {"content": broken})
+    assert answer.status_code == 422
+    assert answer.json["errors"][0]["pointer"] == "/content/visits/dosing/minutes"
+
+    draft = doctor.post(path, {"content": content})
+    assert (draft.status_code, draft.json["number"], draft.json["signed_at"]) == (201, 2, None)
+    course = {"patient_id": str(world.patient_id), "protocol_version_id": draft.json["id"]}
+    assert desk.post("/courses", course).json["type"] == "/problems/not-signed"
+    signed = doctor.post(f"{path}/2/sign", etag='"1"')
+    assert (signed.status_code, signed.json["signed_by"]) == (200, "key:clinician")
+    assert doctor.post(f"{path}/2/sign", etag='"2"').status_code == 409
+
+    opened = desk.post("/courses", course)
+    assert opened.status_code == 201
+    assert [step["key"] for step in opened.json["steps"]] == [
+        "preparation",
+        "dosing-1",
+        "integration-1",
+        "dosing-2",
+    ]
+    ended = doctor.post(
+        f"/courses/{opened.json['id']}/discontinue", {"reason": "moved away"}, etag='"1"'
+    )
+    assert ended.json["status"] == "revoked"
+
+
+def test_health_says_what_is_missing(app: Flask, bound: Any) -> None:
+    client = app.test_client()
+
+    assert client.get("/health/live").status_code == 200
+    assert client.get("/health/ready").json == {"status": "not ready", "failing": ["worker"]}
+    assert b"afterglow_http_request_duration_seconds" in client.get("/metrics").data
