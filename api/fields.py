@@ -86,10 +86,8 @@ class WallTime(fields.String):
         shown = {"pattern": r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}$", "example": "2027-01-04T09:00"}
         super().__init__(metadata=shown, **kwargs)
 
-    def _serialize(
-        self, value: datetime | None, attr: str | None, obj: Any, **kwargs: Any
-    ) -> str | None:
-        return None if value is None else value.strftime(self.FORMAT)
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> str | None:
+        return None if value is None else str(value.strftime(self.FORMAT))
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         try:

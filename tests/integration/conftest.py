@@ -78,7 +78,7 @@ def bound(app: Flask, clock: Clock, session: Session) -> Iterator[Connection]:
     with app.app_context():
         engines = db.engines
     engine = engines[None]
-    engines[None] = connection  # type: ignore[assignment]  # a session binds to either
+    engines[None] = connection  # a session binds to either
     db.session.session_factory.configure(join_transaction_mode="create_savepoint")
     yield connection
     engines[None] = engine

@@ -1,0 +1,395 @@
+"""A whole course, as a clinic lives it: over HTTP, through a mail server, in a browser.
+
+The service runs as its own processes; the clock is set by the test. Every message must arrive
+at its minute and once, also across the change of clocks on 14 March 2027.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+import requests
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.expected_conditions import staleness_of
+from selenium.webdriver.support.ui import WebDriverWait
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+import intake.clinic
+from database.access import Access
+from models import Patient, Practitioner
+from models.vocabulary import Role
+from notifications.templates import betrays
+from tests.browser import chromium
+from tests.conftest import clean
+from tests.fakes import mail_server
+from tests.service import ROOT, Service, give_keys, running
+
+NEW_YORK = ZoneInfo("America/New_York")
+DEMO = ROOT / "demo"
+
+
+def at(told: str) -> datetime:
+    """A wall time in New York, as 2027-03-01 10:00."""
+    return datetime.fromisoformat(told).replace(tzinfo=NEW_YORK)
+
+
+START = at("2027-02-15 09:00")
+
+
+@dataclass
+class Clinic:
+    """The story's clinic: what is done in it, and what has arrived."""
+
+    service: Service
+    patient: dict[str, Any]
+    steps: dict[str, str] = field(default_factory=dict)
+    visits: dict[str, str] = field(default_factory=dict)
+    heard: int = 0
+
+    def get(self, path: str, role: Role = Role.SCHEDULER) -> Any:
+        answer = self.service.call(role, "GET", path)
+        assert answer.ok, answer.text
+        return answer.json()
+
+    def post(self, path: str, told: Any, role: Role = Role.SCHEDULER, **headers: str) -> Any:
+        answer = self.service.call(role, "POST", path, told, **headers)
+        assert answer.ok, answer.text
+        return answer.json()
+
+    def book(self, step: str, when: str, **more: Any) -> None:
+        """Book a step at a time, on whoever the openings offer."""
+        start = at(when)
+        found = self.get(
+            f"/openings?course_step_id={self.steps[step]}&limit=1"
+            f"&from={_query(start)}&to={_query(start + timedelta(minutes=5))}"
+        )["items"]
+        assert found, f"{step} is not offered at {when}"
+        visit = self.post(
+            "/appointments",
+            {
+                "patient_id": self.patient["id"],
+                "course_step_id": self.steps[step],
+                "starts_at": found[0]["starts_at"],
+                "assignments": found[0]["assignments"],
+                **more,
+            },
+        )
+        self.visits[step] = visit["id"]
+
+    def act(
+        self, step: str, action: str, role: Role = Role.CLINICIAN, **told: Any
+    ) -> requests.Response:
+        path = f"/appointments/{self.visits[step]}"
+        etag = self.service.call(role, "GET", path).headers["ETag"]
+        return self.service.call(role, "POST", f"{path}/{action}", told, **{"If-Match": etag})
+
+    def clear(self, *gates: str) -> None:
+        for gate in gates:
+            path = f"/patients/{self.patient['id']}/clearances"
+            self.post(path, {"gate": gate, "outcome": "cleared"}, Role.CLINICIAN)
+
+    def settle(self, step: str) -> None:
+        """Staff do what the patient would do on the page."""
+        for item in self.get(f"/appointments/{self.visits[step]}/checklist")["items"]:
+            if item["status"] == "requested":
+                answer = self.service.call(
+                    Role.CLINICIAN,
+                    "PATCH",
+                    f"/checklist-items/{item['id']}",
+                    {"status": "completed"},
+                    **{"If-Match": item["etag"]},
+                )
+                assert answer.ok, answer.text
+
+    def escort(self, step: str, **headers: str) -> None:
+        told = {
+            "name": "Evan Escort",
+            "phone": "+12125550199",
+            "relation": "partner",
+            "email": "evan.escort@example.com",
+            "may_message": True,
+            "confirmed": True,
+        }
+        path = f"/appointments/{self.visits[step]}/escort"
+        answer = self.service.call(Role.SCHEDULER, "PUT", path, told, **headers)
+        assert answer.ok, answer.text
+
+    def hear(self, when: str, *told: str) -> list[Any]:
+        """Nothing more arrives until the minute before; these, and no others, at the minute."""
+        self.service.set_clock(at(when) - timedelta(minutes=1))
+        assert self._new() == [], f"too early for {when}"
+        self.service.set_clock(at(when))
+        mails = self.service.mail.mails[self.heard :]
+        assert sorted(self._new()) == sorted(told), f"at {when}"
+        self.heard = len(self.service.mail.mails)
+        return mails
+
+    def quiet_until(self, when: str) -> None:
+        """Nothing arrives until then."""
+        self.service.set_clock(at(when))
+        assert self._new() == [], f"before {when}"
+
+    def _new(self) -> list[str]:
+        return [
+            f"{mail['To'].addresses[0].display_name}: {mail['Subject']}"
+            for mail in self.service.mail.mails[self.heard :]
+        ]
+
+
+@pytest.fixture
+def clinic(database: Access, service_engine: Engine, tmp_path: Path) -> Iterator[Clinic]:
+    with mail_server() as mail, running(database, tmp_path, mail, START) as service:
+        with Session(service_engine) as session:
+            clinic_id = intake.clinic.store(session, intake.clinic.read(DEMO), "import", START)
+            session.commit()
+            doctor = session.scalars(
+                select(Practitioner.id).where(Practitioner.name == "Dr. Paula Prescriber")
+            ).one()
+            give_keys(service, session, clinic_id, START, clinician=doctor)
+            ada = session.scalars(select(Patient).where(Patient.given_name == "Ada")).one()
+            patient = {"id": str(ada.id), "born": ada.birth_date}
+        service.start("web")
+        service.start("worker")
+        yield Clinic(service, patient)
+    clean(database)
+
+
+def test_a_course_from_intake_to_closing(clinic: Clinic) -> None:
+    course = clinic.post("/courses", {"patient_id": clinic.patient["id"], "protocol_code": "kap"})
+    clinic.steps = {step["key"]: step["id"] for step in course["steps"]}
+
+    # Monday: the intake is booked; what follows cannot be, before somebody vouches for it.
+    clinic.book("intake", "2027-02-17 10:00")
+    refused = clinic.service.call(
+        Role.SCHEDULER,
+        "POST",
+        "/appointments",
+        {
+            "patient_id": clinic.patient["id"],
+            "course_step_id": clinic.steps["dosing-1"],
+            "starts_at": _iso("2027-03-01 10:00"),
+        },
+    )
+    assert (refused.status_code, refused.json()["type"]) == (422, "/problems/not-ready")
+    clinic.hear("2027-02-15 09:03", "Ada: Your appointment on Wednesday, February 17, 2027")
+    clinic.hear("2027-02-16 10:00", "Ada: Will you come on Wednesday, February 17, 2027?")
+    clinic.hear("2027-02-17 09:00", "Ada: See you at 10:00 AM (New York time)")  # 07:00 is night
+    clinic.quiet_until("2027-02-17 09:55")
+    assert clinic.act("intake", "arrive", Role.SCHEDULER).ok
+    clinic.quiet_until("2027-02-17 11:15")
+    assert clinic.act("intake", "fulfil").json()["status"] == "fulfilled"
+    clinic.clear("medical-clearance", "consent", "contraindication-screen")
+
+    # The course is booked as far as its dates are known.
+    clinic.book("preparation-1", "2027-02-19 11:00")
+    clinic.book("preparation-2", "2027-02-23 11:00")
+    clinic.book("dosing-1", "2027-03-01 10:00")
+    clinic.book("integration-1", "2027-03-03 11:00")
+    clinic.book("dosing-2", "2027-03-15 10:00")
+    clinic.hear(
+        "2027-02-17 11:18",
+        "Ada: Your appointment on Friday, February 19, 2027",
+        "Ada: Your appointment on Tuesday, February 23, 2027",
+        "Ada: Your appointment on Monday, March 1, 2027",
+        "Ada: Your appointment on Wednesday, March 3, 2027",
+        "Ada: Your appointment on Monday, March 15, 2027",
+    )
+    clinic.hear("2027-02-18 11:00", "Ada: Reminder: your appointment on Friday, February 19, 2027")
+    clinic.hear("2027-02-19 09:00", "Ada: See you at 11:00 AM (New York time)")
+    clinic.quiet_until("2027-02-19 10:55")
+    assert clinic.act("preparation-1", "arrive", Role.SCHEDULER).ok
+    clinic.quiet_until("2027-02-19 12:00")
+    assert clinic.act("preparation-1", "fulfil").ok
+
+    # A visit is moved: its old reminders fall silent, the new ones take their place.
+    moved = clinic.act(
+        "preparation-2", "reschedule", Role.SCHEDULER, starts_at=_iso("2027-02-24 13:00")
+    )
+    assert moved.ok, moved.text
+    assert [one["kind"] for one in moved.json()["messages_out"]] == ["confirmation"]
+    clinic.hear(
+        "2027-02-19 12:03", "Ada: Your appointment has a new time: Wednesday, February 24, 2027"
+    )
+    [request] = clinic.hear("2027-02-22 10:00", "Ada: A few things before your appointment")
+    clinic.hear(
+        "2027-02-23 13:00", "Ada: Reminder: your appointment on Wednesday, February 24, 2027"
+    )
+    clinic.hear("2027-02-24 11:00", "Ada: See you at 1:00 PM (New York time)")
+    clinic.quiet_until("2027-02-24 12:55")
+    assert clinic.act("preparation-2", "arrive", Role.SCHEDULER).ok
+    clinic.quiet_until("2027-02-24 14:00")
+    assert clinic.act("preparation-2", "fulfil").ok
+
+    # Three days before: the reminder; the patient opens the link and does what there is to do.
+    clinic.hear("2027-02-26 10:00", "Ada: Reminder: your appointment on Monday, March 1, 2027")
+    _fill_in_the_page(clinic, _link(request))
+    clinic.hear(
+        "2027-02-28 10:00",
+        "Ada: Will you come on Monday, March 1, 2027?",
+        "Evan Escort: Thank you for taking Ada home on Monday, March 1, 2027",
+    )
+    clinic.hear("2027-03-01 09:00", "Ada: See you at 10:00 AM (New York time)")
+
+    # The day: unready, it cannot begin; made ready, it runs to its end.
+    clinic.quiet_until("2027-03-01 09:50")
+    refused = clinic.act("dosing-1", "arrive", Role.SCHEDULER)
+    assert (refused.status_code, refused.json()["type"]) == (422, "/problems/not-ready")
+    assert [gate["code"] for gate in refused.json()["gates"]] == ["medications", "transport-home"]
+    clinic.clear("medications")
+    clinic.escort("dosing-1", **{"If-Match": '"1"'})
+    assert clinic.act("dosing-1", "arrive", Role.SCHEDULER).ok
+    refused = clinic.act("dosing-1", "start-dosing")
+    assert [gate["code"] for gate in refused.json()["gates"]] == [
+        "safety-screen",
+        "vitals",
+        "pregnancy-status",
+    ]
+    clinic.clear("safety-screen", "vitals", "pregnancy-status")
+    clinic.quiet_until("2027-03-01 10:10")
+    assert clinic.act("dosing-1", "start-dosing").json()["progress"] == "dosing"
+    clinic.quiet_until("2027-03-01 11:40")
+    assert clinic.act("dosing-1", "start-recovery").ok
+    clinic.clear("recovery-score")
+    refused = clinic.act("dosing-1", "discharge")
+    assert [gate["code"] for gate in refused.json()["gates"]] == ["observation"]
+    clinic.quiet_until("2027-03-01 12:10")
+    assert clinic.act("dosing-1", "discharge").ok
+    assert clinic.act("dosing-1", "fulfil").json()["status"] == "fulfilled"
+
+    # The days after.
+    clinic.hear("2027-03-02 10:00", "Ada: How are you today?")
+    clinic.hear("2027-03-02 11:00", "Ada: Reminder: your appointment on Wednesday, March 3, 2027")
+    clinic.hear("2027-03-03 09:00", "Ada: See you at 11:00 AM (New York time)")
+    clinic.quiet_until("2027-03-03 10:55")
+    assert clinic.act("integration-1", "arrive", Role.SCHEDULER).ok
+    clinic.quiet_until("2027-03-03 12:00")
+    assert clinic.act("integration-1", "fulfil").ok
+    clinic.hear("2027-03-04 10:00", "Ada: Thinking of you")
+
+    # Across the change of clocks: a week before is the same wall time, 72 and 24 hours elapse.
+    clinic.hear("2027-03-08 10:00", "Ada: A few things before your appointment")
+    clinic.settle("dosing-2")
+    clinic.escort("dosing-2")
+    clinic.hear("2027-03-12 09:00", "Ada: Reminder: your appointment on Monday, March 15, 2027")
+    clinic.hear(
+        "2027-03-14 10:00",
+        "Ada: Will you come on Monday, March 15, 2027?",
+        "Evan Escort: Thank you for taking Ada home on Monday, March 15, 2027",
+    )
+    clinic.hear("2027-03-15 09:00", "Ada: See you at 10:00 AM (New York time)")
+
+    # The visit is called off on its morning: who knew is told at once, and then nothing more.
+    cancelled = clinic.act("dosing-2", "cancel", Role.SCHEDULER, reason="The patient is ill.")
+    assert cancelled.json()["status"] == "cancelled"
+    clinic.hear(
+        "2027-03-15 09:03",
+        "Ada: Your appointment on Monday, March 15, 2027 is cancelled",
+        "Evan Escort: You do not need to come on Monday, March 15, 2027",
+    )
+    clinic.quiet_until("2027-03-25 12:00")
+
+    # Nothing that left betrays why Ada comes, and no log line names her.
+    for mail in clinic.service.mail.mails:
+        told = "\n".join(str(part.get_content()) for part in mail.walk() if not part.is_multipart())
+        assert betrays(f"{mail['Subject']}\n{mail['From']}\n{told}") == []
+    log = clinic.service.log.read_text()
+    assert '"event": "message.handed-over"' in log
+    assert betrays(_routes_apart(log)) == []
+    for word in ("Ada", "Example", "ada.example", "5550199", "Evan", "is ill"):
+        assert word not in log, word
+    assert "Traceback" not in log
+
+
+def _fill_in_the_page(clinic: Clinic, link: str) -> None:
+    """The patient on the phone, without JavaScript: prove, tick, name, confirm."""
+    with chromium() as browser:
+        browser.get(link)
+        assert link.rsplit("/", 1)[1] not in browser.current_url
+        assert "Ada" not in browser.page_source  # nothing personal before the date of birth
+        assert "Harbor & Mesa Practice" in browser.find_element(By.TAG_NAME, "body").text
+
+        born = clinic.patient["born"]
+        _prove(browser, (1, 1, 1990))
+        assert "4 tries left" in browser.find_element(By.CLASS_NAME, "problem").text
+        _prove(browser, (born.month, born.day, born.year))
+        assert browser.find_element(By.TAG_NAME, "h1").text == "Hello Ada"
+        assert "10:00" in browser.find_element(By.CLASS_NAME, "when").text
+        assert "New York time" in browser.find_element(By.CLASS_NAME, "when").text
+
+        while _buttons(browser, "Done"):
+            _press(browser, "Done")
+        ticked = browser.find_elements(By.CLASS_NAME, "ticked")
+        assert len(ticked) == len(browser.find_elements(By.CSS_SELECTOR, ".list li")) == 8
+        for name, told in (
+            ("name", "Evan Escort"),
+            ("relation", "partner"),
+            ("phone", "not a number"),
+            ("email", "evan.escort@example.com"),
+        ):
+            browser.find_element(By.NAME, name).send_keys(told)
+        browser.find_element(By.NAME, "may_message").click()
+        _press(browser, "Save")
+        assert "telephone number" in browser.find_element(By.CLASS_NAME, "problem").text
+        phone = browser.find_element(By.NAME, "phone")
+        phone.clear()
+        phone.send_keys("212 555 0199")
+        browser.find_element(By.NAME, "may_message").click()
+        _press(browser, "Save")
+        assert "Evan Escort" in browser.find_element(By.TAG_NAME, "main").text
+        _press(browser, "I will come")
+        assert "We know that you will come" in browser.find_element(By.CLASS_NAME, "done").text
+
+        asked = [
+            json.loads(entry["message"])["message"]["params"]["request"]["url"]
+            for entry in browser.get_log("performance")  # type: ignore[no-untyped-call]
+            if '"Network.requestWillBeSent"' in entry["message"]
+        ]
+        assert asked
+        assert {url.split("/")[2] for url in asked if url.startswith("http")} == {
+            clinic.service.url.split("/")[2]
+        }
+
+
+def _prove(browser: Any, born: tuple[int, int, int]) -> None:
+    for name, value in zip(("month", "day", "year"), born, strict=True):
+        browser.find_element(By.NAME, name).send_keys(str(value))
+    _press(browser, "Go on")
+
+
+def _press(browser: Any, told: str) -> None:
+    """Press the first such button, and wait for the next page."""
+    button = _buttons(browser, told)[0]
+    button.click()
+    WebDriverWait(browser, 20).until(staleness_of(button))
+
+
+def _buttons(browser: Any, told: str) -> list[WebElement]:
+    found: list[WebElement] = browser.find_elements(By.XPATH, f"//button[text()='{told}']")
+    return found
+
+
+def _link(mail: Any) -> str:
+    found = re.search(r"http://\S+/p/\S+", mail.get_body(("plain",)).get_content())
+    assert found
+    return found.group()
+
+
+def _routes_apart(log: str) -> str:
+    """The log without the names of the API's own doors, which are the same for every visit."""
+    return re.sub(r'"route": "[^"]*"', "", log)
+
+
+def _iso(told: str) -> str:
+    return at(told).isoformat()
+
+
+def _query(moment: datetime) -> str:
+    return moment.isoformat().replace("+", "%2B")
