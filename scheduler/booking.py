@@ -78,14 +78,15 @@ def book(session: Session, order: Order, *, by: Authority, now: datetime) -> App
     about = _brief(session, order)
     judging.refuse_impossible(about, order.starts_at, now)
     wish = _wish(session, about, order.starts_at, order.assignments)
-    placement = placing.choose(session, wish)
+    placement = _secure(session, wish, now)
+    # Judged behind the patient's lock: of two visits booked at once, one sees the other.
     proposal = Proposal(
         about=about, starts_at=order.starts_at, site=placement.site, reasons=order.reasons
     )
     overrides = judging.weigh(session, proposal, by)
     appointment = _new(session, about, order, placement, now)
     appointment.booked_by = by.name
-    placement = _take(session, appointment, wish, placement, now)
+    _take(session, appointment, wish, placement)
     action = Action.HOLD if order.hold else Action.BOOK
     history.record(session, appointment, Happened(action=action, facts=overrides), by, now)
     _keep_overrides(session, appointment, overrides, by, now)
@@ -148,7 +149,7 @@ def reschedule(
         moving=appointment.id,
         leaving=facts.schedules_of(session, appointment.id),
     )
-    placement = placing.choose(session, wish)
+    placement = _secure(session, wish, now)
     proposal = Proposal(
         about=about,
         starts_at=move.starts_at,
@@ -160,7 +161,7 @@ def reschedule(
     moved_from = appointment.starts_at
     elsewhere = appointment.site_id != placement.site.site_id
     _shift(appointment, wish, placement)
-    _take(session, appointment, wish, placement, now)
+    _take(session, appointment, wish, placement)
     _keep_overrides(session, appointment, overrides, by, now)
     facts_of_it = {"from": moved_from, "to": move.starts_at, **overrides}
     happened = Happened(action=Action.RESCHEDULE, before=before, facts=facts_of_it)
@@ -269,38 +270,41 @@ def _shift(appointment: Appointment, wish: Wish, placement: Placement) -> None:
     appointment.version += 1
 
 
-def _take(
-    session: Session, appointment: Appointment, wish: Wish, placement: Placement, now: datetime
-) -> Placement:
-    """Write the visit and its slots. If the choice is ours and was lost, choose again."""
-    tries = TRIES if wish.named is None else 1
+def _secure(session: Session, wish: Wish, now: datetime) -> Placement:
+    """Choose and lock. If the choice is ours and somebody was faster, choose again."""
+    if wish.named is not None:
+        return placing.secure(session, wish, placing.choose(session, wish), now)
+    tries = TRIES
     while True:
         tries -= 1
-        try:
-            with session.begin_nested():  # keeps the session usable, and gives locks back
-                secured = placing.secure(session, wish, placement, now)
-                appointment.site_id = secured.site.site_id
-                session.add(appointment)
-                session.flush()
-                slots.put(session, appointment, wish, secured)
-            return secured
-        except IntegrityError as error:
-            refusal = _why(error)
-        except SlotTaken as lost:
-            refusal = lost
-        if tries == 0:
-            raise refusal
         placement = placing.choose(session, wish)
+        try:
+            with session.begin_nested():  # gives the locks back
+                return placing.secure(session, wish, placement, now)
+        except SlotTaken:
+            if tries == 0:
+                raise
 
 
-def _why(error: IntegrityError) -> SlotTaken:
-    """Put PostgreSQL's refusal into our words."""
+def _take(session: Session, appointment: Appointment, wish: Wish, placement: Placement) -> None:
+    """Write the visit and its slots. PostgreSQL has the last word."""
+    try:
+        with session.begin_nested():  # keeps the session usable
+            session.add(appointment)
+            session.flush()
+            slots.put(session, appointment, wish, placement)
+    except IntegrityError as error:
+        raise _why(error) from error
+
+
+def _why(error: IntegrityError) -> Exception:
+    """Put PostgreSQL's refusal into our words, where we have some."""
     if isinstance(error.orig, ExclusionViolation):
         return SlotTaken("That time is taken.")
     name = getattr(getattr(error.orig, "diag", None), "constraint_name", None)
     if isinstance(error.orig, UniqueViolation) and name == "uq__appointment__live_step":
-        raise StepAlreadyBooked("This step of the course is booked already.") from error
-    raise error
+        return StepAlreadyBooked("This step of the course is booked already.")
+    return error
 
 
 def _keep_overrides(
