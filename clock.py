@@ -1,8 +1,11 @@
 """The clinic's clock: the one place that reads the time. Only the roots use it."""
 
+import zoneinfo
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+
+zoneinfo.reset_tzpath(to=())  # one copy of the zone rules: the pinned tzdata, on every machine
 
 Clock = Callable[[], datetime]
 """Tells the time, aware, in UTC."""

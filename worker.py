@@ -124,7 +124,8 @@ class Worker:
     def _watch(self) -> None:
         """End the process if its clock or its dispatcher has stopped: a fresh one works."""
         oldest = min(self.ticked_at, self.dispatcher.ticked_at)
-        if time.monotonic() - oldest > WATCHDOG_SECONDS:
+        last = max(oldest, self.delivery.ticked_at)  # one of them may wait for the other's sweep
+        if time.monotonic() - last > WATCHDOG_SECONDS:
             log.error("worker.stuck", worker_id=str(self.id))
             os._exit(GONE_QUIET)
 

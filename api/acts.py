@@ -44,7 +44,7 @@ class MoveSchema(TimeSchema):
 class WhySchema(Schema):
     """Why, if there is something to say."""
 
-    reason = Text(most=1000, load_default=None)
+    reason = Text(most=1000, lines=True, load_default=None)
 
 
 class OutSchema(Schema):

@@ -61,7 +61,7 @@ class TimeSchema(Schema):
     )
     reasons = fields.Dict(
         keys=fields.String(validate=validate.Length(1, 80)),
-        values=Text(most=1000),
+        values=Text(most=1000, lines=True),
         load_default=dict,
         metadata={"description": "For each rule or gate that is passed over, why."},
     )

@@ -108,7 +108,7 @@ def _authority(session: Session) -> Authority | None:
     roles: frozenset[str] = frozenset()
     if key.practitioner_id is not None:
         roles = _licensed(session, key.practitioner_id)
-    return Authority(f"key:{key.name}", Role(key.role), key.practitioner_id, roles)
+    return Authority(f"key:{key.name}/{key.prefix[3:]}", Role(key.role), key.practitioner_id, roles)
 
 
 def _licensed(session: Session, practitioner_id: Any) -> frozenset[str]:
@@ -127,6 +127,6 @@ def _licensed(session: Session, practitioner_id: Any) -> frozenset[str]:
 
 _TELL = text("SELECT set_config('afterglow.token', :token, true)")
 _KEY = text(
-    "SELECT clinic_id, name, role, practitioner_id, expires_at, revoked_at FROM api_key "
+    "SELECT clinic_id, name, prefix, role, practitioner_id, expires_at, revoked_at FROM api_key "
     "WHERE secret_hash = :digest"
 )

@@ -30,14 +30,14 @@ class ClearanceSchema(Schema):
     id = Id(dump_only=True)
     gate = fields.String(
         required=True,
-        validate=validate.Regexp(r"^[a-z0-9]+(-[a-z0-9]+)*$"),
+        validate=validate.Regexp(r"^[a-z0-9]+(-[a-z0-9]+)*\Z"),
         metadata={"example": "medical-clearance"},
     )
     outcome = fields.Enum(ClearanceOutcome, by_value=True, required=True)
     cleared_at = Instant(metadata={"description": "When it was settled; now if left out."})
     valid_until = Instant(allow_none=True)
     cleared_by = fields.String(dump_only=True)
-    note = Text(most=2000, allow_none=True)
+    note = Text(most=2000, lines=True, allow_none=True)
 
 
 @blueprint.route("/<uuid:patient_id>/clearances", methods=["GET"])

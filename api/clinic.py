@@ -31,7 +31,7 @@ class ClinicSchema(Schema):
     email = Email(metadata={"description": "The From address of its messages."})
     phone = Phone()
     time_zone = Zone()
-    emergency_text = Text(most=500)
+    emergency_text = Text(most=500, lines=True)
     settle_minutes = whole(
         0, 60, metadata={"description": "Nothing is said so long after staff act."}
     )

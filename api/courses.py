@@ -71,7 +71,7 @@ class NewCourseSchema(Schema):
 class ReasonSchema(Schema):
     """Why."""
 
-    reason = Text(most=1000, required=True)
+    reason = Text(most=1000, lines=True, required=True)
 
 
 class CourseQuery(PageQuery):

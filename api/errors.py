@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
+import psycopg
 import structlog
 from flask import Flask, g
 from flask.typing import ResponseReturnValue
@@ -12,8 +13,6 @@ from marshmallow import Schema, fields
 from psycopg.errors import (
     DeadlockDetected,
     ForeignKeyViolation,
-    LockNotAvailable,
-    QueryCanceled,
     SerializationFailure,
     UniqueViolation,
 )
@@ -78,8 +77,6 @@ Problem = tuple[dict[str, Any], int, dict[str, str]]
 
 TRANSIENT = (DeadlockDetected, SerializationFailure)
 """PostgreSQL chose to end this transaction for another's sake: trying again is right."""
-
-BUSY = (LockNotAvailable, QueryCanceled, *TRANSIENT)
 
 log = structlog.get_logger()
 
@@ -194,7 +191,8 @@ def _integrity(error: IntegrityError) -> ResponseReturnValue:
 
 def _database(error: DBAPIError) -> ResponseReturnValue:
     db.session.rollback()
-    if isinstance(error.orig, BUSY) or error.connection_invalidated:
+    # An operational error is about the server's day, not about the request.
+    if isinstance(error.orig, psycopg.OperationalError) or error.connection_invalidated:
         return _busy(error)
     return _unexpected(error)
 

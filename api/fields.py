@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from importlib import resources
 from typing import Any
 from uuid import UUID
@@ -12,9 +12,10 @@ from email_validator import EmailNotValidError, validate_email
 from marshmallow import ValidationError, fields
 
 _RFC3339 = re.compile(
-    r"^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d{1,6})?([Zz]|[+-]\d{2}:\d{2})$"
+    r"^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d{1,6})?([Zz]|[+-]\d{2}:\d{2})\Z"
 )
-_UUID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)
+_UUID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.IGNORECASE)
+_DAY = re.compile(r"^\d{4}-\d{2}-\d{2}\Z")
 FIRST_YEAR, LAST_YEAR = 2000, 2199
 
 
@@ -58,10 +59,10 @@ class Id(fields.UUID):
 
 
 class Text(fields.String):
-    """Words: NFC, without control characters, stripped, and not empty."""
+    """Words: NFC, without control characters, stripped, and not empty. One line, or `lines`."""
 
-    def __init__(self, most: int = 200, **kwargs: Any) -> None:
-        self.most = most
+    def __init__(self, most: int = 200, *, lines: bool = False, **kwargs: Any) -> None:
+        self.most, self.allowed = most, "\n\t" if lines else ""
         super().__init__(**kwargs)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
@@ -72,7 +73,8 @@ class Text(fields.String):
             raise ValidationError("This may not be empty.")
         if len(told) > self.most:
             raise ValidationError(f"At most {self.most} characters.")
-        if any(unicodedata.category(letter) == "Cc" and letter not in "\n\t" for letter in told):
+        odd = (letter for letter in told if unicodedata.category(letter) == "Cc")
+        if any(letter not in self.allowed for letter in odd):
             raise ValidationError("Leave out control characters.")
         return told
 
@@ -94,7 +96,7 @@ class WallTime(fields.String):
             read = datetime.strptime(value, self.FORMAT)
         except (TypeError, ValueError) as error:
             raise ValidationError("Write it as 2027-01-04T09:00, without a zone.") from error
-        if len(value) != len("2027-01-04T09:00"):
+        if len(value) != len("2027-01-04T09:00") or not FIRST_YEAR <= read.year <= LAST_YEAR:
             raise ValidationError("Write it as 2027-01-04T09:00, without a zone.")
         return read
 
@@ -124,8 +126,10 @@ class Phone(fields.String):
     """A telephone number, kept as E.164; without a country it is one of the United States."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        if not isinstance(value, str):
+            raise ValidationError("Write it as +12125550123.")
         try:
-            number = phonenumbers.parse(str(value), "US")
+            number = phonenumbers.parse(value, "US")
         except phonenumbers.NumberParseException as error:
             raise ValidationError("Write it as +12125550123.") from error
         if not phonenumbers.is_possible_number(number):
@@ -133,9 +137,29 @@ class Phone(fields.String):
         return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 
+class Day(fields.Date):
+    """A day, as 1980-05-17."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> date:
+        if not isinstance(value, str) or not _DAY.match(value):
+            raise ValidationError("Write it as 1980-05-17.")
+        try:
+            read = date.fromisoformat(value)
+        except ValueError as error:
+            raise ValidationError("There is no such day.") from error
+        if not 1900 <= read.year <= LAST_YEAR:
+            raise ValidationError(f"Years run from 1900 to {LAST_YEAR}.")
+        return read
+
+
 def whole(least: int, most: int, **kwargs: Any) -> fields.Integer:
     """A whole number, written as JSON writes one, from `least` to `most`."""
     return _Whole(least, most, **kwargs)
+
+
+def asked_whole(least: int, most: int, **kwargs: Any) -> fields.Integer:
+    """A whole number in a query, where everything is a string."""
+    return _AskedWhole(least, most, **kwargs)
 
 
 class _Whole(fields.Integer):
@@ -145,13 +169,17 @@ class _Whole(fields.Integer):
         super().__init__(strict=True, **kwargs)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
-        if isinstance(value, str) and re.fullmatch(r"\d{1,10}", value, re.ASCII):
-            value = int(value)  # queries have only strings
         if isinstance(value, bool) or not isinstance(value, int):
             raise ValidationError("Not a whole number.")
         if not self.least <= value <= self.most:
             raise ValidationError(f"From {self.least} to {self.most}.")
         return value
+
+
+class _AskedWhole(_Whole):
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        plain = isinstance(value, str) and re.fullmatch(r"\d{1,10}", value, re.ASCII)
+        return super()._deserialize(int(value) if plain else value, attr, data, **kwargs)
 
 
 def _zones() -> frozenset[str]:

@@ -16,7 +16,7 @@ from itsdangerous import BadSignature, URLSafeSerializer
 from marshmallow import Schema, fields
 from sqlalchemy import ColumnElement, Select, tuple_
 
-from api.fields import whole
+from api.fields import asked_whole
 from models import db
 from scheduler.errors import Unfit
 
@@ -26,7 +26,7 @@ LARGEST = 200
 class PageQuery(Schema):
     """How much of a list, and from where."""
 
-    limit = whole(1, LARGEST, load_default=50)
+    limit = asked_whole(1, LARGEST, load_default=50)
     cursor = fields.String(load_default=None, metadata={"description": "From `next`; opaque."})
 
 

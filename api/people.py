@@ -11,7 +11,7 @@ from uuid_utils.compat import uuid7
 from api import edge, preconditions
 from api.blueprint import Blueprint
 from api.caller import READERS, STAFF, requires
-from api.fields import Email, Id, Phone, Text, Zone, whole
+from api.fields import Day, Email, Id, Phone, Text, Zone, whole
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from api.shelf import Shelf, changes_of
@@ -29,8 +29,8 @@ class QualificationSchema(Schema):
     id = Id(dump_only=True)
     role = fields.Enum(PractitionerRole, by_value=True, required=True)
     licence = Text(most=100, required=True)
-    valid_from = fields.Date(required=True)
-    valid_until = fields.Date(required=True)
+    valid_from = Day(required=True)
+    valid_until = Day(required=True)
 
 
 class PractitionerSchema(Schema):
@@ -60,7 +60,7 @@ class PatientSchema(Schema):
     record_number = Text(most=40, required=True)
     given_name = Text(required=True)
     family_name = Text(required=True)
-    birth_date = fields.Date(required=True)
+    birth_date = Day(required=True)
     email = Email(allow_none=True)
     phone = Phone(allow_none=True)
     time_zone = Zone(required=True)

@@ -29,7 +29,7 @@ class ProtocolSchema(Schema):
     id = Id(dump_only=True)
     code = fields.String(
         required=True,
-        validate=[validate.Regexp(r"^[a-z0-9]+(-[a-z0-9]+)*$"), validate.Length(max=40)],
+        validate=[validate.Regexp(r"^[a-z0-9]+(-[a-z0-9]+)*\Z"), validate.Length(max=40)],
     )
     title = Text(required=True)
 

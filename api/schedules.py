@@ -4,13 +4,12 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from dateutil.rrule import rrulestr
 from flask import Response
 from marshmallow import Schema, ValidationError, fields, validates_schema
 from sqlalchemy import delete, select
 from uuid_utils.compat import uuid7
 
-from api import edge
+from api import edge, preconditions
 from api.blueprint import Blueprint
 from api.caller import READERS, requires
 from api.fields import Id, Instant, Text, WallTime, whole
@@ -20,6 +19,8 @@ from api.shelf import Shelf
 from models import Closure, OpeningHours, Schedule, db
 from models.vocabulary import Role
 from scheduler import facts
+from scheduler.errors import NotFound
+from scheduler.hours import BadRule, check_rule
 
 blueprint = Blueprint("schedules", __name__, url_prefix="/api/v1/schedules", description="Time.")
 
@@ -37,15 +38,11 @@ class OpeningHoursSchema(Schema):
     @validates_schema
     def rule_is_one(self, data: dict[str, Any], **_: Any) -> None:
         """Refuse a rule that cannot be expanded."""
-        rule = data.get("rule")
-        if rule is None:
-            return
-        try:
-            first = next(iter(rrulestr(rule, dtstart=data["first_start"])), None)
-        except (ValueError, TypeError, KeyError) as error:
-            raise ValidationError("Not an RRULE (RFC 5545).", "rule") from error
-        if first is None:
-            raise ValidationError("This rule never happens.", "rule")
+        if data.get("rule") is not None:
+            try:
+                check_rule(data["rule"], data["first_start"])
+            except BadRule as bad:
+                raise ValidationError(str(bad), "rule") from bad
 
 
 class ClosureSchema(Schema):
@@ -127,9 +124,12 @@ def remove_closure(schedule_id: UUID, closure_id: UUID) -> Response:
 
 
 def _remove(shelf: Shelf, schedule_id: UUID, row_id: UUID) -> Response:
+    """Remove a row of this schedule. Such rows never change: their ETag is always "1"."""
+    if preconditions.seen_version() != 1:
+        raise preconditions.stale(shelf.entity)
     row = facts.one(db.session(), shelf.model, row_id)
+    if row.schedule_id != schedule_id:
+        raise NotFound("There is no such thing on this schedule.")
     act = shelf.act("delete", row)
-    db.session.execute(
-        delete(shelf.model).where(shelf.model.id == row_id, shelf.model.schedule_id == schedule_id)
-    )
+    db.session.execute(delete(shelf.model).where(shelf.model.id == row_id))
     return edge.gone(act)

@@ -91,7 +91,7 @@ class SettlingSchema(Schema):
     """Tick (completed), waive (cancelled), fail, or open again (requested)."""
 
     status = fields.Enum(TaskStatus, by_value=True, required=True)
-    answer = Text(most=1000, load_default=None, allow_none=True)
+    answer = Text(most=1000, lines=True, load_default=None, allow_none=True)
 
 
 class EscortSchema(Schema):
@@ -131,7 +131,7 @@ class OverrideSchema(Schema):
 
     id = Id(dump_only=True)
     code = fields.String(required=True, validate=validate.Length(1, 80))
-    reason = Text(most=1000, required=True)
+    reason = Text(most=1000, lines=True, required=True)
     by = fields.String(dump_only=True)
     at = Instant(dump_only=True)
     starts_at = Instant(dump_only=True)

@@ -17,6 +17,7 @@ from icalendar import Calendar
 
 from intake.faults import Notes
 from notifications.wall_time import at_wall_time
+from scheduler.hours import BadRule, check_rule
 
 LEAVE_AHEAD = timedelta(days=731)
 """How far recurring leave is written down."""
@@ -176,9 +177,9 @@ def _rule(event: _Event, start: datetime, zone: str) -> str | None:
             found["UNTIL"][number] = wall
     told: str = found.to_ical().decode()
     try:
-        next(iter(rrulestr(told, dtstart=start)), None)
-    except (ValueError, TypeError) as error:
-        raise _Bad("RRULE", f"{told!r} is not a rule that can be followed.") from error
+        check_rule(told, start)
+    except BadRule as bad:
+        raise _Bad("RRULE", f"{told!r}: {bad}") from bad
     return told
 
 

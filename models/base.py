@@ -120,9 +120,10 @@ def enter_clinic(session: Session, clinic_id: UUID) -> None:
 
 
 @event.listens_for(Session, "after_begin")
-def _set_clinic(session: Session, _transaction: Any, connection: Any) -> None:
+def _set_clinic(session: Session, transaction: Any, connection: Any) -> None:
     clinic_id = session.info.get("clinic_id")
-    if clinic_id is not None:
+    is_savepoint = transaction is not None and transaction.nested
+    if clinic_id is not None and not is_savepoint:
         connection.execute(_SET_CLINIC, {"clinic": str(clinic_id)})
 
 

@@ -6,24 +6,28 @@ no connection is held. One bad message never stops the others.
 
 import random
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import structlog
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from models.vocabulary import Channel as ChannelCode
 from models.vocabulary import Recipient
 from notifications import links, mail, queue, reading, templates
 from notifications.cadence import audible
 from notifications.channels import Accepted, Channel, Envelope, Outcome, Refused, Unknown
-from notifications.queue import Claimed, Verdict
+from notifications.queue import Claimed, Retry, Verdict
 from notifications.reading import Letter
 
 BATCH = 20
 LINK_LASTS = timedelta(days=7)
 """After the end of the visit."""
+HAND_OVER_SECONDS = 20
+"""From the release to the last byte: a third of the lease, so that nobody else can have it."""
 MOST_FAULTS = 5
 """Times that a message may fail by our own fault before it is given up."""
 
@@ -41,6 +45,8 @@ class Delivery:
     stop: threading.Event = field(default_factory=threading.Event)
     at: Callable[[str], None] = lambda _point: None
     """Called at named points of a message's way; fault tests end the process there."""
+    ticked_at: float = field(default_factory=time.monotonic)
+    """When a message was last dealt with, for the watchdog: a slow server is not a stuck worker."""
     _busy: threading.Lock = field(default_factory=threading.Lock)
 
     def sweep(self) -> int:
@@ -52,6 +58,7 @@ class Delivery:
                     batch = queue.claim(connection, ChannelCode.EMAIL, self.clock(), BATCH)
                 self.at("claimed")
                 for message in batch:
+                    self.ticked_at = time.monotonic()
                     self._deliver(message)
                 looked_at += len(batch)
                 if len(batch) < BATCH:
@@ -74,6 +81,9 @@ class Delivery:
             log.warning("messages.tidied", reaped=reaped, resolved=resolved, expired=expired)
 
     def _deliver(self, message: Claimed) -> None:
+        if self.stop.is_set():
+            self._put_back(message)
+            return
         try:
             envelope = self._release(message)
         except Exception:  # whatever is wrong with it, the next one goes out
@@ -83,9 +93,13 @@ class Delivery:
         if envelope is None:
             return
         self.at("released")
-        outcome = self.channel.hand_over(envelope)
+        try:
+            outcome = self.channel.hand_over(envelope)
+        except Exception:  # a fault of ours after the release: nobody knows
+            log.exception("channel.broken", message_id=str(message.id))
+            outcome = Unknown("channel-fault")
         self.at("handed-over")
-        self._settle(message, outcome)
+        self._settle_surely(message, outcome)
 
     def _release(self, message: Claimed) -> Envelope | None:
         """Read, render and release in one transaction: what cannot be said is never released."""
@@ -102,7 +116,14 @@ class Delivery:
             said = templates.render(letter, self._link(connection, letter))
             content = mail.build(letter, said, now)
         name = f"{message.kind}-{message.id}"
-        return Envelope(name, letter.clinic_email, letter.address or "", content, message.due_at)
+        return Envelope(
+            name,
+            letter.clinic_email,
+            letter.address or "",
+            content,
+            message.due_at,
+            time.monotonic() + HAND_OVER_SECONDS,
+        )
 
     def _is_put_off(
         self, connection: Connection, message: Claimed, letter: Letter, now: datetime
@@ -128,6 +149,26 @@ class Delivery:
         )
         return f"{self.public_url}/p/{token}"
 
+    def _put_back(self, message: Claimed) -> None:
+        """Leave a claimed message to another worker: this one is being stopped."""
+        with self.engine.begin() as connection:
+            queue.enter(connection, message.clinic_id)
+            queue.postpone(connection, message, message.due_at)
+
+    def _settle_surely(self, message: Claimed, outcome: Outcome) -> None:
+        """Write the result down, also if the database is away for a moment.
+
+        If it stays away, the lease ends and the message counts as uncertain.
+        """
+        for pause in (0.2, 1.0, 3.0, None):
+            try:
+                self._settle(message, outcome)
+                return
+            except SQLAlchemyError:
+                log.warning("message.result-not-kept", message_id=str(message.id))
+                if pause is None or self.stop.wait(pause):
+                    return
+
     def _settle(self, message: Claimed, outcome: Outcome) -> None:
         now = self.clock()
         with self.engine.begin() as connection:
@@ -141,7 +182,7 @@ class Delivery:
                     queue.failed(connection, message, code, now)
                 case Refused(code):
                     again = now + queue.backoff(message.attempts, random.random())  # noqa: S311
-                    queue.refused(connection, message, code, again)
+                    queue.refused(connection, message, Retry(code, now, again))
         late = (now - message.due_at).total_seconds()
         log.info(
             "message.handed-over",
@@ -159,4 +200,4 @@ class Delivery:
                 queue.failed(connection, message, "internal", now)
             else:
                 again = now + queue.backoff(message.attempts, random.random())  # noqa: S311
-                queue.refused(connection, message, "internal", again)
+                queue.refused(connection, message, Retry("internal", now, again))

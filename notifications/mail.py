@@ -62,6 +62,6 @@ def build(letter: Letter, said: Said, now: datetime) -> bytes:
 
 def _address(name: str, email: str) -> Address:
     user, _, domain = clean(email).rpartition("@")
-    if not user or not domain or " " in email:
+    if not user or not domain or " " in email or clean(email) != email:
         raise ValueError("This is not an e-mail address.")  # without it: logs hold no addresses
     return Address(clean(name), user, domain)

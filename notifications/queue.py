@@ -142,9 +142,20 @@ def sent(connection: Connection, message: Claimed, now: datetime) -> bool:
     return _guarded(connection, _SENT, message, now=now)
 
 
-def refused(connection: Connection, message: Claimed, code: str, due_at: datetime) -> bool:
-    """Put back a message that was provably not accepted, to be tried at `due_at`."""
-    return _guarded(connection, _REFUSED, message, due_at=due_at, code=code)
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """When a message is tried again, and why."""
+
+    code: str
+    now: datetime
+    due_at: datetime
+
+
+def refused(connection: Connection, message: Claimed, retry: Retry) -> bool:
+    """Put back a message that was provably not accepted, to be tried later if that is of use."""
+    return _guarded(
+        connection, _REFUSED, message, due_at=retry.due_at, code=retry.code, now=retry.now
+    )
 
 
 def failed(connection: Connection, message: Claimed, code: str, now: datetime) -> bool:
@@ -257,16 +268,20 @@ _END = text(
 
 _POSTPONE = text(
     """
-    UPDATE message SET state = 'scheduled', due_at = :due_at, leased_until = NULL,
-           claim_token = NULL, version = version + 1
+    UPDATE message
+       SET state = CASE WHEN withdrawn THEN 'superseded' ELSE 'scheduled' END,
+           done_at = CASE WHEN withdrawn THEN CAST(:due_at AS timestamptz) END,
+           due_at = :due_at, attempts = attempts - 1, leased_until = NULL, claim_token = NULL,
+           version = version + 1
      WHERE id = :id AND claim_token = :token AND state = 'sending' AND released_at IS NULL
     """
 )
 
 _EXPIRED = text(
     """
-    UPDATE message SET state = 'expired', done_at = :now, leased_until = NULL, claim_token = NULL,
-           version = version + 1
+    UPDATE message
+       SET state = CASE WHEN withdrawn THEN 'superseded' ELSE 'expired' END, done_at = :now,
+           leased_until = NULL, claim_token = NULL, version = version + 1
      WHERE id = :id AND claim_token = :token AND state = 'sending' AND released_at IS NULL
     """
 )
@@ -286,7 +301,7 @@ _REFUSED = text(
                         WHEN CAST(:due_at AS timestamptz) > not_after THEN 'expired'
                         ELSE 'scheduled' END,
            done_at = CASE WHEN withdrawn OR CAST(:due_at AS timestamptz) > not_after
-                          THEN CAST(:due_at AS timestamptz) END,
+                          THEN CAST(:now AS timestamptz) END,
            due_at = :due_at, released_at = NULL, leased_until = NULL, claim_token = NULL,
            last_error = :code, version = version + 1
      WHERE id = :id AND claim_token = :token AND state = 'sending'
@@ -333,7 +348,7 @@ _RESOLVE = text(
     WITH unclear AS (
         SELECT clinic_id, id FROM message
          WHERE state = 'uncertain' AND NOT withdrawn AND kind = ANY(:kinds)
-           AND released_at < clock_timestamp() - CAST(:after AS interval) AND attempts < 5
+           AND released_at < clock_timestamp() - CAST(:after AS interval) AND attempts < 2
          ORDER BY id LIMIT 500 FOR UPDATE SKIP LOCKED
     )
     UPDATE message m SET state = 'scheduled', released_at = NULL, version = m.version + 1

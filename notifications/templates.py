@@ -93,7 +93,7 @@ TEMPLATES: Mapping[tuple[MessageKind, Recipient], Words] = {
     (MessageKind.AFTERCARE, Recipient.PATIENT): Words(
         "How are you today?",
         "Hello $name,\n\nthank you for coming. Take it slowly today.\n\nIf anything worries you, "
-        "call $phone. In an emergency call 911." + _SIGNED,
+        "call $phone. Whom to call in an emergency stands on your page:\n$link" + _SIGNED,
     ),
     (MessageKind.CHECK_BACK, Recipient.PATIENT): Words(
         "Thinking of you",

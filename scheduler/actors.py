@@ -63,6 +63,8 @@ class Taken:
     lane: int
     starts_at: datetime
     ends_at: datetime
+    is_tentative: bool = False
+    """Held, not booked: it gives way once the hold has run out."""
 
 
 @dataclass(frozen=True, slots=True)

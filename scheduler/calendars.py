@@ -26,7 +26,7 @@ from models import (
     Site,
     Slot,
 )
-from models.vocabulary import ActorKind
+from models.vocabulary import ActorKind, SlotStatus
 from scheduler import actors
 from scheduler.actors import Actor, Calendar, Licence, Taken
 from scheduler.hours import Hours, Stretch, expand
@@ -100,8 +100,10 @@ def all_actors(session: Session, only: Collection[UUID] | None = None) -> list[A
     ]
 
 
-def load(session: Session, of: Sequence[Actor], window: Window) -> Calendar:
-    """Who of `of` is open and taken in the window, which starts on a granule."""
+def load(
+    session: Session, of: Sequence[Actor], window: Window, *, with_taken: bool = True
+) -> Calendar:
+    """Who of `of` is open, and taken, in the window, which starts on a granule."""
     ids = [actor.schedule_id for actor in of]
     start, end = window.start, window.end
     shut = _closures(session, ids, start, end)
@@ -112,14 +114,16 @@ def load(session: Session, of: Sequence[Actor], window: Window) -> Calendar:
             for site_id, stretch in expand(hours, start, end)
             for part in _without(stretch, shut[schedule_id])
         ]
-    return Calendar(Frame.over(start, end), of, opened, taken(session, ids, window))
+    gone = taken(session, ids, window) if with_taken else {}
+    return Calendar(Frame.over(start, end), of, opened, gone)
 
 
 def taken(
     session: Session, schedule_ids: Sequence[UUID], window: Window
 ) -> Mapping[UUID, Sequence[Taken]]:
     """For each schedule the slots that reach into the window."""
-    query = select(Slot.schedule_id, Slot.lane, Slot.starts_at, Slot.ends_at).where(
+    tentative = Slot.status == SlotStatus.BUSY_TENTATIVE
+    query = select(Slot.schedule_id, Slot.lane, Slot.starts_at, Slot.ends_at, tentative).where(
         Slot.schedule_id.in_(schedule_ids),
         Slot.starts_at >= window.start - LONGEST,
         Slot.starts_at < window.end,

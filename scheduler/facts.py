@@ -468,18 +468,20 @@ def _overridden(session: Session, visits: Sequence[Appointment]) -> Mapping[UUID
 def subject(session: Session, appointment: Appointment, about: Brief, now: datetime) -> Subject:
     """A visit as its messages see it, said from the end of the clinic's settling time on."""
     home = clinic(session)
-    site = one(session, Site, appointment.site_id)
-    escort = session.scalar(select(Escort).where(Escort.appointment_id == appointment.id))
+    zone = session.scalars(select(Site.time_zone).where(Site.id == appointment.site_id)).one()
+    escort = None
+    if any(rule.to is Recipient.ESCORT for rule in about.visit.cadence):
+        escort = session.scalar(select(Escort).where(Escort.appointment_id == appointment.id))
     patient = about.patient
     quiet = QuietHours(home.quiet_from, home.quiet_until, ZoneInfo(patient.time_zone))
     readers = [Reader(Recipient.PATIENT, patient.id, bool(patient.email), quiet)]
     if escort is not None and escort.may_message:
-        there = QuietHours(home.quiet_from, home.quiet_until, ZoneInfo(site.time_zone))
+        there = QuietHours(home.quiet_from, home.quiet_until, ZoneInfo(zone))
         readers.append(Reader(Recipient.ESCORT, escort.id, bool(escort.email), there))
     timing = Timing(
         appointment.starts_at,
         appointment.ends_at,
-        ZoneInfo(site.time_zone),
+        ZoneInfo(zone),
         now + timedelta(minutes=home.settle_minutes),
     )
     return Subject(appointment.id, appointment.revision, timing, about.visit.cadence, readers)

@@ -8,6 +8,7 @@ Pure: no database, no clock, no Flask.
 Source: RFC 5545, section 3.3.10.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,7 +16,7 @@ from functools import lru_cache
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from dateutil.rrule import rrulestr
+from dateutil.rrule import rrule, rrulestr
 
 from notifications.wall_time import at_wall_time
 
@@ -51,6 +52,39 @@ def expand(
                 yield shift.site_id, (opens, closes)
 
 
+class BadRule(Exception):
+    """A recurrence rule that cannot be followed. The message says what to write instead."""
+
+
+def check_rule(rule: str, first_start: datetime) -> None:
+    """Refuse a rule that is none, that recurs within a day, or that never happens.
+
+    Raises BadRule. What it lets pass can be expanded quickly, whatever it says.
+    """
+    if not _PLAIN.fullmatch(rule):
+        raise BadRule("Write an RRULE value such as FREQ=WEEKLY;BYDAY=MO,TU.")
+    parts = dict(part.split("=", 1) for part in rule.split(";"))
+    if parts.get("FREQ") not in {"DAILY", "WEEKLY", "MONTHLY", "YEARLY"}:
+        raise BadRule("FREQ must be DAILY, WEEKLY, MONTHLY or YEARLY.")
+    if any(name.startswith(("BYHOUR", "BYMINUTE", "BYSECOND")) for name in parts):
+        raise BadRule("Write one rule for each time of the day.")
+    parts.pop("COUNT", None)
+    try:
+        rrulestr(rule, dtstart=first_start)
+        parts["UNTIL"] = f"{first_start + FIRST_WITHIN:%Y%m%dT%H%M%S}"
+        told = ";".join(f"{name}={value}" for name, value in parts.items())
+        found = next(iter(rrulestr(told, dtstart=first_start)), None)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise BadRule("Write an RRULE value such as FREQ=WEEKLY;BYDAY=MO,TU.") from error
+    if found is None:
+        raise BadRule("This rule does not happen within its first five years.")
+
+
+FIRST_WITHIN = timedelta(days=5 * 366)
+
+_PLAIN = re.compile(r"[A-Z]+=[A-Z0-9,+-]+(;[A-Z]+=[A-Z0-9,+-]+)*")
+
+
 def _starts(shift: Hours, first: datetime, last: datetime) -> Iterator[datetime]:
     year, month = first.year, first.month
     while (year, month) <= (last.year, last.month):
@@ -68,9 +102,18 @@ def _starts_of_month(shift: Hours, year: int, month: int) -> tuple[datetime, ...
     if shift.rule is None:
         found = [shift.first_start] if first <= shift.first_start < after else []
     else:
-        rule = rrulestr(shift.rule, dtstart=shift.first_start)
-        found = rule.between(first, after, inc=True)
+        found = _rule(shift, after).between(first, after, inc=True)
     return tuple(wall for wall in found if wall < after and wall not in shift.exceptions)
+
+
+def _rule(shift: Hours, after: datetime) -> rrule:
+    """The rule, going on no further than `after`: one that never happens again still ends."""
+    assert shift.rule is not None
+    read = rrulestr(shift.rule, dtstart=shift.first_start)
+    assert isinstance(read, rrule)
+    if "COUNT=" in shift.rule or "UNTIL=" in shift.rule:
+        return read
+    return read.replace(until=after)
 
 
 def _next_month(year: int, month: int) -> tuple[int, int]:

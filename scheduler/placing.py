@@ -87,8 +87,11 @@ def secure(session: Session, wish: Wish, placement: Placement, now: datetime) ->
     calendars.lock(session, ids | wish.leaving)
     start = wish.starts_at
     end = max(a.until for a in placement.assignments)
-    give_way(session, ids, (start, end), now)
-    taken = calendars.taken(session, list(ids), Window(start, end, wish.moving))
+    window = Window(start, end, wish.moving)
+    taken = calendars.taken(session, list(ids), window)
+    if any(one.is_tentative for gone in taken.values() for one in gone):
+        _give_way(session, ids, (start, end), now)
+        taken = calendars.taken(session, list(ids), window)
     gone = _overlapping(taken.get(wish.patient_schedule_id, ()), start, start + wish.visit.length)
     lost = [wish.patient_schedule_id] if gone else []
     secured = []
@@ -102,7 +105,7 @@ def secure(session: Session, wish: Wish, placement: Placement, now: datetime) ->
     return Placement(placement.site, tuple(secured))
 
 
-def give_way(
+def _give_way(
     session: Session, ids: Collection[UUID], during: tuple[datetime, datetime], now: datetime
 ) -> None:
     """Cancel the holds on these schedules that have run out and stand in the way."""
@@ -124,7 +127,9 @@ def _around(session: Session, wish: Wish) -> tuple[Calendar, list[Site]]:
     found = calendars.all_actors(session, only)
     start, end = calendars.day_around(wish.starts_at, wish.starts_at + wish.visit.length)
     window = Window(start, end, wish.moving)
-    return calendars.load(session, found, window), calendars.sites(session)
+    ours = wish.named is None  # of the caller's choice, what is taken is asked behind the locks
+    calendar = calendars.load(session, found, window, with_taken=ours)
+    return calendar, calendars.sites(session)
 
 
 def _check(

@@ -28,9 +28,10 @@ class _Row(NamedTuple):
 def put(session: Session, appointment: Appointment, wish: Wish, placement: Placement) -> None:
     """Take the time on every schedule of the placement, and on the patient's.
 
-    In place of what the visit took before. PostgreSQL refuses if any of it is taken.
+    In place of what a moved visit took before. PostgreSQL refuses if any of it is taken.
     """
-    free(session, appointment.id)
+    if wish.moving is not None:
+        free(session, appointment.id)
     held = appointment.status is AppointmentStatus.PENDING
     busy = SlotStatus.BUSY_TENTATIVE if held else SlotStatus.BUSY
     patient = _Row(

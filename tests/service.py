@@ -74,8 +74,20 @@ class Service:
         commands = {
             "web": [
                 *("-m", "granian", "--interface", "wsgi", "--factory", "--no-ws"),
-                *("--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"),
-                *("--blocking-threads", "8", "--no-access-log", "app:create_app"),
+                *(
+                    "--host",
+                    "127.0.0.1",
+                    "--port",
+                    str(self.port),
+                    "--workers",
+                    self.more.get("WEB_WORKERS", "1"),
+                ),
+                *(
+                    "--blocking-threads",
+                    self.more.get("WEB_THREADS", "8"),
+                    "--no-access-log",
+                    "app:create_app",
+                ),
             ],
             "worker": ["-m", "worker"],
         }

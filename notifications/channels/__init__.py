@@ -15,6 +15,8 @@ class Envelope:
     recipient: str
     content: bytes
     due_at: datetime
+    give_up_at: float
+    """By the monotonic clock: nothing may leave after this, however long the process slept."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from notifications.channels import Accepted, Envelope, Outcome, Refused, Unknown
 
 CONNECT_SECONDS = 5
-TOTAL_SECONDS = 20
+STEP_SECONDS = 10
 IDLE_SECONDS = 30
 """A connection unused for longer is asked whether it is still there."""
 MOST_MAILS = 100
@@ -49,18 +49,21 @@ class SmtpChannel:
     _mails: int = field(default=0)
 
     def hand_over(self, envelope: Envelope) -> Outcome:
-        """Hand one message over, within 20 seconds."""
-        give_up = time.monotonic() + TOTAL_SECONDS
+        """Hand one message over, before the envelope's time to give up."""
         was_kept = self._connection is not None
-        outcome = self._try(envelope, give_up)
+        outcome = self._try(envelope)
         if was_kept and outcome == _CONNECTION_GONE:
-            outcome = self._try(envelope, give_up)  # servers close kept connections
+            outcome = self._try(envelope)  # servers close kept connections
         return outcome
 
-    def _try(self, envelope: Envelope, give_up: float) -> Outcome:
+    def _try(self, envelope: Envelope) -> Outcome:
         try:
             connection = self._ready()
-            refusal = self._envelope(connection, envelope, give_up)
+            refusal = self._envelope(connection, envelope)
+            _limit(connection, envelope)
+        except (ValueError, UnicodeError):  # smtplib will not write such an address
+            self.close()
+            return Refused("smtp-address", for_ever=True)
         except (OSError, smtplib.SMTPException, _Lost) as error:
             self.close()
             return _before_the_dot(error)
@@ -92,9 +95,7 @@ class SmtpChannel:
         except (OSError, smtplib.SMTPException):
             return False
 
-    def _envelope(
-        self, connection: smtplib.SMTP, envelope: Envelope, give_up: float
-    ) -> Refused | None:
+    def _envelope(self, connection: smtplib.SMTP, envelope: Envelope) -> Refused | None:
         """Everything up to the content; a refusal if the server does not want it."""
         steps: tuple[Callable[[], tuple[int, bytes]], ...] = (
             lambda: connection.mail(envelope.sender),
@@ -102,12 +103,14 @@ class SmtpChannel:
             lambda: connection.docmd("DATA"),
         )
         for step in steps:
+            _limit(connection, envelope)
             code, _ = step()
-            if code == 421 or time.monotonic() > give_up:
+            if code == 421:
                 raise _Lost
             if code not in {250, 251, 354}:
-                connection.rset()
-                return Refused(f"smtp-{code}", for_ever=code >= 500)
+                with contextlib.suppress(OSError, smtplib.SMTPException):
+                    connection.rset()
+                return Refused(f"smtp-{code}", for_ever=code >= 500 and code not in _SIGN_IN)
         return None
 
     def _content(self, connection: smtplib.SMTP, envelope: Envelope) -> Outcome:
@@ -124,7 +127,19 @@ class SmtpChannel:
             return Accepted()
         if code == 421:
             self.close()
+        if not 400 <= code <= 599:
+            self.close()
+            return Unknown("smtp-answer-unclear")
         return Refused(f"smtp-{code}", for_ever=code >= 500)
+
+
+def _limit(connection: smtplib.SMTP, envelope: Envelope) -> None:
+    """Let the next step take no longer than is left; raises _Lost if nothing is."""
+    left = envelope.give_up_at - time.monotonic()
+    if left <= 0:
+        raise _Lost
+    if connection.sock is not None:
+        connection.sock.settimeout(min(left, STEP_SECONDS))
 
 
 def _connect(server: Server) -> smtplib.SMTP:
@@ -142,8 +157,6 @@ def _connect(server: Server) -> smtplib.SMTP:
             connection.ehlo()
         if server.username is not None:
             connection.login(server.username, server.password or "")
-        if connection.sock is not None:
-            connection.sock.settimeout(TOTAL_SECONDS / 2)
     except (OSError, smtplib.SMTPException):
         connection.close()
         raise
@@ -157,6 +170,9 @@ def _before_the_dot(error: Exception) -> Refused:
         return Refused("smtp-sign-in", for_ever=False)
     return Refused(f"smtp-{code}", for_ever=False) if code else _CONNECTION_GONE
 
+
+_SIGN_IN = {530, 534, 535, 538}
+"""The server wants another sign-in: a fault of the set-up, not of the message."""
 
 _CONNECTION_GONE = Refused("smtp-unreachable", for_ever=False)
 

@@ -1,0 +1,28 @@
+"""Run the benchmarks: all, or those that are named."""
+
+import sys
+
+from benchmarks import booking, contention, openings, servers, smtp
+from benchmarks.report import FILE, Report
+
+ALL = {
+    "booking": booking.run,
+    "openings": openings.run,
+    "smtp": smtp.run,
+    "servers": servers.run,
+    "contention": contention.run,
+}
+
+
+def main() -> None:
+    """Measure, print, and write var/bench.json."""
+    report = Report()
+    for name in sys.argv[1:] or ALL:
+        print(f"{name}: {(sys.modules[ALL[name].__module__].__doc__ or '').splitlines()[0]}")
+        ALL[name](report)
+        report.write()
+    print(f"\nWritten to {FILE}.")
+
+
+if __name__ == "__main__":
+    main()
