@@ -107,8 +107,8 @@ def create_admin(name: str, clinic: str | None) -> None:
 @main.command()
 @click.option("--protocol", "code", default="kap", show_default=True, help="A protocol's code.")
 @click.option("--start", default=None, help="The day it begins, as 2027-01-04. Default: today.")
-@click.option("--full", is_flag=True, help="Show each message whole.")
-def rehearse(code: str, start: str | None, full: bool) -> None:
+@click.option("--brief", is_flag=True, help="Show only the beginning of each message.")
+def rehearse(code: str, start: str | None, brief: bool) -> None:
     """Run an invented patient through a whole course, and show what they would get."""
     settings = _settings()
     try:
@@ -116,7 +116,7 @@ def rehearse(code: str, start: str | None, full: bool) -> None:
     except ValueError as error:
         raise OneLine(f"--start {start}: not a day; write it as 2027-01-04.") from error
     try:
-        for line in rehearsal.rehearse(settings.database_url, code, day, full=full):
+        for line in rehearsal.rehearse(settings.database_url, code, day, brief=brief):
             click.echo(line)
     except rehearsal.NoSuchProtocol as error:
         raise OneLine(str(error)) from error

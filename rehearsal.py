@@ -77,7 +77,7 @@ class Post:
         """Nothing is held."""
 
 
-def rehearse(database_url: str | None, code: str, start: date, *, full: bool) -> Iterator[str]:
+def rehearse(database_url: str | None, code: str, start: date, *, brief: bool) -> Iterator[str]:
     """Tell the course of an invented patient, line by line, as it goes.
 
     Raises NoSuchProtocol.
@@ -89,7 +89,7 @@ def rehearse(database_url: str | None, code: str, start: date, *, full: bool) ->
     with scratch(database_url) as ways:
         service, worker = create_engine(ways.service), create_engine(ways.worker)
         try:
-            yield from Rehearsal(service, worker, files, full).run(code, start)
+            yield from Rehearsal(service, worker, files, brief).run(code, start)
         finally:
             service.dispose()
             worker.dispose()
@@ -102,7 +102,7 @@ class Rehearsal:
     service: Engine
     worker: Engine
     files: intake.clinic.ClinicFiles
-    full: bool
+    brief: bool
     now: datetime = datetime(2026, 1, 1, tzinfo=UTC)
     zone: ZoneInfo = field(default_factory=lambda: ZoneInfo("America/New_York"))
     post: Post = field(default_factory=Post)
@@ -170,7 +170,7 @@ class Rehearsal:
             body = mail.get_body(("plain",))
             if body is not None:
                 told = [line for line in body.get_content().splitlines() if line.strip()]
-                yield indent("\n".join(told if self.full else told[1:3]), " " * 20)
+                yield indent("\n".join(told[1:3] if self.brief else told), " " * 20)
 
     def _book_on(self) -> Iterator[str]:
         """Book as many of the next steps as can be booked today."""

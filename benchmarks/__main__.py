@@ -2,6 +2,7 @@
 
 import sys
 
+import logs
 from benchmarks import booking, contention, openings, servers, smtp
 from benchmarks.report import FILE, Report
 
@@ -16,6 +17,7 @@ ALL = {
 
 def main() -> None:
     """Measure, print, and write var/bench.json."""
+    logs.set_up("error")
     report = Report()
     for name in sys.argv[1:] or ALL:
         print(f"{name}: {(sys.modules[ALL[name].__module__].__doc__ or '').splitlines()[0]}")

@@ -148,8 +148,8 @@ class Service:
 
     def _answers(self) -> bool:
         try:
-            return requests.get(f"{self.url}/health/live", timeout=1).ok
-        except requests.ConnectionError:
+            return requests.get(f"{self.url}/health/live", timeout=5).ok
+        except requests.RequestException:
             return False
 
     def _swept_until(self, now: datetime) -> bool:

@@ -1,0 +1,155 @@
+"""What PostgreSQL guarantees, asked of its own catalog: a table that forgets something fails."""
+
+import os
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from database import migrating
+from database.access import Access, Unreachable, connect, refuse_unsafe_role
+from database.scratch import scratch
+from models import Base
+
+OF_NO_CLINIC = {"worker", "alembic_version"}
+"""Reviewed: the heartbeat belongs to no clinic, the migration's mark neither."""
+
+UNIQUE_ACROSS_CLINICS = {"uq__api_key__secret_hash", "uq__patient_link__token_hash"}
+"""Reviewed: hashes of 256 random bits give nobody away, and must find their clinic."""
+
+APPEND_ONLY = {"appointment_event", "override", "clearance", "audit_event"}
+
+
+@pytest.fixture
+def owner(database: Access) -> Iterator[psycopg.Connection]:
+    with connect(database.owner) as connection:
+        yield connection
+
+
+def names(owner: psycopg.Connection, query: str) -> set[str]:
+    return {str(row[0]) for row in owner.execute(query).fetchall()}
+
+
+def tables(owner: psycopg.Connection) -> set[str]:
+    return names(
+        owner,
+        "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') "
+        "AND relnamespace = 'public'::regnamespace",
+    )
+
+
+def test_every_table_is_behind_row_level_security(owner: psycopg.Connection) -> None:
+    forgot = names(
+        owner,
+        "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') "
+        "AND relnamespace = 'public'::regnamespace AND relname <> 'alembic_version' "
+        "AND NOT (relrowsecurity AND relforcerowsecurity)",
+    )
+    assert forgot == set()
+    guarded = names(
+        owner,
+        "SELECT tablename FROM pg_policies WHERE policyname = 'clinic' "
+        "AND qual LIKE '%afterglow.clinic%' AND with_check LIKE '%afterglow.clinic%'",
+    )
+    assert tables(owner) - guarded == OF_NO_CLINIC
+
+
+def test_every_row_belongs_to_a_clinic(owner: psycopg.Connection) -> None:
+    tenanted = names(
+        owner,
+        "SELECT table_name FROM information_schema.columns WHERE column_name = 'clinic_id' "
+        "AND table_schema = 'public' AND is_nullable = 'NO'",
+    )
+    assert tables(owner) - tenanted == OF_NO_CLINIC
+
+
+def test_foreign_keys_stay_within_the_clinic(owner: psycopg.Connection) -> None:
+    loose = names(
+        owner,
+        """
+        SELECT conname FROM pg_constraint c WHERE contype = 'f'
+           AND NOT EXISTS (SELECT FROM unnest(conkey, confkey) AS k(here, there)
+                             JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.here
+                             JOIN pg_attribute b ON b.attrelid = c.confrelid AND b.attnum = k.there
+                            WHERE a.attname = 'clinic_id' AND b.attname = 'clinic_id')
+        """,
+    )
+    assert loose == set()
+
+
+def test_uniqueness_ends_at_the_clinic(owner: psycopg.Connection) -> None:
+    wide = names(
+        owner,
+        """
+        SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+          JOIN pg_class t ON t.oid = i.indrelid
+         WHERE i.indisunique AND t.relnamespace = 'public'::regnamespace
+           AND t.relname NOT IN ('worker', 'alembic_version')
+           AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = i.indrelid
+                              AND a.attname = 'clinic_id' AND a.attnum = ANY(i.indkey))
+        """,
+    )
+    assert wide == UNIQUE_ACROSS_CLINICS
+
+
+def test_beside_every_range_stand_its_bounds_with_an_index(owner: psycopg.Connection) -> None:
+    ranged = names(
+        owner,
+        "SELECT table_name FROM information_schema.columns WHERE table_schema = 'public' "
+        "AND data_type = 'tstzrange'",
+    )
+    assert ranged == {"slot"}
+    indexed = names(
+        owner,
+        "SELECT tablename FROM pg_indexes WHERE indexdef ~ 'btree .*clinic_id.*starts_at'",
+    )
+    assert ranged <= indexed
+
+
+def test_double_booking_is_a_constraint(owner: psycopg.Connection) -> None:
+    [definition] = names(
+        owner,
+        "SELECT pg_get_constraintdef(oid) FROM pg_constraint "
+        "WHERE conname = 'ex__slot__no_overlap'",
+    )
+    assert definition == "EXCLUDE USING gist (schedule_id WITH =, lane WITH =, during WITH &&)"
+
+
+def test_history_cannot_be_rewritten(owner: psycopg.Connection, database: Access) -> None:
+    for role in (database.service.username, database.worker.username):
+        may = names(
+            owner,
+            "SELECT table_name FROM information_schema.role_table_grants "
+            f"WHERE grantee = '{role}' AND privilege_type IN ('UPDATE', 'DELETE', 'TRUNCATE')",
+        )
+        assert may & APPEND_ONLY == set()
+
+
+def test_functions_that_run_as_their_owner_are_few_and_fix_their_path(
+    owner: psycopg.Connection,
+) -> None:
+    found = owner.execute(
+        "SELECT proname, proconfig::text FROM pg_proc WHERE prosecdef "
+        "AND pronamespace = 'public'::regnamespace"
+    ).fetchall()
+    assert [name for name, _ in found] == ["append_audit_event"]
+    assert "search_path" in found[0][1]
+
+
+def test_the_processes_roles_are_harmless_and_the_owner_is_refused(database: Access) -> None:
+    for url in (database.service, database.worker):
+        with connect(url) as connection:
+            refuse_unsafe_role(connection)
+    with connect(database.owner) as connection, pytest.raises(Unreachable, match="row-level"):
+        refuse_unsafe_role(connection)
+
+
+def test_migrations_go_up_down_and_up_and_make_what_the_models_say() -> None:
+
+    with scratch(os.environ.get("DATABASE_URL"), migrated=False) as ways:
+        migrating.upgrade(ways.owner)
+        migrating.downgrade(ways.owner)
+        migrating.upgrade(ways.owner)
+
+        assert migrating.drift(ways.owner, Base.metadata) == []
+        assert migrating.current(ways.service) == migrating.head()
