@@ -41,7 +41,7 @@ from notifications.channels import Accepted, Envelope, Outcome
 from notifications.delivery import Delivery
 from notifications.templates import place_name
 from notifications.wall_time import at_wall_time
-from scheduler import checklists, courses, facts, sessions
+from scheduler import checklists, courses, evidence, facts, sessions
 from scheduler.authority import Authority
 from scheduler.booking import Call
 from scheduler.checklists import NewClearance, NewEscort, Settling
@@ -308,7 +308,7 @@ class Rehearsal:
         checklists.clear(session, self.patient_id, told, by=DOCTOR, now=self.now)
 
     def _states(self, session: Session, visit: Appointment) -> dict[str, bool]:
-        judged = facts.judge(session, [visit], self.now)[visit.id]
+        judged = evidence.judge(session, [visit], self.now)[visit.id]
         return {one.gate.code: one.is_shut for one in judged.gates}
 
     def _opened(

@@ -32,7 +32,7 @@ from models.vocabulary import (
     Stage,
     TaskStatus,
 )
-from scheduler import checklists, facts, history, lifecycle, sessions
+from scheduler import checklists, evidence, facts, history, lifecycle, sessions
 from scheduler.audit import Act
 from scheduler.authority import Reasons
 from scheduler.checklists import NewEscort, Settling
@@ -150,7 +150,7 @@ class BoardQuery(PageQuery):
 def read_readiness(appointment_id: UUID) -> dict[str, Any]:
     """Say whether a visit may go on, and every gate in the order of the protocol."""
     appointment = facts.one(db.session(), Appointment, appointment_id)
-    return _told(appointment, facts.judge(db.session(), [appointment], now())[appointment.id])
+    return _told(appointment, evidence.judge(db.session(), [appointment], now())[appointment.id])
 
 
 @blueprint.route("/readiness", methods=["GET"])
@@ -165,7 +165,7 @@ def read_board(asked: dict[str, Any]) -> dict[str, Any]:
         Appointment.status.in_(_ON_THE_BOARD),
     )
     found = pages.page(query, [Appointment.starts_at, Appointment.id], asked)
-    judged = facts.judge(db.session(), found["items"], now())
+    judged = evidence.judge(db.session(), found["items"], now())
     shown = showing.appointments(found["items"])
     rows = [
         {"appointment": told, "readiness": _told(row, judged[row.id])}

@@ -18,7 +18,8 @@ def run(report: Report) -> None:
     with place() as where, serving(where, MailServer(port=25)) as service:
         numbers = count()
         rates = {}
-        for name, command in _commands(service.port).items():
+        for name in ("gunicorn", "granian"):
+            command = _commands(service.port)[name]
             with service.log.open("ab") as log:
                 process = subprocess.Popen(
                     [sys.executable, *command],

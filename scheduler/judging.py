@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from models.vocabulary import Severity, Stage
-from scheduler import facts, readiness, rules
+from scheduler import evidence, facts, readiness, rules
 from scheduler.actors import Site
 from scheduler.authority import Authority, Reasons
 from scheduler.errors import NotReady, OffGrid, RuleBroken, StartsInThePast, TooYoung
@@ -65,10 +65,10 @@ def _shut_gates(session: Session, proposal: Proposal) -> list[Judged]:
         return []
     earlier, first = None, True
     if about.course_id is not None and about.step is not None:
-        earlier, first = facts.steps_before(session, about.course_id, about.step)
+        earlier, first = evidence.steps_before(session, about.course_id, about.step)
     known = Known(
         starts_at=proposal.starts_at,
-        clearances=facts.clearances(session, [about.patient.id]).get(about.patient.id, {}),
+        clearances=evidence.clearances(session, [about.patient.id]).get(about.patient.id, {}),
         earlier=earlier,
         first_of_kind=first,
     )

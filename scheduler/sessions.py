@@ -12,7 +12,7 @@ from uuid_utils.compat import uuid7
 from models import Appointment, Override
 from models.vocabulary import Stage
 from notifications import outbox
-from scheduler import facts, history, judging, lifecycle
+from scheduler import evidence, facts, history, judging, lifecycle
 from scheduler.authority import Authority, Reasons
 from scheduler.booking import Call
 from scheduler.errors import NotFound, NotReady, TooEarly
@@ -96,6 +96,6 @@ def mark_noshows(session: Session, now: datetime) -> int:
 def _refuse_unless_ready(
     session: Session, appointment: Appointment, stage: Stage, now: datetime
 ) -> None:
-    shut = facts.judge(session, [appointment], now)[appointment.id].shut(stage)
+    shut = evidence.judge(session, [appointment], now)[appointment.id].shut(stage)
     if shut:
         raise NotReady(f"Not ready for {stage}.", stage=stage, gates=judging.told(shut))

@@ -60,7 +60,7 @@ def mail_server(
         told = (
             (data.login.decode(), data.password.decode()) if isinstance(data, LoginPassword) else ()
         )
-        return AuthResult(success=told == user)
+        return AuthResult(success=told == user, handled=False)
 
     options: dict[str, Any] = {"tls_context": tls, "require_starttls": True} if tls else {}
     if user:

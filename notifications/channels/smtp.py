@@ -5,6 +5,7 @@ means that nobody knows (RFC 1047). The conversation is led step by step for tha
 """
 
 import contextlib
+import re
 import smtplib
 import ssl
 import time
@@ -35,6 +36,10 @@ class Server:
     """Whom to trust over TLS. None: whom this machine trusts."""
 
 
+_PLAIN = re.compile(r"[!-~]+@[!-~]+")
+"""An address that can be written on one line, in ASCII, without a blank."""
+
+
 class _Lost(Exception):
     """The conversation ended before the final dot."""
 
@@ -57,13 +62,12 @@ class SmtpChannel:
         return outcome
 
     def _try(self, envelope: Envelope) -> Outcome:
+        if not (_PLAIN.fullmatch(envelope.sender) and _PLAIN.fullmatch(envelope.recipient)):
+            return Refused("smtp-address", for_ever=True)
         try:
             connection = self._ready()
             refusal = self._envelope(connection, envelope)
             _limit(connection, envelope)
-        except (ValueError, UnicodeError):  # smtplib will not write such an address
-            self.close()
-            return Refused("smtp-address", for_ever=True)
         except (OSError, smtplib.SMTPException, _Lost) as error:
             self.close()
             return _before_the_dot(error)

@@ -17,7 +17,7 @@ from models.vocabulary import (
     Role,
     StepKind,
 )
-from scheduler import booking, courses, facts, sessions
+from scheduler import booking, courses, evidence, sessions
 from scheduler.authority import Authority, Reasons
 from scheduler.booking import Call, Move, Order
 from scheduler.errors import (
@@ -459,6 +459,6 @@ class TestTheDay:
         clear(session, world.patient_id, ["medical-clearance", "consent"])
         visits = [book(session, dosing(world, starts_at=NEXT_MONDAY + n * 7 * DAY)) for n in (0, 1)]
 
-        judged = facts.judge(session, visits, SUNDAY_NOON)
+        judged = evidence.judge(session, visits, SUNDAY_NOON)
 
         assert set(judged) == {visit.id for visit in visits}
