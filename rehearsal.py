@@ -165,7 +165,7 @@ class Rehearsal:
         delivery.sweep()
         for _, mail in self.post.mails[before:]:
             yield self._line(
-                "mail", f"to {mail['To'].addresses[0].display_name}: {mail['Subject']}"
+                "e-mail", f"to {mail['To'].addresses[0].display_name}: {mail['Subject']}"
             )
             body = mail.get_body(("plain",))
             if body is not None:
