@@ -160,14 +160,18 @@ def _within_reach(server: Server) -> Server:
     account = server.account
     if account is None or _reachable(server.binaries / "initdb", account):
         return server
-    installed = server.binaries.parent
-    copied = server.home / f"postgresql-{installed.parent.stat().st_mtime_ns}"
+    package = server.binaries.parent.parent
+    copied = server.home / f"postgresql-{package.stat().st_mtime_ns}"
     if not copied.exists():
         half = copied.with_suffix(".half")
         shutil.rmtree(half, ignore_errors=True)
-        shutil.copytree(installed, half, symlinks=True)
+        for part in package.parent.glob(f"{package.name}*"):
+            # The wheel's own libraries lie beside it, and are found by a relative path.
+            if part.name in {package.name, f"{package.name}.libs"}:
+                shutil.copytree(part, half / part.name, symlinks=True)
         half.rename(copied)
-    return Server(server.home, copied / "bin", account)
+    binaries = copied / package.name / server.binaries.relative_to(package)
+    return Server(server.home, binaries, account)
 
 
 def _make_cluster(server: Server, password: str) -> None:
