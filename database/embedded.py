@@ -78,7 +78,7 @@ def start(server: Server, folder: Path, password: str) -> bool:
     server = _within_reach(server)
     if not (server.data / "PG_VERSION").exists():
         _make_cluster(server, password)
-    if _postmaster(server) is not None:
+    if _answers_in_the_end(server):
         return False
     _make_socket_folder(server)
     _start(server)
@@ -215,6 +215,22 @@ def _start(server: Server) -> None:
             if time.monotonic() > give_up or _postmaster(server) is not None:
                 raise
             time.sleep(0.5)
+
+
+def _answers_in_the_end(server: Server) -> bool:
+    """Whether a server that is there lets clients in, at once or when it has recovered.
+
+    One that was just killed is there for a moment longer, and never answers.
+    """
+    give_up = time.monotonic() + PATIENCE
+    while _postmaster(server) is not None and time.monotonic() < give_up:
+        try:
+            _run(server, "pg_isready", "-q", "-h", str(server.socket))
+        except Unreachable:
+            time.sleep(0.2)  # neither its end nor its recovery sends us an event
+        else:
+            return True
+    return False
 
 
 def _postmaster(server: Server) -> int | None:
