@@ -84,7 +84,7 @@ def connect(url: URL, *, autocommit: bool = True) -> psycopg.Connection:
         return psycopg.connect(psycopg_url(url), autocommit=autocommit, connect_timeout=5)
     except psycopg.OperationalError as error:
         where = url.render_as_string(hide_password=True).replace("+psycopg", "")
-        why = str(error).strip().splitlines()[-1].removeprefix("connection failed: ")
+        why = str(error).strip().splitlines()[0].removeprefix("connection failed: ")
         raise Unreachable(f"DATABASE_URL: no connection to {where}: {why}") from error
 
 
