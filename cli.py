@@ -245,7 +245,7 @@ def _supervise(settings: config.Settings, found: demonstration.Demonstration) ->
     manager = Manager(Printer(sys.stdout))
     for line in PROCFILE.read_text().splitlines():
         name, command = line.split(": ", 1)
-        manager.add_process(name, f"exec {command}", env=environment, cwd=str(PROCFILE.parent))
+        manager.add_process(name, command, env=environment, cwd=str(PROCFILE.parent))
     threading.Thread(target=_say_when_ready, args=(settings, found), daemon=True).start()
     manager.loop()
     return int(manager.returncode or 0)
