@@ -1,6 +1,6 @@
 """A database for a while: for tests, benchmarks and rehearsals. Nothing of it is left behind."""
 
-import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -45,7 +45,7 @@ def _of_our_own() -> Iterator[Access]:
 @contextmanager
 def _on_a_server(database_url: str) -> Iterator[Access]:
     server = make_url(database_url).set(drivername="postgresql+psycopg")
-    name = f"afterglow_scratch_{os.getpid()}"
+    name = f"afterglow_scratch_{secrets.token_hex(6)}"
     url = server.set(database=name).render_as_string(hide_password=False)
     ways = access.access(url, SECRET)
     with access.connect(server) as connection:
