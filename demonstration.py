@@ -34,7 +34,7 @@ from scheduler import booking, checklists, courses, facts, openings, rules
 from scheduler.authority import Authority
 from scheduler.booking import Order
 from scheduler.checklists import NewClearance
-from scheduler.errors import NotReady, Refusal
+from scheduler.errors import NotReady
 from scheduler.openings import Search
 from scheduler.placing import Named
 from scheduler.protocols import SettledBy
@@ -180,26 +180,23 @@ def _begin_course(
 def book_first(
     session: Session, patient_id: UUID, step_id: UUID, start: datetime, now: datetime
 ) -> Appointment | None:
-    """Book a course's step at its first opening from `start` on that no rule speaks against."""
+    """Book a course's step at its first opening from `start` on; None if there is none yet."""
     course, protocol = facts.course_of(session, facts.one(session, CourseStep, step_id).course_id)
     step = protocol.step(facts.one(session, CourseStep, step_id).key)
     others = facts.other_visits(session, patient_id, course.id)
     zone = ZoneInfo(facts.clinic(session).time_zone)
     start = max(start, rules.earliest(step, others, zone) or start)
-    search = Search(start=start, end=start + 14 * DAY, course_step_id=step_id, limit=100)
-    for opening in openings.find(session, search, now).openings:
-        named = tuple(Named(a.role, a.actor.schedule_id) for a in opening.assignments)
-        order = Order(
-            patient_id=patient_id,
-            starts_at=opening.starts_at,
-            course_step_id=step_id,
-            assignments=named,
-        )
-        try:
-            with session.begin_nested():
-                return booking.book(session, order, by=BY, now=now)
-        except NotReady:
-            return None  # another time of the day will not make it ready
-        except Refusal:
-            continue
-    return None
+    search = Search(start=start, end=start + 14 * DAY, course_step_id=step_id, limit=1)
+    found = openings.find(session, search, now).openings
+    if not found:
+        return None
+    order = Order(
+        patient_id=patient_id,
+        starts_at=found[0].starts_at,
+        course_step_id=step_id,
+        assignments=tuple(Named(a.role, a.actor.schedule_id) for a in found[0].assignments),
+    )
+    try:
+        return booking.book(session, order, by=BY, now=now)
+    except NotReady:
+        return None  # a time is free, and a gate of the booking is shut

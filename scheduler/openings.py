@@ -15,12 +15,13 @@ from sqlalchemy.orm import Session
 
 from models import CourseStep, Patient, Practitioner
 from models.vocabulary import ActorKind, StepKind
-from scheduler import availability, calendars, facts
+from scheduler import availability, calendars, facts, rules
 from scheduler.actors import Actor, Opening
 from scheduler.availability import Question
 from scheduler.calendars import Window
 from scheduler.errors import Unfit
-from scheduler.protocols import Visit
+from scheduler.protocols import Protocol, Step, Visit
+from scheduler.rules import Booked, Candidate
 
 LONGEST_SEARCH = timedelta(days=92)
 """How far one search may reach."""
@@ -84,21 +85,21 @@ def nearby(session: Session, search: Search, now: datetime, most: int = 3) -> li
 
 
 def _all(session: Session, search: Search, now: datetime) -> Iterator[Opening]:
-    visit, patient_id, prefer = _wanted(session, search)
+    wanted = _wanted(session, search)
     start = max(search.start, now).astimezone(UTC)
     if start >= search.end:
         return
     actors = calendars.all_actors(session)
-    patient = None if patient_id is None else _patient(session, patient_id)
+    patient = None if wanted.patient_id is None else _patient(session, wanted.patient_id)
     everybody = [*actors, patient] if patient is not None else actors
     window = Window(_hour_before(start), search.end + timedelta(days=1))
     calendar = calendars.load(session, everybody, window)
     question = Question(
-        visit=visit,
+        visit=wanted.visit,
         earliest=start + timedelta(microseconds=1) if start == now else start,
         latest=search.end,
         patient=patient,
-        prefer=prefer,
+        prefer=wanted.prefer,
         only=_only(session, search.practitioner_id),
     )
     sites = calendars.sites(session, search.site_id)
@@ -107,21 +108,48 @@ def _all(session: Session, search: Search, now: datetime) -> Iterator[Opening]:
         key=lambda opening: (opening.starts_at, opening.site.site_id),
     )
     for opening in found:
-        if search.after is None or (opening.starts_at, opening.site.site_id) > search.after:
+        is_new = search.after is None or (opening.starts_at, opening.site.site_id) > search.after
+        if is_new and wanted.keeps_the_rules(opening):
             yield opening
 
 
-def _wanted(session: Session, search: Search) -> tuple[Visit, UUID | None, frozenset[UUID]]:
-    """The visit, whose time it takes, and whom the course knows already."""
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What is looked for, and what the course has to say about times."""
+
+    visit: Visit
+    patient_id: UUID | None
+    prefer: frozenset[UUID] = frozenset()
+    """Whom the course knows already."""
+    protocol: Protocol | None = None
+    step: Step | None = None
+    others: Sequence[Booked] = ()
+
+    def keeps_the_rules(self, opening: Opening) -> bool:
+        """Whether a time could be booked without a reason. Asked of course steps alone."""
+        if self.protocol is None or self.step is None:
+            return True
+        candidate = Candidate(self.step, self.visit.kind, opening.starts_at, opening.site.zone)
+        return not rules.judge(candidate, self.protocol, self.others)
+
+
+def _wanted(session: Session, search: Search) -> _Wanted:
     if search.course_step_id is not None:
-        step = facts.one(session, CourseStep, search.course_step_id)
-        course, protocol = facts.course_of(session, step.course_id)
-        therapists = facts.therapists_of(session, step.course_id)
-        return protocol.step(step.key).visit, course.patient_id, therapists
+        found = facts.one(session, CourseStep, search.course_step_id)
+        course, protocol = facts.course_of(session, found.course_id)
+        step = protocol.step(found.key)
+        # A visit that the step has already is being moved: it is not in its own way.
+        others = [
+            visit
+            for visit in facts.other_visits(session, course.patient_id, course.id)
+            if visit.step != step.key
+        ]
+        therapists = facts.therapists_of(session, course.id)
+        return _Wanted(step.visit, course.patient_id, therapists, protocol, step, others)
     if search.step_kind is None:
         raise Unfit("Say what the visit is for: a step_kind or a course_step_id.")
     _, _, visit = facts.visit_of_kind(session, search.step_kind)
-    return visit, search.patient_id, frozenset()
+    return _Wanted(visit, search.patient_id)
 
 
 def _patient(session: Session, patient_id: UUID) -> Actor:
@@ -137,7 +165,7 @@ def _only(session: Session, practitioner_id: UUID | None) -> frozenset[UUID]:
 
 def _shut_by(session: Session, search: Search, now: datetime) -> list[str]:
     """Which phases, each taken alone, nobody can serve at any time of the window."""
-    visit, _, _ = _wanted(session, search)
+    visit = _wanted(session, search).visit
     actors = calendars.all_actors(session)
     start = max(search.start, now).astimezone(UTC)
     window = Window(_hour_before(start), search.end + timedelta(days=1))

@@ -5,11 +5,12 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from models import Closure
+from models import Closure, CourseStep
 from models.vocabulary import StepKind
-from scheduler import booking, openings
+from scheduler import booking, courses, openings
 from scheduler.actors import Opening
 from scheduler.authority import Authority
 from scheduler.booking import Order
@@ -115,6 +116,36 @@ def test_pages_go_on_where_the_last_one_ended(session: Session, world: World) ->
             break
         after = (page.openings[-1].starts_at, page.openings[-1].site.site_id)
     assert [one.starts_at for one in collected] == [one.starts_at for one in whole]
+
+
+def test_of_a_courses_step_only_times_that_keep_its_rules_are_offered(
+    session: Session, world: World
+) -> None:
+    course = courses.open_course(session, world.patient_id, world.protocol_version_id, by=DESK)
+    steps = session.scalars(select(CourseStep).where(CourseStep.course_id == course.id))
+    step = {one.key: one.id for one in steps}
+    clear(session, world.patient_id, ["medical-clearance", "consent"])
+    week = {"start": MONDAY_9, "end": MONDAY_9 + 14 * DAY, "limit": 200}
+    wanted = Search(**week, course_step_id=step["dosing-1"])  # type: ignore[arg-type]
+    assert openings.find(session, wanted, SUNDAY_NOON).openings == []  # preparation comes first
+
+    first = Order(
+        patient_id=world.patient_id, starts_at=MONDAY_9, course_step_id=step["preparation"]
+    )
+    booking.book(session, first, by=DESK, now=SUNDAY_NOON)
+
+    offered = openings.find(session, wanted, SUNDAY_NOON).openings
+    days = {opening.starts_at.astimezone(NEW_YORK).day for opening in offered}
+    assert min(days) == 3  # a day after the preparation
+    for opening in (offered[0], offered[-1]):
+        attempt = session.begin_nested()
+        order = Order(
+            patient_id=world.patient_id,
+            starts_at=opening.starts_at,
+            course_step_id=step["dosing-1"],
+        )
+        booking.book(session, order, by=DESK, now=SUNDAY_NOON)
+        attempt.rollback()
 
 
 def _book(session: Session, patient_id: UUID, kind: StepKind, opening: Opening) -> None:
