@@ -28,12 +28,14 @@ def run(report: Report) -> None:
                     stdout=log,
                     stderr=log,
                 )
-            service.wait_until(service._answers, name)
-            load(service, where, numbers, 8, 2.0)
-            rates[name] = load(service, where, numbers, 8, SECONDS)
-            print(f"  {name}: {peak_mb(process.pid):.0f} MB")
-            process.terminate()
-            process.wait(20)
+            try:
+                service.wait_until(service._answers, name)
+                load(service, where, numbers, 8, 2.0)
+                rates[name] = load(service, where, numbers, 8, SECONDS)
+                print(f"  {name}: {peak_mb(process.pid):.0f} MB")
+            finally:
+                process.terminate()
+                process.wait(20)
             service.port = free_port()
         report.add("booking_granian_c8", rates["granian"], "bookings/s", rates["gunicorn"])
 

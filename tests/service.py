@@ -109,10 +109,12 @@ class Service:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait(10)
 
-    def stop(self) -> None:
-        for process in self.processes.values():
+    def stop(self, *names: str) -> None:
+        """Ask the processes named, or all, to end, and see that they do."""
+        stopped = [self.processes.pop(name) for name in names or tuple(self.processes)]
+        for process in stopped:
             process.terminate()
-        for process in self.processes.values():
+        for process in stopped:
             try:
                 process.wait(25)
             except subprocess.TimeoutExpired:

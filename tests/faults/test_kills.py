@@ -191,18 +191,26 @@ def _assert_booked_whole(session: Session, place: Place, ids: list[UUID]) -> Non
 
 
 def _let_leases_end(service: Service, session: Session) -> None:
-    """What dead workers held is taken back once their leases end; time passes in the rows."""
-    engine_now: datetime = datetime.fromisoformat(service.clock_file.read_text())
+    """What dead workers held is taken back once their leases end; time passes in the rows.
+
+    The living put down what they have in hand first, so that only the dead's leases end early.
+    """
+    service.stop("worker1", "worker2")
     session.rollback()
-    while session.scalar(select(func.count()).where(Message.state == MessageState.SENDING)):
-        session.execute(
-            text("UPDATE message SET leased_until = now() - interval '1 s' WHERE state = 'sending'")
-        )
-        session.commit()
-        time.sleep(0.2)  # the workers' own tidying runs every few seconds
-    engine_now += timedelta(seconds=1)
-    service.set_clock(engine_now)
-    service.set_clock(engine_now + timedelta(hours=4))  # past every back-off
+    session.execute(
+        text("UPDATE message SET leased_until = now() - interval '1 s' WHERE state = 'sending'")
+    )
+    session.commit()
+    past_every_backoff = datetime.fromisoformat(service.clock_file.read_text()) + timedelta(hours=4)
+    service.set_clock(past_every_backoff, swept=False)
+    service.start("worker1")
+
+    def nothing_is_open() -> bool:
+        session.rollback()
+        states = (MessageState.SENDING, MessageState.SCHEDULED)
+        return not session.scalar(select(func.count()).where(Message.state.in_(states)))
+
+    service.wait_until(nothing_is_open, "every message to be settled")
 
 
 def _assert_said_once(session: Session, place: Place, service: Service) -> int:
