@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import requests
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.expected_conditions import staleness_of
@@ -365,10 +366,14 @@ def _prove(browser: Any, born: tuple[int, int, int]) -> None:
 
 
 def _press(browser: Any, told: str) -> None:
-    """Press the first such button, and wait for the next page."""
+    """Press the first such button, and wait for the next page.
+
+    Asked in the midst of the change of pages, the driver may answer with an error of its own.
+    """
     button = _buttons(browser, told)[0]
     button.click()
-    WebDriverWait(browser, 20).until(staleness_of(button))
+    wait = WebDriverWait(browser, 20, ignored_exceptions=[WebDriverException])
+    wait.until(staleness_of(button))
 
 
 def _buttons(browser: Any, told: str) -> list[WebElement]:
