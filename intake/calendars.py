@@ -22,6 +22,8 @@ from scheduler.hours import BadRule, check_rule
 LEAVE_AHEAD = timedelta(days=731)
 """How far recurring leave is written down."""
 
+_EARLIEST, _LATEST = 1970, 2200
+
 
 @dataclass(frozen=True, slots=True)
 class Shift:
@@ -100,8 +102,13 @@ def _events(path: Path, file: str, notes: Notes) -> Iterator[_Event]:
     events = read.walk("VEVENT")
     if not events:
         notes.add(file, 1, "VEVENT", "There is no event in this file.")
-    for number, event in enumerate(events):
-        yield _Event(file, starts[number] if number < len(starts) else 0, event, notes)
+    for number, told_event in enumerate(events):
+        event = _Event(file, starts[number] if number < len(starts) else 0, told_event, notes)
+        if told_event.errors:
+            for name, detail in told_event.errors:
+                event.fault(name or "VEVENT", f"This cannot be read: {detail}")
+        else:
+            yield event
 
 
 def _shift(event: _Event, zones: Mapping[str, str]) -> Shift:
@@ -138,10 +145,16 @@ def _wall(event: _Event, name: str, zone: str) -> datetime:
     found = event.told.get(name)
     if found is None:
         raise _Bad(name, "This is missing.")
+    if isinstance(found, list):
+        raise _Bad(name, "This is told more than once.")
     return _as_wall(name, found.dt, zone)
 
 
-def _as_wall(name: str, found: date | datetime, zone: str) -> datetime:
+def _as_wall(name: str, found: object, zone: str) -> datetime:
+    if not isinstance(found, date):
+        raise _Bad(name, "This is neither a day nor a time of a day.")
+    if not _EARLIEST <= found.year <= _LATEST:
+        raise _Bad(name, f"The year must be between {_EARLIEST} and {_LATEST}.")
     if not isinstance(found, datetime):
         return datetime.combine(found, datetime.min.time())
     if found.tzinfo is None:
