@@ -136,7 +136,7 @@ def doctor() -> None:
         click.echo(f"database    reachable; {len(_clinics(opened))} clinics")
         click.echo(f"migrations  {at}" + ("" if at == wanted else f", but {wanted} is expected"))
         click.echo(f"worker      {'never seen' if beat[0] is None else f'seen {beat[0]} ago'}")
-        mail = "var/outbox" if settings.smtp is None else settings.smtp.host
+        mail = "var/outbox" if not settings.smtp else settings.smtp[0].host
         click.echo(f"mail        {mail}")
 
 
@@ -260,7 +260,7 @@ def _say_when_ready(settings: config.Settings, found: demonstration.Demonstratio
         time.sleep(0.1)
     url = settings.public_url
     mail = (
-        settings.outbox if settings.smtp is None else f"{settings.smtp.host}:{settings.smtp.port}"
+        settings.outbox if not settings.smtp else f"{settings.smtp[0].host}:{settings.smtp[0].port}"
     )
     click.echo(
         f"\n  Afterglow is ready.\n\n"

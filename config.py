@@ -38,6 +38,15 @@ class Smtp:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sms:
+    """A provider of text messages that speaks Twilio's interface."""
+
+    url: str
+    account: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that can be set from outside."""
 
@@ -62,9 +71,19 @@ class Settings:
     """WEB_THREADS: threads in each of them. Default 4."""
     sweep_seconds: float
     """AFTERGLOW_SWEEP_SECONDS: how often the worker looks for due messages unasked. Default 2."""
-    smtp: Smtp | None
+    smtp: tuple[Smtp, ...]
     """SMTP_HOST, SMTP_PORT (587), SMTP_SECURITY (none, starttls, tls; default starttls),
-    SMTP_USERNAME, SMTP_PASSWORD. Without SMTP_HOST mail is written to var/outbox/."""
+    SMTP_USERNAME, SMTP_PASSWORD. Without SMTP_HOST mail is written to var/outbox/.
+    SMTP_FALLBACK_HOST and so on: another server, for when that one does not take mail."""
+    sms: tuple[Sms, ...]
+    """SMS_URL, SMS_ACCOUNT, SMS_TOKEN: who sends text messages; signs what it tells us with the
+    token. Without SMS_URL they are written to var/outbox/. SMS_FALLBACK_URL and so on: another."""
+    email_per_second: float | None
+    """EMAIL_PER_SECOND: at most so many mails a second. Default: as many as the server takes."""
+    sms_per_second: float | None
+    """SMS_PER_SECOND: at most so many text messages a second, as the provider allows."""
+    senders: int
+    """SENDERS: messages of a channel handed over side by side by one worker. Default 4."""
     trusted_proxies: int
     """TRUSTED_PROXIES: how many proxies in front may tell us the caller's address. Default 0."""
     log_level: str
@@ -107,7 +126,11 @@ def _read(env: Env) -> Settings:
         web_workers=env.int("WEB_WORKERS", 2, validate=Range(1, 64)),
         web_threads=env.int("WEB_THREADS", 4, validate=Range(1, 64)),
         sweep_seconds=env.float("AFTERGLOW_SWEEP_SECONDS", 2.0, validate=Range(0.05, 60)),
-        smtp=_smtp(env),
+        smtp=tuple(filter(None, (_smtp(env, "SMTP"), _smtp(env, "SMTP_FALLBACK")))),
+        sms=tuple(filter(None, (_sms(env, "SMS"), _sms(env, "SMS_FALLBACK")))),
+        email_per_second=_rate(env, "EMAIL_PER_SECOND"),
+        sms_per_second=_rate(env, "SMS_PER_SECOND"),
+        senders=env.int("SENDERS", 4, validate=Range(1, 32)),
         trusted_proxies=env.int("TRUSTED_PROXIES", 0, validate=Range(0, 10)),
         log_level=env.str(
             "LOG_LEVEL", "info", validate=OneOf(["debug", "info", "warning", "error"])
@@ -115,27 +138,40 @@ def _read(env: Env) -> Settings:
     )
 
 
-def _smtp(env: Env) -> Smtp | None:
-    host = env.str("SMTP_HOST", "")
+def _smtp(env: Env, prefix: str) -> Smtp | None:
+    host = env.str(f"{prefix}_HOST", "")
     if not host:
         return None
+    codes = [code.value for code in Security]
     return Smtp(
         host=host,
-        port=env.int("SMTP_PORT", 587, validate=Range(1, 65535)),
-        security=Security(
-            env.str("SMTP_SECURITY", "starttls", validate=OneOf([code.value for code in Security]))
-        ),
-        username=env.str("SMTP_USERNAME", "") or None,
-        password=env.str("SMTP_PASSWORD", "") or None,
+        port=env.int(f"{prefix}_PORT", 587, validate=Range(1, 65535)),
+        security=Security(env.str(f"{prefix}_SECURITY", "starttls", validate=OneOf(codes))),
+        username=env.str(f"{prefix}_USERNAME", "") or None,
+        password=env.str(f"{prefix}_PASSWORD", "") or None,
     )
 
 
-def _url(told: str) -> str:
+def _sms(env: Env, prefix: str) -> Sms | None:
+    url = env.str(f"{prefix}_URL", "")
+    if not url:
+        return None
+    return Sms(
+        url=_url(url, f"{prefix}_URL"),
+        account=env.str(f"{prefix}_ACCOUNT"),
+        token=env.str(f"{prefix}_TOKEN"),
+    )
+
+
+def _rate(env: Env, name: str) -> float | None:
+    told = env.str(name, "")
+    return env.float(name, validate=Range(0.01, 10_000)) if told else None
+
+
+def _url(told: str, name: str = "AFTERGLOW_PUBLIC_URL") -> str:
     parts = urlsplit(told)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
-        raise BadSetting(
-            f"AFTERGLOW_PUBLIC_URL is {told!r}; it must look like https://book.example.org"
-        )
+        raise BadSetting(f"{name} is {told!r}; it must look like https://book.example.org")
     return told.rstrip("/")
 
 

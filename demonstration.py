@@ -29,7 +29,7 @@ from models import (
     enter_clinic,
 )
 from models.vocabulary import ClearanceOutcome, PractitionerRole, Role
-from notifications import links
+from notifications import links, reading
 from scheduler import booking, checklists, courses, facts, openings, rules
 from scheduler.authority import Authority
 from scheduler.booking import Order
@@ -105,12 +105,8 @@ def open_doors(
             select(Appointment).order_by(Appointment.starts_at.desc()).limit(1)
         ).one()
     patient = facts.one(session, Patient, appointment.patient_id)
-    token = links.mint(
-        session,
-        appointment_id=appointment.id,
-        patient_id=patient.id,
-        expires_at=now + 30 * DAY,
-    )
+    link = links.New(appointment.id, patient.id, now + 30 * DAY)
+    [token] = links.mint(reading.raw(session), [link])
     return Demonstration(
         clinic_id, known, patient.id, patient.birth_date.isoformat(), f"{public_url}/p/{token}"
     )

@@ -5,20 +5,24 @@ the same jobs, the same delivery. What is printed is what the patient would get,
 """
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from email import message_from_bytes, policy
 from email.message import EmailMessage
+from functools import partial
 from textwrap import indent
+from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from psycopg import Connection
 from sqlalchemy import Engine, create_engine, select
 from sqlalchemy.orm import Session
 
 import demonstration
 import intake.clinic
+from database import access
 from database.scratch import scratch
 from models import (
     Appointment,
@@ -39,7 +43,7 @@ from models.vocabulary import (
 )
 from notifications.channels import Accepted, Envelope, Outcome
 from notifications.delivery import Delivery
-from notifications.templates import place_name
+from notifications.languages import place_name
 from notifications.wall_time import at_wall_time
 from scheduler import checklists, courses, evidence, facts, sessions
 from scheduler.authority import Authority
@@ -87,12 +91,12 @@ def rehearse(database_url: str | None, code: str, start: date, *, brief: bool) -
     if code not in codes:
         raise NoSuchProtocol(f"--protocol {code}: there are {', '.join(codes)}.")
     with scratch(database_url) as ways:
-        service, worker = create_engine(ways.service), create_engine(ways.worker)
+        service = create_engine(ways.service)
         try:
-            yield from Rehearsal(service, worker, files, brief).run(code, start)
+            connect = partial(access.connect, ways.worker)
+            yield from Rehearsal(service, connect, files, brief).run(code, start)
         finally:
             service.dispose()
-            worker.dispose()
 
 
 @dataclass(slots=True)
@@ -100,7 +104,8 @@ class Rehearsal:
     """One run, moving from one thing that happens to the next."""
 
     service: Engine
-    worker: Engine
+    connect: Callable[[], Connection[Any]]
+    """As the worker."""
     files: intake.clinic.ClinicFiles
     brief: bool
     now: datetime = datetime(2026, 1, 1, tzinfo=UTC)
@@ -118,7 +123,14 @@ class Rehearsal:
         self.zone = ZoneInfo(self.files.sites[0]["time_zone"])
         self.now = at_wall_time(datetime.combine(start, time(9, 0)), self.zone)
         yield from self._open(code)
-        delivery = Delivery(self.worker, self.post, lambda: self.now, "https://clinic.example")
+        delivery = Delivery(
+            self.connect,
+            [self.post],
+            lambda: self.now,
+            "https://clinic.example",
+            "rehearsal",
+            self._unready,
+        )
         while (following := self._next(delivery)) is not None:
             self.now = max(self.now, following)
             yield from self._deliver(delivery)
@@ -153,6 +165,10 @@ class Rehearsal:
         due = delivery.next_due()
         planned = self.acts[0][0] if self.acts else None
         return min((moment for moment in (due, planned) if moment is not None), default=None)
+
+    def _unready(self, clinic_id: UUID, ids: Sequence[UUID]) -> set[UUID]:
+        with self._session() as session:
+            return evidence.unready(session, ids, self.now)
 
     def _jobs(self) -> None:
         for job in JOBS:

@@ -5,16 +5,18 @@ memory. What is to be done stands in the database, so any number of workers may 
 them may be killed at any time.
 """
 
+import json
 import os
 import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import structlog
@@ -28,11 +30,15 @@ import config
 import logs
 from database import access, migrating, opening
 from models import enter_clinic
+from models.vocabulary import Channel as ChannelCode
 from notifications.channels import Channel
+from notifications.channels.failover import Failover, Provider
 from notifications.channels.folder import FolderChannel
+from notifications.channels.sms import Account, SmsChannel
 from notifications.channels.smtp import Server, SmtpChannel
-from notifications.delivery import Delivery
+from notifications.delivery import Delivery, Rate
 from notifications.dispatcher import Dispatcher
+from scheduler import evidence
 from scheduler.jobs import JOBS, Job
 
 WATCHDOG_SECONDS = 30
@@ -47,8 +53,10 @@ class Worker:
     """One worker process."""
 
     engine: Engine
-    delivery: Delivery
-    dispatcher: Dispatcher
+    clock: Callable[[], datetime]
+    deliveries: Sequence[Delivery]
+    """One for each channel: a slow one does not hold up the others."""
+    dispatchers: Sequence[Dispatcher]
     sweep_seconds: float
     id: UUID = field(default_factory=uuid7)
     stop: threading.Event = field(default_factory=threading.Event)
@@ -57,23 +65,31 @@ class Worker:
     def run(self) -> None:
         """Work until told to stop; then finish what is in hand."""
         scheduler = self._scheduler()
-        dispatching = threading.Thread(target=self.dispatcher.run, name="dispatcher", daemon=True)
+        dispatching = [
+            threading.Thread(target=one.run, name=f"dispatcher-{one.delivery.code}", daemon=True)
+            for one in self.dispatchers
+        ]
         scheduler.start()
-        dispatching.start()
+        for thread in dispatching:
+            thread.start()
         log.info("worker.started", worker_id=str(self.id))
         while not self.stop.wait(1):
             self._watch()
-        self.delivery.stop.set()
-        self.dispatcher.stop.set()
-        dispatching.join(20)
+        for delivery, dispatcher in zip(self.deliveries, self.dispatchers, strict=True):
+            delivery.stop.set()
+            dispatcher.stop.set()
+        for thread in dispatching:
+            thread.join(20)
         scheduler.shutdown(wait=True)
-        self.delivery.channel.close()
+        for delivery in self.deliveries:
+            delivery.close()
         log.info("worker.stopped", worker_id=str(self.id))
 
     def sweep(self) -> None:
         """Deliver what is due, and say that we are alive and how far we got."""
-        until = self.delivery.clock()
-        self.delivery.sweep()
+        until = self.clock()
+        for delivery in self.deliveries:
+            delivery.sweep()
         with self.engine.begin() as connection:
             connection.execute(
                 _BEAT,
@@ -82,9 +98,16 @@ class Worker:
                     "host": socket.gethostname(),
                     "pid": os.getpid(),
                     "until": until,
+                    "stats": json.dumps(
+                        {one.code.value: one.stats.told() for one in self.deliveries}
+                    ),
                 },
             )
         self.ticked_at = time.monotonic()
+
+    def tidy(self) -> None:
+        """Take back what dead workers held, say again what may be, end what is useless."""
+        self.deliveries[0].tidy()
 
     def do(self, job: Job) -> None:
         """Run a job for every clinic, each in a transaction of its own."""
@@ -101,7 +124,7 @@ class Worker:
             enter_clinic(session, clinic_id)
             if not session.scalar(_ONE_AT_A_TIME, {"job": f"{job.name} {clinic_id}"}):
                 return  # another worker is at it
-            touched = job.run(session, self.delivery.clock())
+            touched = job.run(session, self.clock())
             session.commit()
         if touched:
             log.info("job.done", job=job.name, clinic_id=str(clinic_id), rows=touched)
@@ -114,7 +137,7 @@ class Worker:
         now = datetime.now(UTC)
         every: list[tuple[str, float, Callable[[], None]]] = [
             ("sweep", self.sweep_seconds, self.sweep),
-            ("tidy", 5.0, self.delivery.tidy),
+            ("tidy", 5.0, self.tidy),
         ]
         every += [(job.name, job.every.total_seconds(), partial(self.do, job)) for job in JOBS]
         for name, seconds, run in every:
@@ -123,8 +146,9 @@ class Worker:
 
     def _watch(self) -> None:
         """End the process if its clock or its dispatcher has stopped: a fresh one works."""
-        oldest = min(self.ticked_at, self.dispatcher.ticked_at)
-        last = max(oldest, self.delivery.ticked_at)  # one of them may wait for the other's sweep
+        oldest = min(self.ticked_at, *(one.ticked_at for one in self.dispatchers))
+        # One of them may wait for another's sweep.
+        last = max(oldest, *(one.ticked_at for one in self.deliveries))
         if time.monotonic() - last > WATCHDOG_SECONDS:
             log.error("worker.stuck", worker_id=str(self.id))
             os._exit(GONE_QUIET)
@@ -143,16 +167,33 @@ def make(settings: config.Settings) -> Worker:
         )
     # Parameters may be a person's: they never reach a log by way of an exception.
     engine = create_engine(ways.worker, pool_pre_ping=True, pool_size=5, hide_parameters=True)
-    delivery = Delivery(
-        engine,
-        _channel(settings),
-        clock.clock(settings.clock_file),
-        settings.public_url,
-        at=_ending_at(os.environ.get("AFTERGLOW_DIE_AT")),
-    )
+    now = clock.clock(settings.clock_file)
+
+    def unready(clinic_id: UUID, ids: Sequence[UUID]) -> set[UUID]:
+        with Session(engine) as session:
+            enter_clinic(session, clinic_id)
+            return evidence.unready(session, ids, now())
+
+    deliveries = [
+        Delivery(
+            lambda: access.connect(ways.worker),
+            [make() for _ in range(settings.senders)],
+            now,
+            settings.public_url,
+            settings.secret,
+            unready,
+            code,
+            _rate(settings, code),
+            at=_ending_at(os.environ.get("AFTERGLOW_DIE_AT")),
+        )
+        for code, make in _channels(settings).items()
+    ]
     pause = 5.0 if settings.clock_file is None else 0.2
-    dispatcher = Dispatcher(delivery, lambda: access.connect(ways.worker), longest_sleep=pause)
-    return Worker(engine, delivery, dispatcher, settings.sweep_seconds)
+    dispatchers = [
+        Dispatcher(one, lambda: access.connect(ways.worker), longest_sleep=pause)
+        for one in deliveries
+    ]
+    return Worker(engine, now, deliveries, dispatchers, settings.sweep_seconds)
 
 
 def main() -> int:
@@ -170,10 +211,36 @@ def main() -> int:
     return 0
 
 
-def _channel(settings: config.Settings) -> Channel:
-    smtp = settings.smtp
-    if smtp is None:
-        return FolderChannel(settings.outbox)
+def _channels(settings: config.Settings) -> dict[ChannelCode, Callable[[], Channel]]:
+    """How each channel is made; every sender has one of its own."""
+
+    def email() -> Channel:
+        if not settings.smtp:
+            return FolderChannel(settings.outbox)
+        return Failover(
+            [
+                Provider(_name(smtp.host, number), _smtp(smtp))
+                for number, smtp in enumerate(settings.smtp)
+            ]
+        )
+
+    def sms() -> Channel:
+        if not settings.sms:
+            return FolderChannel(settings.outbox, "txt")
+        return Failover(
+            [
+                Provider(
+                    _name(urlsplit(sms.url).hostname or "sms", number),
+                    SmsChannel(Account(url=sms.url, account=sms.account, token=sms.token)),
+                )
+                for number, sms in enumerate(settings.sms)
+            ]
+        )
+
+    return {ChannelCode.EMAIL: email, ChannelCode.SMS: sms}
+
+
+def _smtp(smtp: config.Smtp) -> Channel:
     return SmtpChannel(
         Server(
             host=smtp.host,
@@ -183,6 +250,19 @@ def _channel(settings: config.Settings) -> Channel:
             password=smtp.password,
         )
     )
+
+
+def _name(host: str, number: int) -> str:
+    """What a provider is called in rows and metrics."""
+    return f"{number + 1}:{host}"
+
+
+def _rate(settings: config.Settings, code: ChannelCode) -> Rate | None:
+    per_second = {
+        ChannelCode.EMAIL: settings.email_per_second,
+        ChannelCode.SMS: settings.sms_per_second,
+    }[code]
+    return None if per_second is None else Rate(code.value, per_second, max(per_second, 1.0))
 
 
 def _ending_at(wanted: str | None) -> Callable[[str], None]:
@@ -197,9 +277,10 @@ def _ending_at(wanted: str | None) -> Callable[[str], None]:
 
 _BEAT = text(
     """
-    INSERT INTO worker (id, host, pid, seen_at, swept_until)
-    VALUES (:id, :host, :pid, clock_timestamp(), :until)
-    ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp(), swept_until = :until
+    INSERT INTO worker (id, host, pid, seen_at, swept_until, stats)
+    VALUES (:id, :host, :pid, clock_timestamp(), :until, CAST(:stats AS jsonb))
+    ON CONFLICT (id) DO UPDATE
+       SET seen_at = clock_timestamp(), swept_until = :until, stats = CAST(:stats AS jsonb)
     """
 )
 

@@ -14,6 +14,7 @@ from api.pages import PageQuery, page_of
 from models import Appointment, Message, db
 from models.vocabulary import Channel, MessageKind, MessageState, Recipient
 from notifications import reading, templates
+from notifications.templates import Links
 from scheduler import facts
 from scheduler.audit import Act
 
@@ -84,8 +85,10 @@ def read_message(message_id: UUID) -> dict[str, Any]:
     """Read a message with its words, as they would be said now."""
     message = facts.one(db.session(), Message, message_id)
     preconditions.tag(message.version)
-    letter = reading.letter(db.session(), message_id)
-    said = templates.render(letter, HIDDEN_LINK)
+    connection = reading.raw(db.session())
+    letter = reading.letters(connection, [message_id])[message_id]
+    links = Links({message_id: HIDDEN_LINK})
+    said = templates.render([letter], links, reading.wordings(connection))
     told = {name: getattr(message, name) for name in MessageSchema._declared_fields}
     commit(
         Act(

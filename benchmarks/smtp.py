@@ -8,6 +8,7 @@ import smtplib
 import subprocess
 import sys
 import time
+from functools import partial
 
 from sqlalchemy import create_engine, func, select
 from sqlalchemy.orm import Session
@@ -15,6 +16,7 @@ from sqlalchemy.orm import Session
 from benchmarks.booking import load
 from benchmarks.place import NOW, peak_mb, place, serving
 from benchmarks.report import Report
+from database import access
 from models import Message, enter_clinic
 from models.vocabulary import MessageState
 from notifications.channels.smtp import Server, SmtpChannel
@@ -43,7 +45,6 @@ def run(report: Report) -> None:
 
 
 def _deliver(where, port: int) -> tuple[float, bytes]:  # type: ignore[no-untyped-def]
-    engine = create_engine(where.ways.worker)
     kept: list[bytes] = []
 
     class Channel(SmtpChannel):
@@ -53,13 +54,15 @@ def _deliver(where, port: int) -> tuple[float, bytes]:  # type: ignore[no-untype
             kept[:] = [envelope.content]
             return super().hand_over(envelope)
 
-    channel = Channel(Server(host="127.0.0.1", port=port, security="none"))
+    channels = [Channel(Server(host="127.0.0.1", port=port, security="none")) for _ in range(4)]
     now = NOW.replace(minute=10)
-    delivery = Delivery(engine, channel, lambda: now, "https://clinic.example")
+    connect = partial(access.connect, where.ways.worker)
+    delivery = Delivery(connect, channels, lambda: now, "https://clinic.example", "secret")
     begun = time.monotonic()
     done = delivery.sweep()
     took = time.monotonic() - begun
-    channel.close()
+    delivery.close()
+    engine = create_engine(where.ways.worker)
     with Session(engine) as session:
         enter_clinic(session, where.clinic_id)
         sent = session.scalar(select(func.count()).where(Message.state == MessageState.SENT))

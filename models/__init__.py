@@ -10,11 +10,19 @@ from models.base import Base, Tenanted, db, enter_clinic
 from models.checklist import ChecklistItem, Clearance, Escort
 from models.clinic import Clinic, Device, Room, Site
 from models.course import Course, CourseStep
-from models.message import Message
+from models.message import Message, MessageArchive, Receipt
 from models.people import Patient, Practitioner, Qualification
 from models.protocol import Protocol, ProtocolVersion
 from models.schedule import Closure, OpeningHours, Schedule, Slot
-from models.worker import Worker
+from models.talk import (
+    CadenceOverride,
+    CalendarFeed,
+    ChannelConsent,
+    Reply,
+    Task,
+    Wording,
+)
+from models.worker import SendBucket, Worker
 
 __all__ = [
     "ApiKey",
@@ -22,6 +30,9 @@ __all__ = [
     "AppointmentEvent",
     "AuditEvent",
     "Base",
+    "CadenceOverride",
+    "CalendarFeed",
+    "ChannelConsent",
     "ChecklistItem",
     "Clearance",
     "Clinic",
@@ -32,6 +43,7 @@ __all__ = [
     "Escort",
     "IdempotencyKey",
     "Message",
+    "MessageArchive",
     "OpeningHours",
     "Override",
     "Patient",
@@ -40,11 +52,16 @@ __all__ = [
     "Protocol",
     "ProtocolVersion",
     "Qualification",
+    "Receipt",
+    "Reply",
     "Room",
     "Schedule",
+    "SendBucket",
     "Site",
     "Slot",
+    "Task",
     "Tenanted",
+    "Wording",
     "Worker",
     "db",
     "enter_clinic",

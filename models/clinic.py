@@ -21,6 +21,10 @@ class Clinic(Base):
     email: Mapped[str]
     """The From address of its messages."""
     phone: Mapped[str]
+    front_desk_email: Mapped[str | None]
+    """Where staff are written to. None: at `email`."""
+    sms_from: Mapped[str | None]
+    """The number its text messages come from, in E.164. None: it sends none."""
     time_zone: Mapped[str]
     emergency_text: Mapped[str] = mapped_column(server_default="")
     """What a patient in danger is told to do."""

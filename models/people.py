@@ -1,9 +1,9 @@
 """The people: practitioners with their qualifications, and patients."""
 
-from datetime import date
+from datetime import date, time
 from uuid import UUID
 
-from sqlalchemy import ARRAY, CheckConstraint, Text, text
+from sqlalchemy import ARRAY, CheckConstraint, Index, Text, Time, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Tenanted, references, unique_in_clinic
@@ -65,12 +65,23 @@ class Patient(Tenanted):
     phone: Mapped[str | None]
     time_zone: Mapped[str]
     language: Mapped[str] = mapped_column(server_default="en")
+    channels: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{email}'"))
+    """How the patient wants to be reached, best first. Consent stands in `channel_consent`."""
     opted_out: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
     """Channels on which the patient wants nothing more."""
+    unreachable: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
+    """Channels whose address was refused for good, until it is changed."""
+    quiet_from: Mapped[time | None] = mapped_column(Time)
+    """The patient's own quiet hours, in place of the clinic's. Both or neither."""
+    quiet_until: Mapped[time | None] = mapped_column(Time)
     version: Mapped[int] = mapped_column(server_default=text("1"))
 
     __table_args__ = (
         references("schedule_id", "schedule"),
         unique_in_clinic("schedule_id"),
         unique_in_clinic("record_number"),
+        CheckConstraint(
+            "(quiet_from IS NULL) = (quiet_until IS NULL)", name="quiet_hours_are_whole"
+        ),
+        Index("ix__patient__phone", "clinic_id", "phone"),
     )

@@ -125,13 +125,18 @@ class Recipient(StrEnum):
 
     PATIENT = "patient"
     ESCORT = "escort"
+    PRACTITIONER = "practitioner"
+    FRONT_DESK = "front-desk"
 
 
 class MessageKind(StrEnum):
-    """What a message is about. Each has one template; see notifications/templates.py."""
+    """What a message is about. Each has its words in notifications/words.py."""
 
     CONFIRMATION = "confirmation"
+    PACKET = "packet"
     CHECKLIST_REQUEST = "checklist-request"
+    CHECKLIST_NUDGE = "checklist-nudge"
+    OVERVIEW = "overview"
     REMINDER = "reminder"
     CONFIRM_REQUEST = "confirm-request"
     DAY_OF = "day-of"
@@ -139,13 +144,82 @@ class MessageKind(StrEnum):
     CANCELLATION = "cancellation"
     PICK_UP = "pick-up"
     AFTERCARE = "aftercare"
+    SAFETY_CHECK = "safety-check"
     CHECK_BACK = "check-back"
+    QUESTIONNAIRE_DUE = "questionnaire-due"
+    OFFER = "offer"
+    # answers to what a patient wrote
+    NOTED = "noted"
+    OPTED_OUT = "opted-out"
+    OPTED_IN = "opted-in"
+    HELP = "help"
+    EMERGENCY = "emergency"
+    # to staff
+    AGENDA = "agenda"
+    UNREADY = "unready"
+    UNCONFIRMED = "unconfirmed"
+    SAFETY_UNANSWERED = "safety-unanswered"
+    CREDENTIAL_EXPIRING = "credential-expiring"
+    INTEGRATION_UNBOOKED = "integration-unbooked"
+    MESSAGE_FAILED = "message-failed"
+    CRISIS = "crisis"
+
+
+class Condition(StrEnum):
+    """What must hold when a message's time has come, for it to be said at all."""
+
+    UNCONFIRMED = "unconfirmed"
+    """The patient has not said that they will come."""
+    CHECKLIST_OPEN = "checklist-open"
+    """Something of the patient's own is still to be done."""
+    ESCORT_MISSING = "escort-missing"
+    """Nobody is named to take the patient home."""
+    FIRST_VISIT = "first-visit"
+    """No visit of this patient has taken place yet."""
+    EARLIER_NOSHOW = "earlier-noshow"
+    """The patient has missed a visit before."""
+    SAFETY_UNANSWERED = "safety-unanswered"
+    """Nobody has heard from the patient since the visit."""
+    UNREADY = "unready"
+    """A gate that the visit must pass to begin is shut."""
+    INTEGRATION_UNBOOKED = "integration-unbooked"
+    """An integration that comes next in the course is not booked."""
 
 
 class Channel(StrEnum):
     """The way a message travels."""
 
     EMAIL = "email"
+    SMS = "sms"
+
+
+class ReplyMeaning(StrEnum):
+    """What a patient's answer was taken to mean."""
+
+    CONFIRM = "confirm"
+    MOVE = "move"
+    WELL = "well"
+    CALL_ME = "call-me"
+    STOP = "stop"
+    START = "start"
+    HELP = "help"
+    CRISIS = "crisis"
+    OTHER = "other"
+
+
+class TaskKind(StrEnum):
+    """What staff are to do because a message cannot (FHIR Task.code)."""
+
+    CALL_PATIENT = "call-patient"
+    CONFIRM_BY_PHONE = "confirm-by-phone"
+    MOVE_VISIT = "move-visit"
+    READ_REPLY = "read-reply"
+    CRISIS = "crisis"
+    SAFETY_CHECK = "safety-check"
+    CHECK_ADDRESS = "check-address"
+    BOOK_INTEGRATION = "book-integration"
+    RENEW_CREDENTIAL = "renew-credential"
+    MAKE_READY = "make-ready"
 
 
 class MessageState(StrEnum):

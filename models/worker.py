@@ -1,9 +1,10 @@
-"""The workers' heartbeat: the one table that belongs to no clinic."""
+"""The workers' own tables, which belong to no clinic: the heartbeat, and how fast may be sent."""
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func
+from sqlalchemy import func, text
 from sqlalchemy.orm import Mapped, mapped_column
 from uuid_utils.compat import uuid7
 
@@ -23,3 +24,16 @@ class Worker(Base):
     """Machine time of the last finished sweep."""
     swept_until: Mapped[datetime]
     """The clinic's clock at the start of that sweep: all that was due by then was looked at."""
+    stats: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    """What it has counted since it started; see notifications/stats.py."""
+
+
+class SendBucket(Base):
+    """How much may still be sent by a provider now: a bucket that fills as time passes."""
+
+    __tablename__ = "send_bucket"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    tokens: Mapped[float]
+    filled_at: Mapped[datetime]
+    """Machine time at which it held `tokens`."""

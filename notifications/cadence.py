@@ -19,7 +19,7 @@ from enum import StrEnum
 from typing import Any, Self
 from zoneinfo import ZoneInfo
 
-from models.vocabulary import MessageKind, Recipient
+from models.vocabulary import Condition, MessageKind, Recipient
 from notifications.wall_time import at_wall_time
 
 SAME = "same"
@@ -31,6 +31,37 @@ so that a slow provider does not carry it into them."""
 
 MUST_BE_SAID = frozenset({MessageKind.CONFIRMATION, MessageKind.MOVED, MessageKind.CANCELLATION})
 """Answers to something staff did: said in quiet hours too, if otherwise too late."""
+
+AT_ONCE = frozenset(
+    {
+        MessageKind.NOTED,
+        MessageKind.OPTED_OUT,
+        MessageKind.OPTED_IN,
+        MessageKind.HELP,
+        MessageKind.EMERGENCY,
+    }
+)
+"""Answers to what a patient has just written: said at any hour."""
+
+CALM = frozenset(
+    {
+        MessageKind.PACKET,
+        MessageKind.CHECKLIST_REQUEST,
+        MessageKind.CHECKLIST_NUDGE,
+        MessageKind.OVERVIEW,
+        MessageKind.REMINDER,
+        MessageKind.CHECK_BACK,
+        MessageKind.QUESTIONNAIRE_DUE,
+    }
+)
+"""What can wait: a patient gets at most one message of these a day, with all that is due on
+that day in it. What comes on top waits for the next day, unless it would then be too late."""
+
+TOGETHER = frozenset({MessageKind.CONFIRMATION})
+"""Said at once, and in one message with others of its kind that are due."""
+
+
+WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
 class Anchor(StrEnum):
@@ -47,13 +78,15 @@ class Moment:
     """A time told relative to a visit.
 
     Either `hours` (elapsed, negative is before) from `anchor`, or, when `at` is set, `days`
-    from the day of the start, at that wall time.
+    from the day of the start, or the last `weekday` before that day, at that wall time.
     """
 
     anchor: Anchor = Anchor.START
     hours: float = 0
     days: int = 0
     at: time | str | None = None
+    weekday: int | None = None
+    """0 is Monday."""
 
     @classmethod
     def read(cls, told: dict[str, Any]) -> Self:
@@ -61,8 +94,10 @@ class Moment:
         if "on" in told:
             return cls(anchor=Anchor(told["on"]))
         if "at" in told:
-            at = told["at"]
-            return cls(days=told["days"], at=at if at == SAME else time.fromisoformat(at))
+            at = told["at"] if told["at"] == SAME else time.fromisoformat(told["at"])
+            if "weekday" in told:
+                return cls(weekday=WEEKDAYS.index(told["weekday"]), at=at)
+            return cls(days=told["days"], at=at)
         return cls(anchor=Anchor(told["from"]), hours=told["hours"])
 
 
@@ -75,6 +110,8 @@ class Rule:
     to: Recipient
     when: Moment
     not_after: Moment
+    conditions: tuple[Condition, ...] = ()
+    """All must hold when the message is due, or it is not said."""
 
     @classmethod
     def read(cls, told: dict[str, Any]) -> Self:
@@ -85,6 +122,7 @@ class Rule:
             to=Recipient(told["to"]),
             when=Moment.read(told["when"]),
             not_after=Moment.read(told["not_after"]),
+            conditions=tuple(map(Condition, told.get("if", ()))),
         )
 
 
@@ -166,7 +204,7 @@ def audible(
     None if there is none and the message can be left unsaid; one that must be said is then
     said at `wanted`.
     """
-    if not quiet.cover(wanted):
+    if not quiet.cover(wanted) or kind in AT_ONCE:
         return wanted
     useful = [
         moved
@@ -182,9 +220,10 @@ def _resolve(moment: Moment, visit: Timing, *, due: datetime | None) -> datetime
     if moment.at is not None:
         start = visit.starts_at.astimezone(visit.zone)
         at = start.time() if isinstance(moment.at, str) else moment.at
-        return at_wall_time(
-            datetime.combine(start.date() + timedelta(days=moment.days), at), visit.zone
-        )
+        days = moment.days
+        if moment.weekday is not None:
+            days = -((start.weekday() - moment.weekday - 1) % 7 + 1)
+        return at_wall_time(datetime.combine(start.date() + timedelta(days=days), at), visit.zone)
     anchors = {
         Anchor.START: visit.starts_at,
         Anchor.END: visit.ends_at,

@@ -1,203 +1,359 @@
-"""Delivery: one sweep over what is due, message by message, in four short transactions each.
+"""Delivery: one sweep over what is due on a channel.
 
-Claim, release, hand over, result. While a message is handed over no transaction is open and
-no connection is held. One bad message never stops the others.
+Due messages are claimed together and read together; then each goes its own way: put into
+words, released, handed over, settled. While a message is handed over no transaction is open.
+One bad message never stops the others. With several senders the ways run side by side.
 """
 
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
 
+import psycopg
 import structlog
-from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import SQLAlchemyError
+from psycopg import Connection
 
 from models.vocabulary import Channel as ChannelCode
-from models.vocabulary import Recipient
-from notifications import links, mail, queue, reading, templates
-from notifications.cadence import audible
+from models.vocabulary import MessageState, Recipient
+from notifications import fallback, links, mail, queue, templates
 from notifications.channels import Accepted, Channel, Envelope, Outcome, Refused, Unknown
-from notifications.queue import Claimed, Retry, Verdict
-from notifications.reading import Letter
+from notifications.gathering import Ask, Group, put_together
+from notifications.queue import Claimed, End, Result, Verdict
+from notifications.stats import Stats
 
-BATCH = 20
-LINK_LASTS = timedelta(days=7)
-"""After the end of the visit."""
+MOST_CLAIMED = 100
+FEWEST_CLAIMED = 8
+QUICK_SECONDS, SLOW_SECONDS = 2.0, 8.0
+"""A batch that took less lets the next one be larger, one that took more makes it smaller, so
+that no lease runs out while its message waits for its turn."""
 HAND_OVER_SECONDS = 20
 """From the release to the last byte: a third of the lease, so that nobody else can have it."""
 MOST_FAULTS = 5
 """Times that a message may fail by our own fault before it is given up."""
+AGAIN_SOON = timedelta(seconds=1)
 
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most so many messages a second over a while; a bucket of `burst` evens it out."""
+
+    name: str
+    per_second: float
+    burst: float
+
+
+@dataclass(slots=True)
+class Sender:
+    """A way out with a database connection of its own."""
+
+    channel: Channel
+    connection: Connection[Any] | None = None
+    clinic_id: UUID | None = None
+    """The clinic that the connection has entered."""
+
+    def enter(self, clinic_id: UUID) -> None:
+        """See this clinic's rows from now on."""
+        if self.connection is not None and self.clinic_id != clinic_id:
+            queue.enter(self.connection, clinic_id)
+            self.clinic_id = clinic_id
+
+
 @dataclass(slots=True)
 class Delivery:
-    """Delivers what is due through one channel. Threads may call `sweep`; one at a time works."""
+    """Delivers what is due on one channel. Threads may call `sweep`; one at a time works."""
 
-    engine: Engine
-    channel: Channel
+    connect: Callable[[], Connection[Any]]
+    """Opens a connection as the worker; it commits each statement."""
+    channels: Sequence[Channel]
+    """As many messages are handed over side by side."""
     clock: Callable[[], datetime]
     public_url: str
+    secret: str = ""
+    unready: Callable[[UUID, Sequence[UUID]], set[UUID]] = lambda _clinic, ids: set(ids)
+    """Which of a clinic's visits have a gate that is shut."""
+    code: ChannelCode = ChannelCode.EMAIL
+    rate: Rate | None = None
+    stats: Stats = field(default_factory=Stats)
     stop: threading.Event = field(default_factory=threading.Event)
     at: Callable[[str], None] = lambda _point: None
     """Called at named points of a message's way; fault tests end the process there."""
     ticked_at: float = field(default_factory=time.monotonic)
     """When a message was last dealt with, for the watchdog: a slow server is not a stuck worker."""
+    held_until: float = 0.0
+    """By the monotonic clock: nothing is claimed before, the rate is used up."""
     _busy: threading.Lock = field(default_factory=threading.Lock)
+    senders: list[Sender] = field(init=False)
+    _main: Connection[Any] | None = None
+    _size: int = FEWEST_CLAIMED
+
+    def __post_init__(self) -> None:
+        self.senders = [Sender(channel) for channel in self.channels]
 
     def sweep(self) -> int:
         """Deliver everything that is due; say how many messages were looked at."""
         with self._busy:
-            looked_at = 0
-            while not self.stop.is_set():
-                with self.engine.begin() as connection:
-                    batch = queue.claim(connection, ChannelCode.EMAIL, self.clock(), BATCH)
-                self.at("claimed")
-                for message in batch:
-                    self.ticked_at = time.monotonic()
-                    self._deliver(message)
-                looked_at += len(batch)
-                if len(batch) < BATCH:
-                    break
-            return looked_at
+            try:
+                return self._sweep()
+            except psycopg.OperationalError:
+                self._disconnect()
+                raise
 
     def next_due(self) -> datetime | None:
         """When the next message is due."""
-        with self.engine.begin() as connection:
-            return queue.next_due(connection, ChannelCode.EMAIL)
+        with self._busy:
+            return queue.next_due(self._connection(), self.code)
 
     def tidy(self) -> None:
         """Take back what dead workers held, say again what may be, end what is useless."""
         now = self.clock()
-        with self.engine.begin() as connection:
+        with self._busy:
+            connection = self._connection()
             reaped = queue.reap(connection, now)
-            resolved = queue.resolve(connection)
+            resent = queue.resend(connection)
             expired = queue.expire(connection, now)
-        if reaped or resolved or expired:
-            log.warning("messages.tidied", reaped=reaped, resolved=resolved, expired=expired)
+        if reaped or resent or expired:
+            log.warning("messages.tidied", reaped=reaped, resent=resent, expired=expired)
 
-    def _deliver(self, message: Claimed) -> None:
+    def close(self) -> None:
+        """Let go of channels and connections."""
+        with self._busy:
+            for channel in self.channels:
+                channel.close()
+            self._disconnect()
+
+    def _sweep(self) -> int:
+        looked_at = 0
+        while not self.stop.is_set():
+            connection = self._connection()
+            size = self._allowed(connection)
+            if size == 0:
+                break
+            batch = queue.claim(connection, self.code, self.clock(), size)
+            self.stats.claimed(len(batch))
+            self.at("claimed")
+            begun = time.monotonic()
+            self._deliver(connection, batch)
+            looked_at += len(batch)
+            if len(batch) < size:
+                break
+            self._resize(time.monotonic() - begun)
+        return looked_at
+
+    def _allowed(self, connection: Connection[Any]) -> int:
+        """How many may be claimed now."""
+        if self.rate is None:
+            return self._size
+        if time.monotonic() < self.held_until:
+            return 0
+        rate = self.rate
+        allowed = queue.allowance(connection, rate.name, rate.per_second, rate.burst, self._size)
+        if allowed == 0:
+            self.held_until = time.monotonic() + 1 / rate.per_second
+        return allowed
+
+    def _resize(self, took: float) -> None:
+        if took < QUICK_SECONDS:
+            self._size = min(self._size * 2, MOST_CLAIMED)
+        elif took > SLOW_SECONDS:
+            self._size = max(self._size // 2, FEWEST_CLAIMED)
+
+    def _deliver(self, connection: Connection[Any], batch: Sequence[Claimed]) -> None:
+        self.ticked_at = time.monotonic()
+        groups = put_together(connection, batch, self.clock(), Ask(self._page, self.unready))
+        senders = self._ready()
+        if len(senders) == 1 or len(groups) == 1:
+            for group in groups:
+                self._send(senders[0], group)
+            return
+        waiting = iter(groups)
+        turn = threading.Lock()
+
+        def work(sender: Sender) -> None:
+            while True:
+                with turn:
+                    group = next(waiting, None)
+                if group is None:
+                    return
+                self._send(sender, group)
+
+        with ThreadPoolExecutor(len(senders), "sender") as pool:
+            for done in [pool.submit(work, sender) for sender in senders]:
+                done.result()
+
+    def _send(self, sender: Sender, group: Group) -> None:
+        """Take one letter, or several to the same reader, all the way."""
+        self.ticked_at = time.monotonic()
         if self.stop.is_set():
-            self._put_back(message)
+            self._settle(sender, group, [Result(message=one, end=End.PUT_BACK) for one in group])
             return
         try:
-            envelope = self._release(message)
+            envelope = self._write(group)
         except Exception:  # whatever is wrong with it, the next one goes out
-            log.exception("message.broken", message_id=str(message.id), kind=message.kind)
-            self._give_back(message)
+            log.exception("message.broken", message_id=str(group.first.id), kind=group.first.kind)
+            self._settle(sender, group, [self._broken(one) for one in group])
             return
-        if envelope is None:
+        connection = self._connection_of(sender, group)
+        if not queue.release(connection, group.messages, group.reader_version, self.clock()):
+            self._settle(sender, group, [self._refused(connection, one) for one in group])
             return
         self.at("released")
+        begun = time.monotonic()
         try:
-            outcome = self.channel.hand_over(envelope)
+            outcome = sender.channel.hand_over(envelope)
         except Exception:  # a fault of ours after the release: nobody knows
-            log.exception("channel.broken", message_id=str(message.id))
+            log.exception("channel.broken", message_id=str(group.first.id))
             outcome = Unknown("channel-fault")
+        took = time.monotonic() - begun
         self.at("handed-over")
-        self._settle_surely(message, outcome)
+        self._settle(sender, group, [self._result(one, outcome) for one in group], outcome)
+        self._note(group, outcome, took)
 
-    def _release(self, message: Claimed) -> Envelope | None:
-        """Read, render and release in one transaction: what cannot be said is never released."""
-        now = self.clock()
-        with self.engine.begin() as connection:
-            queue.enter(connection, message.clinic_id)
-            letter = reading.letter(connection, message.id)
-            if self._is_put_off(connection, message, letter, now):
-                return None
-            verdict = queue.release(connection, message, now)
-            if verdict is not Verdict.GO:
-                log.info("message.not-sent", message_id=str(message.id), why=verdict)
-                return None
-            said = templates.render(letter, self._link(connection, letter))
-            content = mail.build(letter, said, now)
-        name = f"{message.kind}-{message.id}"
+    def _write(self, group: Group) -> Envelope:
+        first, now = group.letters[0], self.clock()
+        unsubscribe = ""
+        if first.recipient is Recipient.PATIENT and self.code is ChannelCode.EMAIL:
+            token = links.unsubscribe_token(self.secret, first.clinic_id, first.reader_id)
+            unsubscribe = f"{self.public_url}/u/{token}"
+        said = templates.render(group.letters, templates.Links(group.pages, unsubscribe), group.own)
+        is_mail = self.code is ChannelCode.EMAIL
+        content = (
+            mail.build(group.letters, said, now, unsubscribe) if is_mail else said.body.encode()
+        )
+        useful = min(one.not_after for one in group) - now
         return Envelope(
-            name,
-            letter.clinic_email,
-            letter.address or "",
-            content,
-            message.due_at,
-            time.monotonic() + HAND_OVER_SECONDS,
+            name=f"{group.first.kind}-{group.first.id}",
+            sender=first.clinic_email if is_mail else (first.sms_from or ""),
+            recipient=first.address or "",
+            content=content,
+            due_at=group.first.due_at,
+            give_up_at=time.monotonic() + HAND_OVER_SECONDS,
+            valid_seconds=int(useful.total_seconds()),
+            callback=f"{self.public_url}/hooks/sms/{first.clinic_id}/status/{group.first.id}",
         )
 
-    def _is_put_off(
-        self, connection: Connection, message: Claimed, letter: Letter, now: datetime
-    ) -> bool:
-        """Put off until morning what is found by night; end it if the morning is too late."""
-        due_at = audible(
-            now, letter.quiet, earliest=now, not_after=message.not_after, kind=message.kind
-        )
-        if due_at == now:
-            return False
-        if due_at is not None:
-            return queue.postpone(connection, message, due_at)
-        return queue.expired(connection, message, now)
-
-    def _link(self, connection: Connection, letter: Letter) -> str:
-        if letter.recipient is not Recipient.PATIENT:
-            return ""
-        token = links.mint(
-            connection,
-            appointment_id=letter.appointment_id,
-            patient_id=letter.patient_id,
-            expires_at=letter.ends_at + LINK_LASTS,
-        )
+    def _page(self, token: str) -> str:
         return f"{self.public_url}/p/{token}"
 
-    def _put_back(self, message: Claimed) -> None:
-        """Leave a claimed message to another worker: this one is being stopped."""
-        with self.engine.begin() as connection:
-            queue.enter(connection, message.clinic_id)
-            queue.postpone(connection, message, message.due_at)
+    def _refused(self, connection: Connection[Any], message: Claimed) -> Result:
+        """What becomes of a message that was not released."""
+        now = self.clock()
+        verdict = queue.why_not(connection, message, now)
+        log.info("message.not-sent", message_id=str(message.id), why=verdict)
+        match verdict:
+            case Verdict.SUPERSEDED | Verdict.EXPIRED | Verdict.SUPPRESSED:
+                return Result(message=message, end=End(verdict.value))
+            case _:
+                return Result(message=message, end=End.AGAIN, due_at=now + AGAIN_SOON)
 
-    def _settle_surely(self, message: Claimed, outcome: Outcome) -> None:
-        """Write the result down, also if the database is away for a moment.
+    def _result(self, message: Claimed, outcome: Outcome) -> Result:
+        now = self.clock()
+        match outcome:
+            case Accepted(provider, reference):
+                return Result(
+                    message=message, end=End.SENT, provider=provider, provider_ref=reference
+                )
+            case Unknown(code, provider):
+                return Result(message=message, end=End.UNCERTAIN, code=code, provider=provider)
+            case Refused(code, for_ever=True):
+                return Result(message=message, end=End.FAILED, code=code)
+            case Refused(code, wait_seconds=wait):
+                pause = queue.backoff(message.attempts, random.random())  # noqa: S311
+                pause = max(pause, timedelta(seconds=wait or 0))
+                return Result(message=message, end=End.AGAIN, code=code, due_at=now + pause)
+        raise AssertionError(outcome)
+
+    def _broken(self, message: Claimed) -> Result:
+        if message.attempts >= MOST_FAULTS:
+            return Result(message=message, end=End.FAILED, code="internal")
+        again = self.clock() + queue.backoff(message.attempts, random.random())  # noqa: S311
+        return Result(message=message, end=End.AGAIN, code="internal", due_at=again)
+
+    def _settle(
+        self,
+        sender: Sender,
+        group: Group,
+        results: Sequence[Result],
+        outcome: Outcome | None = None,
+    ) -> None:
+        """Write the results down, also if the database is away for a moment.
 
         If it stays away, the lease ends and the message counts as uncertain.
         """
         for pause in (0.2, 1.0, 3.0, None):
             try:
-                self._settle(message, outcome)
+                self._settle_once(self._connection_of(sender, group), group, results, outcome)
                 return
-            except SQLAlchemyError:
-                log.warning("message.result-not-kept", message_id=str(message.id))
+            except psycopg.Error:
+                log.warning("message.result-not-kept", message_id=str(group.first.id))
+                self._reconnect(sender)
                 if pause is None or self.stop.wait(pause):
                     return
 
-    def _settle(self, message: Claimed, outcome: Outcome) -> None:
+    def _settle_once(
+        self,
+        connection: Connection[Any],
+        group: Group,
+        results: Sequence[Result],
+        outcome: Outcome | None,
+    ) -> None:
         now = self.clock()
-        with self.engine.begin() as connection:
-            queue.enter(connection, message.clinic_id)
-            match outcome:
-                case Accepted():
-                    queue.sent(connection, message, now)
-                case Unknown(code):
-                    queue.uncertain(connection, message, code)
-                case Refused(code, for_ever=True):
-                    queue.failed(connection, message, code, now)
-                case Refused(code):
-                    again = now + queue.backoff(message.attempts, random.random())  # noqa: S311
-                    queue.refused(connection, message, Retry(code, now, again))
-        late = (now - message.due_at).total_seconds()
-        log.info(
-            "message.handed-over",
-            message_id=str(message.id),
-            kind=message.kind,
-            outcome=type(outcome).__name__.lower(),
-            late=round(late, 3),
-        )
+        if not any(one.end in {End.FAILED, End.SUPPRESSED} for one in results):
+            queue.settle(connection, results, now)
+            return
+        with connection.transaction():
+            states = queue.settle(connection, results, now)
+            ended = {MessageState.FAILED, MessageState.SUPPRESSED}
+            fallback.fall_over(
+                connection, [id for id, state in states.items() if state in ended], now
+            )
+            if isinstance(outcome, Refused) and outcome.bad_address and group.to_patient:
+                fallback.give_up_address(connection, group.first.recipient_id, self.code, now)
 
-    def _give_back(self, message: Claimed) -> None:
-        now = self.clock()
-        with self.engine.begin() as connection:
-            queue.enter(connection, message.clinic_id)
-            if message.attempts >= MOST_FAULTS:
-                queue.failed(connection, message, "internal", now)
-            else:
-                again = now + queue.backoff(message.attempts, random.random())  # noqa: S311
-                queue.refused(connection, message, Retry("internal", now, again))
+    def _note(self, group: Group, outcome: Outcome, took: float) -> None:
+        late = (self.clock() - group.first.due_at).total_seconds()
+        told = type(outcome).__name__.lower()
+        provider = getattr(outcome, "provider", None) or self.code.value
+        self.stats.handed_over(provider, told, took, late)
+        for message in group:
+            log.info(
+                "message.handed-over",
+                message_id=str(message.id),
+                kind=message.kind,
+                outcome=told,
+                late=round(late, 3),
+            )
+
+    def _connection(self) -> Connection[Any]:
+        if self._main is None or self._main.closed:
+            self._main = self.connect()
+        return self._main
+
+    def _ready(self) -> list[Sender]:
+        first = self.senders[0]  # it shares the connection on which letters are put together
+        first.connection, first.clinic_id = self._connection(), None
+        return self.senders
+
+    def _connection_of(self, sender: Sender, group: Group) -> Connection[Any]:
+        if sender.connection is None or sender.connection.closed:
+            sender.connection, sender.clinic_id = self.connect(), None
+        sender.enter(group.first.clinic_id)
+        return sender.connection
+
+    def _reconnect(self, sender: Sender) -> None:
+        if sender.connection is not None:
+            sender.connection.close()
+        sender.connection = None
+
+    def _disconnect(self) -> None:
+        for held in (self._main, *(sender.connection for sender in self.senders)):
+            if held is not None:
+                held.close()
+        self._main = None

@@ -67,4 +67,5 @@ class Dispatcher:
         if due is None:
             return self.longest_sleep
         left = (due - self.delivery.clock()).total_seconds()
-        return min(max(left, SHORTEST_SLEEP), self.longest_sleep)
+        left = max(left, self.delivery.held_until - time.monotonic(), SHORTEST_SLEEP)
+        return min(left, self.longest_sleep)

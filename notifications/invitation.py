@@ -1,16 +1,23 @@
-"""Invitations: a visit as iCalendar, so that a calendar shows it, moves it and drops it.
+"""Invitations: visits as iCalendar, so that a calendar shows them, moves them and drops them.
 
-One UID for the life of the visit; SEQUENCE rises with each change; CANCEL takes it away. The
+One UID for the life of a visit; SEQUENCE rises with each change; CANCEL takes it away. The
 instants are in UTC and the words are neutral: calendars are shared.
 Source: RFC 5545, RFC 5546 and RFC 6047.
 """
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from string import Template
+from typing import Self
+from uuid import UUID, uuid5
 
 from icalendar import Calendar, Event, vCalAddress, vText
 
+from notifications import languages
 from notifications.reading import Letter
+from notifications.words import FRAME
 
 
 class Method(StrEnum):
@@ -21,31 +28,82 @@ class Method(StrEnum):
     CANCEL = "CANCEL"
 
 
-def calendar(letter: Letter, method: Method, now: datetime) -> bytes:
-    """Write the visit of `letter` as iCalendar."""
-    event = Event()
-    event.add("uid", f"{letter.appointment_id}@afterglow")
-    event.add("sequence", letter.revision - 1)
-    event.add("dtstamp", now)
-    event.add("dtstart", letter.starts_at)
-    event.add("dtend", letter.ends_at)
-    event.add("summary", f"Appointment at {letter.clinic}")
-    event.add("location", f"{letter.site}, {letter.site_address}")
-    event.add("class", "PRIVATE")
-    event.add("status", "CANCELLED" if method is Method.CANCEL else "CONFIRMED")
-    if method is not Method.PUBLISH:
-        event.add("organizer", _address(letter.clinic_email, letter.clinic))
-        event.add("attendee", _attendee(letter), encode=False)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A visit as a calendar shows it."""
+
+    clinic_id: UUID
+    appointment_id: UUID
+    revision: int
+    starts_at: datetime
+    ends_at: datetime
+    clinic: str
+    clinic_email: str
+    place: str
+    language: str = "en"
+    attendee: tuple[str, str] | None = None
+    """Name and e-mail address."""
+    summary: str | None = None
+    """None: an appointment at the clinic."""
+
+    @classmethod
+    def of(cls, letter: Letter) -> Self:
+        """The visit that a letter speaks of, with its reader invited."""
+        assert letter.appointment_id is not None
+        return cls(
+            clinic_id=letter.clinic_id,
+            appointment_id=letter.appointment_id,
+            revision=letter.revision,
+            starts_at=letter.starts_at,
+            ends_at=letter.ends_at,
+            clinic=letter.clinic,
+            clinic_email=letter.clinic_email,
+            place=f"{letter.site}, {letter.site_address}",
+            language=letter.language,
+            attendee=(letter.reader_name, letter.address or ""),
+        )
+
+    @property
+    def uid(self) -> str:
+        """The same for the life of the visit, unlike any other anywhere, and saying nothing."""
+        return str(uuid5(self.clinic_id, str(self.appointment_id)))
+
+
+def calendar(entries: Iterable[Entry], method: Method, now: datetime) -> bytes:
+    """Write visits as iCalendar. A REQUEST or a CANCEL speaks of one."""
     written = Calendar()
     written.add("prodid", "-//Afterglow//Appointments//EN")
     written.add("version", "2.0")
     written.add("method", method.value)
-    written.add_component(event)
+    for entry in entries:
+        written.add_component(_event(entry, method, now))
     return bytes(written.to_ical())
 
 
-def _attendee(letter: Letter) -> vCalAddress:
-    attendee = _address(letter.address or "", letter.reader_name)
+def _event(entry: Entry, method: Method, now: datetime) -> Event:
+    event = Event()
+    event.add("uid", entry.uid)
+    event.add("sequence", entry.revision - 1)
+    event.add("dtstamp", now)
+    event.add("dtstart", entry.starts_at)
+    event.add("dtend", entry.ends_at)
+    event.add("summary", entry.summary or _summary(entry))
+    event.add("location", entry.place)
+    event.add("class", "PRIVATE")
+    event.add("status", "CANCELLED" if method is Method.CANCEL else "CONFIRMED")
+    if method is not Method.PUBLISH and entry.attendee is not None:
+        event.add("organizer", _address(entry.clinic_email, entry.clinic))
+        event.add("attendee", _attendee(*entry.attendee), encode=False)
+    return event
+
+
+def _summary(entry: Entry) -> str:
+    told = languages.translate(entry.language, FRAME["appointment"])
+    return Template(told).substitute(clinic=entry.clinic)
+
+
+def _attendee(name: str, email: str) -> vCalAddress:
+    attendee = _address(email, name)
     attendee.params["CUTYPE"] = vText("INDIVIDUAL")
     attendee.params["ROLE"] = vText("REQ-PARTICIPANT")
     attendee.params["PARTSTAT"] = vText("ACCEPTED")

@@ -2,12 +2,26 @@
 
 import hashlib
 import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
+import psycopg
+from itsdangerous import BadSignature, URLSafeSerializer
 from sqlalchemy import Connection, text
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
+
+
+@dataclass(frozen=True, slots=True)
+class New:
+    """A link to be made."""
+
+    appointment_id: UUID
+    patient_id: UUID
+    expires_at: datetime
 
 
 def digest(token: str) -> bytes:
@@ -15,26 +29,21 @@ def digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
-def mint(
-    connection: Connection | Session,
-    *,
-    appointment_id: UUID,
-    patient_id: UUID,
-    expires_at: datetime,
-) -> str:
-    """Make a link to a visit and return its token, which is never seen again."""
-    token = secrets.token_urlsafe(32)
-    connection.execute(
-        _MINT,
-        {
-            "id": uuid7(),
-            "appointment": appointment_id,
-            "patient": patient_id,
-            "token_hash": digest(token),
-            "expires_at": expires_at,
-        },
-    )
-    return token
+def mint(connection: psycopg.Connection[Any], links: Sequence[New]) -> list[str]:
+    """Make links to visits and return their tokens, which are never seen again."""
+    tokens = [secrets.token_urlsafe(32) for _ in links]
+    if links:
+        connection.execute(
+            _MINT,
+            {
+                "id": [uuid7() for _ in links],
+                "appointment": [link.appointment_id for link in links],
+                "patient": [link.patient_id for link in links],
+                "token_hash": [digest(token) for token in tokens],
+                "expires_at": [link.expires_at for link in links],
+            },
+        )
+    return tokens
 
 
 def revoke(session: Connection | Session, appointment_id: UUID, now: datetime) -> None:
@@ -42,12 +51,30 @@ def revoke(session: Connection | Session, appointment_id: UUID, now: datetime) -
     session.execute(_REVOKE, {"appointment": appointment_id, "now": now})
 
 
-_MINT = text(
-    """
+def unsubscribe_token(secret: str, clinic_id: UUID, patient_id: UUID) -> str:
+    """A token that stops a patient's e-mails and can do nothing else. It needs no storage."""
+    told = clinic_id.bytes + patient_id.bytes
+    return str(_unsubscribing(secret).dumps(told.hex()))
+
+
+def unsubscriber(secret: str, token: str) -> tuple[UUID, UUID] | None:
+    """The clinic and the patient of such a token. None if it is not one."""
+    try:
+        told = bytes.fromhex(_unsubscribing(secret).loads(token))
+    except (BadSignature, ValueError, TypeError):
+        return None
+    return UUID(bytes=told[:16]), UUID(bytes=told[16:])
+
+
+def _unsubscribing(secret: str) -> URLSafeSerializer:
+    return URLSafeSerializer(secret, salt="unsubscribe")
+
+
+_MINT = """
     INSERT INTO patient_link (id, appointment_id, patient_id, token_hash, expires_at)
-    VALUES (:id, :appointment, :patient, :token_hash, :expires_at)
-    """
-)
+    SELECT * FROM unnest(%(id)s::uuid[], %(appointment)s::uuid[], %(patient)s::uuid[],
+                         %(token_hash)s::bytea[], %(expires_at)s::timestamptz[])
+"""
 
 _REVOKE = text(
     "UPDATE patient_link SET revoked_at = :now "

@@ -8,6 +8,7 @@ sent here.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import text
@@ -15,6 +16,7 @@ from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from models.vocabulary import Channel, MessageKind, MessageState, Recipient
+from notifications import fallback, reading
 from notifications.cadence import Anchor, Moment, Planned, QuietHours, Rule, Timing, plan
 
 PROMPT = timedelta(seconds=5)
@@ -27,7 +29,8 @@ class Reader:
 
     recipient: Recipient
     id: UUID
-    has_address: bool
+    channel: Channel | None
+    """How they are reached. None: they cannot be written to."""
     quiet: QuietHours
 
 
@@ -107,6 +110,11 @@ def supersede(
     ]
 
 
+def wake(session: Session) -> None:
+    """Let the workers look at once when this transaction commits."""
+    session.execute(_WAKE)
+
+
 def _due(subject: Subject, rules: Iterable[Rule]) -> list[tuple[Reader, Planned]]:
     chosen = list(rules)
     return [
@@ -151,43 +159,55 @@ def _insert(
             "appointment": subject.appointment_id,
             "revision": subject.revision,
             "starts_at": subject.timing.starts_at,
-            "channel": Channel.EMAIL,
         },
     )
     if any(planned.due_at <= now + PROMPT for _, planned in due):
-        session.execute(_WAKE)
+        wake(session)
+    if any(reader.channel is None for reader, _ in due):
+        unsaid = [
+            id
+            for id, state in zip(columns["id"], columns["state"], strict=True)
+            if state == MessageState.SUPPRESSED.value
+        ]
+        fallback.fall_over(reading.raw(session), unsaid, now)
 
 
-def _row(subject: Subject, reader: Reader, planned: Planned, now: datetime) -> dict[str, object]:
-    state = MessageState.SCHEDULED if reader.has_address else MessageState.SUPPRESSED
+def _row(subject: Subject, reader: Reader, planned: Planned, now: datetime) -> dict[str, Any]:
+    reached = reader.channel is not None
+    state = MessageState.SCHEDULED if reached else MessageState.SUPPRESSED
     return {
         "id": uuid7(),
         "rule": planned.rule.code,
         "kind": planned.rule.kind.value,
+        "channel": (reader.channel or Channel.EMAIL).value,
         "recipient": reader.recipient.value,
         "recipient_id": reader.id,
         "due_at": planned.due_at,
         "not_after": planned.not_after,
         "state": state.value,
-        "done_at": None if reader.has_address else now,
-        "last_error": None if reader.has_address else "no-address",
+        "conditions": "{" + ",".join(planned.rule.conditions) + "}",
+        "done_at": None if reached else now,
+        "last_error": None if reached else "no-address",
     }
 
 
 _INSERT = text(
     """
-    INSERT INTO message (id, appointment_id, revision, rule, kind, channel, recipient,
-                         recipient_id, starts_at, due_at, not_after, state, done_at, last_error)
-    SELECT row.id, :appointment, :revision, row.rule, row.kind, :channel, row.recipient,
-           row.recipient_id, :starts_at, row.due_at, row.not_after, row.state, row.done_at,
-           row.last_error
+    INSERT INTO message (id, subject_id, appointment_id, revision, rule, kind, channel,
+                         recipient, recipient_id, starts_at, due_at, not_after, conditions, state,
+                         done_at, last_error)
+    SELECT row.id, :appointment, :appointment, :revision, row.rule, row.kind, row.channel,
+           row.recipient, row.recipient_id, :starts_at, row.due_at, row.not_after,
+           CAST(row.conditions AS text[]), row.state, row.done_at, row.last_error
       FROM unnest(CAST(:id AS uuid[]), CAST(:rule AS text[]), CAST(:kind AS text[]),
-                  CAST(:recipient AS text[]), CAST(:recipient_id AS uuid[]),
+                  CAST(:channel AS text[]), CAST(:recipient AS text[]),
+                  CAST(:recipient_id AS uuid[]),
                   CAST(:due_at AS timestamptz[]), CAST(:not_after AS timestamptz[]),
-                  CAST(:state AS text[]), CAST(:done_at AS timestamptz[]),
+                  CAST(:conditions AS text[]), CAST(:state AS text[]),
+                  CAST(:done_at AS timestamptz[]),
                   CAST(:last_error AS text[]))
-           AS row (id, rule, kind, recipient, recipient_id, due_at, not_after, state, done_at,
-                   last_error)
+           AS row (id, rule, kind, channel, recipient, recipient_id, due_at, not_after,
+                   conditions, state, done_at, last_error)
     ON CONFLICT ON CONSTRAINT uq__message__once DO NOTHING
     """
 )

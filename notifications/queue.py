@@ -1,30 +1,33 @@
-"""The life of a message. Every arrow is one guarded UPDATE: no row, somebody else moved it.
+"""The queue: the life of a message, every step one guarded statement.
 
-    scheduled -claim-> sending -release-> sending (released) -accepted-> sent -> delivered, failed
-        ^                 |                   |- refused for ever -> failed
-        |                 |                   |- refused for now -> scheduled, later
-        |                 |                   `- reply lost, or the worker died -> uncertain
-        |                 `- no longer stands -> superseded, expired, suppressed
-        `- lease over before the release: nothing was said
+    scheduled -> sending -> sent -> delivered | failed      superseded, expired, suppressed
+        ^           |-> uncertain -> sent | scheduled           end it without being said
+        '-----------'
 
-The release is the durable point of no return: it checks, under the row's lock, everything
-that could make the message wrong, and commits before a single byte leaves. After it a crash
-leaves `uncertain`, which is never sent again blindly.
+A worker *claims* due messages with a lease, *releases* each one durably (the point of no
+return: still this revision, not withdrawn, not too late, nobody opted out, nothing changed
+since it was read, the lease still ours), hands it over, and *settles* the result. Whatever
+dies before the release is said later; whatever dies after it is `uncertain`, and is never
+said again blindly. A step that finds the message in another state does nothing.
 
-Whether a message is due is asked of the clinic's clock (`now`); whether a worker is still
-alive is asked of the database's own (`clock_timestamp()`).
+The functions take a psycopg connection: the worker's own, which commits each statement, or
+the one of a session (`reading.raw`), which commits with it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, text
+from psycopg import Connection, Rollback
+from psycopg.rows import class_row
 from uuid_utils.compat import uuid7
 
-from models.vocabulary import AppointmentStatus, Channel, MessageKind
+from models.vocabulary import AppointmentStatus, Channel, MessageKind, MessageState, Recipient
+from notifications.cadence import CALM
+from notifications.reading import HERE
 
 LEASE = timedelta(seconds=60)
 """How long a claimed message is a worker's own, in machine time."""
@@ -39,8 +42,28 @@ _STANDS: Mapping[MessageKind, tuple[AppointmentStatus, ...]] = {
         AppointmentStatus.ARRIVED,
         AppointmentStatus.CHECKED_IN,
     ),
-    MessageKind.AFTERCARE: (AppointmentStatus.CHECKED_IN, AppointmentStatus.FULFILLED),
-    MessageKind.CHECK_BACK: (AppointmentStatus.CHECKED_IN, AppointmentStatus.FULFILLED),
+    **dict.fromkeys(
+        (
+            MessageKind.AFTERCARE,
+            MessageKind.CHECK_BACK,
+            MessageKind.SAFETY_CHECK,
+            MessageKind.SAFETY_UNANSWERED,
+            MessageKind.INTEGRATION_UNBOOKED,
+        ),
+        (AppointmentStatus.CHECKED_IN, AppointmentStatus.FULFILLED),
+    ),
+    **dict.fromkeys(
+        (
+            MessageKind.NOTED,
+            MessageKind.OPTED_OUT,
+            MessageKind.OPTED_IN,
+            MessageKind.HELP,
+            MessageKind.EMERGENCY,
+            MessageKind.MESSAGE_FAILED,
+            MessageKind.CRISIS,
+        ),
+        tuple(AppointmentStatus),
+    ),
 }
 
 RESENT = frozenset({MessageKind.MOVED, MessageKind.CANCELLATION})
@@ -61,271 +84,406 @@ class Claimed:
 
     id: UUID
     clinic_id: UUID
-    appointment_id: UUID
-    kind: MessageKind
+    subject_id: UUID
+    appointment_id: UUID | None
+    kind: str
+    channel: str
     recipient: str
     recipient_id: UUID
     revision: int
     attempts: int
     due_at: datetime
     not_after: datetime
-    token: UUID
+    conditions: list[str]
+    claim_token: UUID
+
+
+class End(StrEnum):
+    """What may become of a claimed message."""
+
+    SENT = "sent"
+    FAILED = "failed"
+    UNCERTAIN = "uncertain"
+    AGAIN = "again"
+    """Provably not accepted; to be tried later if that is of use."""
+    PUT_BACK = "put-back"
+    """Not tried at all; to be said later."""
+    EXPIRED = "expired"
+    SUPPRESSED = "suppressed"
+    SUPERSEDED = "superseded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What became of one claimed message."""
+
+    message: Claimed
+    end: End
+    due_at: datetime | None = None
+    """When it is said or tried again."""
+    code: str | None = None
+    provider: str | None = None
+    provider_ref: str | None = None
 
 
 class Verdict(StrEnum):
-    """What the release says."""
+    """Why a message was not released."""
 
-    GO = "go"
     SUPERSEDED = "superseded"
     EXPIRED = "expired"
     SUPPRESSED = "suppressed"
+    STALE = "stale"
+    """Its reader was changed since it was read: read it again."""
     LOST = "lost"
     """Not ours any more; whoever has it decides."""
 
 
-def claim(connection: Connection, channel: Channel, now: datetime, limit: int) -> list[Claimed]:
+def claim(
+    connection: Connection[Any], channel: Channel, now: datetime, limit: int
+) -> list[Claimed]:
     """Take up to `limit` due messages of any clinic, the longest due first."""
-    token = uuid7()
-    rows = connection.execute(
-        _CLAIM,
-        {"channel": channel, "now": now, "limit": limit, "token": token, "lease": LEASE},
-    )
-    return sorted((_claimed(row, token) for row in rows), key=lambda one: (one.due_at, one.id))
+    with connection.cursor(row_factory=class_row(Claimed)) as cursor:
+        cursor.execute(
+            _CLAIM,
+            {
+                "channel": channel.value,
+                "now": now,
+                "limit": limit,
+                "token": uuid7(),
+                "lease": LEASE,
+            },
+        )
+        return sorted(cursor.fetchall(), key=lambda one: (one.due_at, one.id))
 
 
-def enter(connection: Connection, clinic_id: UUID) -> None:
-    """Let this transaction see the clinic's rows."""
-    connection.execute(_ENTER, {"clinic": str(clinic_id)})
+def enter(connection: Connection[Any], clinic_id: UUID) -> None:
+    """Let this connection see the clinic's rows, from now on."""
+    connection.execute("SELECT set_config('afterglow.clinic', %s, false)", [str(clinic_id)])
 
 
-def release(connection: Connection, message: Claimed, now: datetime) -> Verdict:
-    """Pass the point of no return, or say why not. The clinic must have been entered.
+def gather(
+    connection: Connection[Any],
+    carrier: Claimed,
+    kinds: Iterable[MessageKind],
+    until: datetime,
+) -> list[Claimed]:
+    """Claim what else waits for the reader of `carrier` and is due by `until`, to go with it."""
+    with connection.cursor(row_factory=class_row(Claimed)) as cursor:
+        cursor.execute(
+            _GATHER,
+            {
+                "recipient": carrier.recipient_id,
+                "channel": carrier.channel,
+                "kinds": [kind.value for kind in kinds],
+                "until": until,
+                "token": carrier.claim_token,
+                "lease": LEASE,
+            },
+        )
+        return sorted(cursor.fetchall(), key=lambda one: (one.due_at, one.id))
 
-    Ends a message that no longer stands: superseded, expired or suppressed.
+
+def lock_readers(connection: Connection[Any], readers: Iterable[UUID]) -> None:
+    """Let no other worker put letters to these readers together until the transaction ends."""
+    names = sorted(f"say {reader}" for reader in readers)
+    connection.execute(_LOCK_READERS, [names])
+
+
+def calm_today(
+    connection: Connection[Any], readers: Sequence[tuple[UUID, datetime]], token: UUID
+) -> set[UUID]:
+    """Which of the readers have had a message that could wait, since the instant beside each.
+
+    What other workers have in hand counts; what was claimed under `token` is our own.
     """
-    row = connection.execute(_LOOK, {"id": message.id, "token": message.token}).one_or_none()
-    if row is None:
-        return Verdict.LOST
-    verdict = _judge(row, message, now)
-    if verdict is Verdict.GO:
-        connection.execute(_RELEASE, {"id": message.id, "lease": LEASE})
-    elif verdict is not Verdict.LOST:
-        connection.execute(_END, {"id": message.id, "state": verdict.value, "now": now})
-    return verdict
+    found = connection.execute(
+        _CALM_TODAY,
+        {
+            "readers": [reader for reader, _ in readers],
+            "since": [since for _, since in readers],
+            "kinds": [kind.value for kind in CALM],
+            "token": token,
+        },
+    )
+    return {row[0] for row in found.fetchall()}
 
 
-def _judge(row: Row[tuple[object, ...]], message: Claimed, now: datetime) -> Verdict:
-    if not row.mine:
+def release(
+    connection: Connection[Any],
+    messages: Sequence[Claimed],
+    reader_version: int,
+    now: datetime,
+) -> bool:
+    """Pass the point of no return with `messages`, which go out together; all of them or none.
+
+    `reader_version` is the version of the reader that was read. Committed durably when this
+    returns. If it is refused, `why_not` says why, for each.
+    """
+    if len(messages) == 1:
+        return _release(connection, messages[0], messages[0], reader_version, now)
+    with connection.transaction() as whole:
+        for message in messages:
+            if not _release(connection, message, messages[0], reader_version, now):
+                raise Rollback(whole)
+        return True
+    return False
+
+
+def why_not(connection: Connection[Any], message: Claimed, now: datetime) -> Verdict:
+    """Say why a message cannot be released now."""
+    row = connection.execute(
+        _LOOK, {"id": message.id, "clinic": message.clinic_id, "token": message.claim_token}
+    ).fetchone()
+    if row is None or not row[1]:
         return Verdict.LOST
-    stands = row.status in stands_for(message.kind) and row.revision == message.revision
-    if row.withdrawn or not stands:
+    withdrawn, _, status, revision, silent = row
+    if withdrawn or (
+        message.appointment_id is not None
+        and (status not in stands_for(MessageKind(message.kind)) or revision != message.revision)
+    ):
         return Verdict.SUPERSEDED
     if message.not_after < now:
         return Verdict.EXPIRED
-    if row.silent:
-        return Verdict.SUPPRESSED
-    return Verdict.GO
+    return Verdict.SUPPRESSED if silent else Verdict.STALE
 
 
-def postpone(connection: Connection, message: Claimed, due_at: datetime) -> bool:
-    """Put a message back unsaid, for later."""
-    return _guarded(connection, _POSTPONE, message, due_at=due_at)
+def settle(
+    connection: Connection[Any], results: Sequence[Result], now: datetime
+) -> dict[UUID, MessageState]:
+    """Write down what became of claimed messages. Returns the state of those that were ours.
 
-
-def expired(connection: Connection, message: Claimed, now: datetime) -> bool:
-    """End a message unsaid: it would come too late."""
-    return _guarded(connection, _EXPIRED, message, now=now)
-
-
-def sent(connection: Connection, message: Claimed, now: datetime) -> bool:
-    """Note that the message was accepted."""
-    return _guarded(connection, _SENT, message, now=now)
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """When a message is tried again, and why."""
-
-    code: str
-    now: datetime
-    due_at: datetime
-
-
-def refused(connection: Connection, message: Claimed, retry: Retry) -> bool:
-    """Put back a message that was provably not accepted, to be tried later if that is of use."""
-    return _guarded(
-        connection, _REFUSED, message, due_at=retry.due_at, code=retry.code, now=retry.now
+    A result that the machine forgets in a crash is found again as `uncertain`, so this does
+    not wait for the disk.
+    """
+    if not results:
+        return {}
+    rows = connection.execute(
+        _SETTLE,
+        {
+            "clinic": [one.message.clinic_id for one in results],
+            "id": [one.message.id for one in results],
+            "token": [one.message.claim_token for one in results],
+            "outcome": [one.end.value for one in results],
+            "due_at": [one.due_at for one in results],
+            "code": [one.code for one in results],
+            "provider": [one.provider for one in results],
+            "provider_ref": [one.provider_ref for one in results],
+            "now": now,
+        },
     )
+    return {row[0]: MessageState(row[1]) for row in rows.fetchall()}
 
 
-def failed(connection: Connection, message: Claimed, code: str, now: datetime) -> bool:
-    """End a message that will never be accepted."""
-    return _guarded(connection, _FAILED, message, now=now, code=code)
-
-
-def uncertain(connection: Connection, message: Claimed, code: str) -> bool:
-    """Note that nobody knows whether the message was accepted."""
-    return _guarded(connection, _UNCERTAIN, message, code=code)
-
-
-def reap(connection: Connection, now: datetime) -> int:
+def reap(connection: Connection[Any], now: datetime) -> int:
     """Take back what dead workers held. What they had released is uncertain."""
-    return len(connection.execute(_REAP, {"now": now}).all())
+    return connection.execute(_REAP, {"now": now}).rowcount
 
 
-def resolve(connection: Connection) -> int:
+def resend(connection: Connection[Any]) -> int:
     """Say once more what may be said twice and is uncertain for a while."""
     kinds = [kind.value for kind in RESENT]
-    rows = connection.execute(_RESOLVE, {"kinds": kinds, "after": RESEND_AFTER})
-    return len(rows.all())
+    return connection.execute(_RESEND, {"kinds": kinds, "after": RESEND_AFTER}).rowcount
 
 
-def expire(connection: Connection, now: datetime) -> int:
+def expire(connection: Connection[Any], now: datetime) -> int:
     """End the scheduled messages whose time of use is over."""
-    return len(connection.execute(_EXPIRE, {"now": now}).all())
+    return connection.execute(_EXPIRE, {"now": now}).rowcount
 
 
-def next_due(connection: Connection, channel: Channel) -> datetime | None:
+def drop(connection: Connection[Any], reader: UUID, channel: Channel, now: datetime) -> list[UUID]:
+    """End what waits for a reader on a channel, unsaid. Returns the ids."""
+    values = {"reader": reader, "channel": channel.value, "now": now}
+    return [row[0] for row in connection.execute(_DROP, values).fetchall()]
+
+
+def next_due(connection: Connection[Any], channel: Channel) -> datetime | None:
     """When the next message is due. None: none is planned."""
-    due: datetime | None = connection.execute(_NEXT_DUE, {"channel": channel}).scalar()
+    row = connection.execute(_NEXT_DUE, [channel.value]).fetchone()
+    due: datetime | None = row[0] if row else None
     return due
+
+
+def allowance(
+    connection: Connection[Any], name: str, per_second: float, burst: float, wanted: int
+) -> int:
+    """Take up to `wanted` places from a bucket that fills at `per_second`, up to `burst`.
+
+    The bucket is a row: what is left of it survives restarts, and all workers share it.
+    """
+    connection.execute(_BUCKET, {"name": name, "burst": burst})
+    values = {"name": name, "rate": per_second, "burst": burst, "wanted": wanted}
+    row = connection.execute(_ALLOWANCE, values).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def backoff(attempts: int, share: float) -> timedelta:
     """How long to wait after so many tries; `share`, 0 to 1, spreads those that failed together."""
-    seconds = BACKOFF[min(attempts, len(BACKOFF)) - 1]
+    seconds = BACKOFF[min(max(attempts, 1), len(BACKOFF)) - 1]
     return timedelta(seconds=seconds * (0.8 + 0.4 * share))
 
 
-def _guarded(connection: Connection, statement: object, message: Claimed, **more: object) -> bool:
-    values = {"id": message.id, "token": message.token, **more}
-    return bool(connection.execute(statement, values).rowcount)  # type: ignore[call-overload]
-
-
-def _claimed(row: Row[tuple[object, ...]], token: UUID) -> Claimed:
-    return Claimed(
-        row.id,
-        row.clinic_id,
-        row.appointment_id,
-        MessageKind(row.kind),
-        row.recipient,
-        row.recipient_id,
-        row.revision,
-        row.attempts,
-        row.due_at,
-        row.not_after,
-        token,
+def _release(
+    connection: Connection[Any],
+    message: Claimed,
+    carrier: Claimed,
+    reader_version: int,
+    now: datetime,
+) -> bool:
+    released = connection.execute(
+        _RELEASES[Recipient(message.recipient)],
+        {
+            "id": message.id,
+            "clinic": message.clinic_id,
+            "token": message.claim_token,
+            "lease": LEASE,
+            "now": now,
+            "carrier": None if carrier is message else carrier.id,
+            "stands": [status.value for status in stands_for(MessageKind(message.kind))],
+            "reader": message.recipient_id,
+            "version": reader_version,
+        },
     )
+    return released.rowcount == 1
 
 
-_CLAIM = text(
-    """
+_COLUMNS = """m.id, m.clinic_id, m.subject_id, m.appointment_id, m.kind, m.channel, m.recipient,
+              m.recipient_id, m.revision, m.attempts, m.due_at, m.not_after, m.conditions,
+              m.claim_token"""
+
+_CLAIM = f"""
     WITH due AS MATERIALIZED (
-        SELECT clinic_id, id FROM message
-         WHERE state = 'scheduled' AND channel = :channel AND due_at <= :now
-         ORDER BY due_at, id LIMIT :limit FOR UPDATE SKIP LOCKED
+        SELECT clinic_id, id, set_config('synchronous_commit', 'off', true) FROM message
+         WHERE state = 'scheduled' AND channel = %(channel)s AND due_at <= %(now)s
+         ORDER BY due_at, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
     )
     UPDATE message m
-       SET state = 'sending', claim_token = :token, attempts = m.attempts + 1,
-           leased_until = clock_timestamp() + CAST(:lease AS interval)
+       SET state = 'sending', claim_token = %(token)s, attempts = m.attempts + 1,
+           carried_by = NULL, leased_until = clock_timestamp() + %(lease)s
       FROM due WHERE m.clinic_id = due.clinic_id AND m.id = due.id
-    RETURNING m.id, m.clinic_id, m.appointment_id, m.kind, m.recipient, m.recipient_id,
-              m.revision, m.attempts, m.due_at, m.not_after
-    """
-)
+    RETURNING {_COLUMNS}
+"""
+"""A claim that a crash of the machine forgets was not yet released: nothing is lost by not
+waiting for the disk."""
 
-_ENTER = text("SELECT set_config('afterglow.clinic', :clinic, true)")
+_GATHER = f"""
+    WITH due AS MATERIALIZED (
+        SELECT clinic_id, id FROM message
+         WHERE clinic_id = {HERE} AND state = 'scheduled'
+           AND recipient_id = %(recipient)s AND channel = %(channel)s
+           AND kind = ANY(%(kinds)s) AND due_at <= %(until)s AND conditions = '{{}}'
+         ORDER BY due_at, id LIMIT 20 FOR UPDATE SKIP LOCKED
+    )
+    UPDATE message m
+       SET state = 'sending', claim_token = %(token)s, attempts = m.attempts + 1,
+           carried_by = NULL, leased_until = clock_timestamp() + %(lease)s
+      FROM due WHERE m.clinic_id = due.clinic_id AND m.id = due.id
+    RETURNING {_COLUMNS}
+"""
 
-_LOOK = text(
-    """
-    SELECT m.withdrawn, m.leased_until > clock_timestamp() AS mine, a.status, a.revision,
-           CASE m.recipient WHEN 'patient' THEN m.channel = ANY(p.opted_out)
-                            ELSE e.id IS NULL OR NOT e.may_message END AS silent
+_LOCK_READERS = """
+    SELECT pg_advisory_xact_lock(hashtextextended(name, 0))
+      FROM unnest(%s::text[]) AS name ORDER BY name
+"""
+
+_CALM_TODAY = f"""
+    SELECT DISTINCT m.recipient_id
+      FROM unnest(%(readers)s::uuid[], %(since)s::timestamptz[]) AS asked (reader, since)
+      JOIN message m ON m.clinic_id = {HERE} AND m.recipient_id = asked.reader
+       AND m.kind = ANY(%(kinds)s)
+     WHERE m.due_at >= asked.since - interval '31 d' AND (m.sent_at >= asked.since
+        OR (m.due_at >= asked.since AND (m.state = 'uncertain'
+            OR (m.state = 'sending' AND m.claim_token <> %(token)s))))
+"""
+
+_RELEASE = """
+    UPDATE message m
+       SET released_at = clock_timestamp(), carried_by = %(carrier)s,
+           leased_until = clock_timestamp() + %(lease)s
+     WHERE m.clinic_id = %(clinic)s AND m.id = %(id)s AND m.claim_token = %(token)s
+       AND m.state = 'sending' AND m.released_at IS NULL AND NOT m.withdrawn
+       AND m.leased_until > clock_timestamp() AND m.not_after >= %(now)s
+       AND (m.appointment_id IS NULL
+            OR EXISTS (SELECT FROM appointment a WHERE a.clinic_id = m.clinic_id
+                          AND a.id = m.appointment_id AND a.revision = m.revision
+                          AND a.status = ANY(%(stands)s)))
+"""
+"""The row is locked by this statement, and a change of the visit withdraws its messages under
+the same lock: one of the two comes first, and the other sees it."""
+
+_RELEASES: Mapping[Recipient, str] = {
+    Recipient.PATIENT: _RELEASE
+    + """
+       AND EXISTS (SELECT FROM patient p WHERE p.clinic_id = m.clinic_id AND p.id = %(reader)s
+                      AND p.version = %(version)s
+                      AND (m.channel <> ALL(p.opted_out)
+                           OR m.kind IN ('opted-out', 'opted-in', 'help', 'emergency')))
+    """,
+    Recipient.ESCORT: _RELEASE
+    + """
+       AND EXISTS (SELECT FROM escort e WHERE e.clinic_id = m.clinic_id AND e.id = %(reader)s
+                      AND e.version = %(version)s AND e.may_message)
+    """,
+    Recipient.PRACTITIONER: _RELEASE
+    + """
+       AND EXISTS (SELECT FROM practitioner w WHERE w.clinic_id = m.clinic_id
+                      AND w.id = %(reader)s AND w.version = %(version)s)
+    """,
+    Recipient.FRONT_DESK: _RELEASE,
+}
+
+_LOOK = """
+    SELECT m.withdrawn, m.leased_until > clock_timestamp() AND m.released_at IS NULL AS mine,
+           a.status, a.revision,
+           CASE m.recipient
+                WHEN 'patient' THEN p.id IS NULL OR (m.channel = ANY(p.opted_out)
+                     AND m.kind NOT IN ('opted-out', 'opted-in', 'help', 'emergency'))
+                WHEN 'escort' THEN e.id IS NULL OR NOT e.may_message
+                ELSE false END AS silent
       FROM message m
-      JOIN appointment a ON a.clinic_id = m.clinic_id AND a.id = m.appointment_id
+      LEFT JOIN appointment a ON a.clinic_id = m.clinic_id AND a.id = m.appointment_id
       LEFT JOIN patient p ON p.clinic_id = m.clinic_id AND p.id = m.recipient_id
       LEFT JOIN escort e ON e.clinic_id = m.clinic_id AND e.id = m.recipient_id
-     WHERE m.id = :id AND m.claim_token = :token AND m.state = 'sending'
-       FOR UPDATE OF m
-    """
-)
+     WHERE m.clinic_id = %(clinic)s AND m.id = %(id)s AND m.claim_token = %(token)s
+       AND m.state = 'sending'
+"""
 
-_RELEASE = text(
-    """
-    UPDATE message SET released_at = clock_timestamp(),
-           leased_until = clock_timestamp() + CAST(:lease AS interval)
-     WHERE id = :id
-    """
-)
+_SETTLE = """
+    WITH result AS MATERIALIZED (
+        SELECT r.*, set_config('synchronous_commit', 'off', true)
+          FROM unnest(%(clinic)s::uuid[], %(id)s::uuid[], %(token)s::uuid[], %(outcome)s::text[],
+                      %(due_at)s::timestamptz[], %(code)s::text[], %(provider)s::text[],
+                      %(provider_ref)s::text[])
+               AS r (clinic_id, id, token, outcome, due_at, code, provider, provider_ref)
+    ), judged AS MATERIALIZED (
+        SELECT m.clinic_id, m.id, r.outcome, r.due_at, r.code, r.provider, r.provider_ref,
+               CASE WHEN r.outcome NOT IN ('again', 'put-back') THEN r.outcome
+                    WHEN m.withdrawn THEN 'superseded'
+                    WHEN r.due_at > m.not_after THEN 'expired'
+                    ELSE 'scheduled' END AS state
+          FROM result r
+          JOIN message m ON m.clinic_id = r.clinic_id AND m.id = r.id
+           AND m.claim_token = r.token AND m.state = 'sending'
+         ORDER BY m.id FOR UPDATE OF m
+    )
+    UPDATE message m
+       SET state = j.state,
+           due_at = CASE WHEN j.state = 'scheduled' THEN coalesce(j.due_at, m.due_at)
+                         ELSE m.due_at END,
+           attempts = m.attempts - CASE WHEN j.outcome = 'put-back' THEN 1 ELSE 0 END,
+           released_at = CASE WHEN j.outcome = 'again' THEN NULL ELSE m.released_at END,
+           sent_at = CASE WHEN j.state = 'sent' THEN %(now)s::timestamptz END,
+           done_at = CASE WHEN j.state NOT IN ('scheduled', 'uncertain')
+                          THEN %(now)s::timestamptz END,
+           provider = coalesce(j.provider, m.provider),
+           provider_ref = coalesce(j.provider_ref, m.provider_ref),
+           carried_by = CASE WHEN j.state = 'scheduled' THEN NULL ELSE m.carried_by END,
+           leased_until = NULL, claim_token = NULL, last_error = j.code, version = m.version + 1
+      FROM judged j WHERE m.clinic_id = j.clinic_id AND m.id = j.id
+    RETURNING m.id, m.state
+"""
 
-_END = text(
-    """
-    UPDATE message SET state = :state, leased_until = NULL, claim_token = NULL, done_at = :now,
-           version = version + 1
-     WHERE id = :id
-    """
-)
-
-_POSTPONE = text(
-    """
-    UPDATE message
-       SET state = CASE WHEN withdrawn THEN 'superseded' ELSE 'scheduled' END,
-           done_at = CASE WHEN withdrawn THEN CAST(:due_at AS timestamptz) END,
-           due_at = :due_at, attempts = attempts - 1, leased_until = NULL, claim_token = NULL,
-           version = version + 1
-     WHERE id = :id AND claim_token = :token AND state = 'sending' AND released_at IS NULL
-    """
-)
-
-_EXPIRED = text(
-    """
-    UPDATE message
-       SET state = CASE WHEN withdrawn THEN 'superseded' ELSE 'expired' END, done_at = :now,
-           leased_until = NULL, claim_token = NULL, version = version + 1
-     WHERE id = :id AND claim_token = :token AND state = 'sending' AND released_at IS NULL
-    """
-)
-
-_SENT = text(
-    """
-    UPDATE message SET state = 'sent', sent_at = :now, done_at = :now, leased_until = NULL,
-           claim_token = NULL, last_error = NULL, version = version + 1
-     WHERE id = :id AND claim_token = :token AND state = 'sending'
-    """
-)
-
-_REFUSED = text(
-    """
-    UPDATE message
-       SET state = CASE WHEN withdrawn THEN 'superseded'
-                        WHEN CAST(:due_at AS timestamptz) > not_after THEN 'expired'
-                        ELSE 'scheduled' END,
-           done_at = CASE WHEN withdrawn OR CAST(:due_at AS timestamptz) > not_after
-                          THEN CAST(:now AS timestamptz) END,
-           due_at = :due_at, released_at = NULL, leased_until = NULL, claim_token = NULL,
-           last_error = :code, version = version + 1
-     WHERE id = :id AND claim_token = :token AND state = 'sending'
-    """
-)
-
-_FAILED = text(
-    """
-    UPDATE message SET state = 'failed', done_at = :now, leased_until = NULL, claim_token = NULL,
-           last_error = :code, version = version + 1
-     WHERE id = :id AND claim_token = :token AND state = 'sending'
-    """
-)
-
-_UNCERTAIN = text(
-    """
-    UPDATE message SET state = 'uncertain', leased_until = NULL, claim_token = NULL,
-           last_error = :code, version = version + 1
-     WHERE id = :id AND claim_token = :token AND state = 'sending'
-    """
-)
-
-_REAP = text(
-    """
+_REAP = """
     WITH over AS (
         SELECT clinic_id, id FROM message
          WHERE state = 'sending' AND leased_until < clock_timestamp()
@@ -334,39 +492,63 @@ _REAP = text(
     UPDATE message m
        SET state = CASE WHEN released_at IS NOT NULL THEN 'uncertain'
                         WHEN withdrawn THEN 'superseded' ELSE 'scheduled' END,
-           done_at = CASE WHEN released_at IS NULL AND withdrawn
-                          THEN CAST(:now AS timestamptz) END,
+           done_at = CASE WHEN released_at IS NULL AND withdrawn THEN %(now)s::timestamptz END,
            last_error = 'worker-gone', leased_until = NULL, claim_token = NULL,
            version = m.version + 1
       FROM over WHERE m.clinic_id = over.clinic_id AND m.id = over.id
-    RETURNING m.id
-    """
-)
+"""
 
-_RESOLVE = text(
-    """
+_RESEND = """
     WITH unclear AS (
         SELECT clinic_id, id FROM message
-         WHERE state = 'uncertain' AND NOT withdrawn AND kind = ANY(:kinds)
-           AND released_at < clock_timestamp() - CAST(:after AS interval) AND attempts < 2
+         WHERE state = 'uncertain' AND NOT withdrawn AND kind = ANY(%(kinds)s)
+           AND channel = 'email' AND carried_by IS NULL
+           AND released_at < clock_timestamp() - %(after)s AND attempts < 2
          ORDER BY id LIMIT 500 FOR UPDATE SKIP LOCKED
     )
     UPDATE message m SET state = 'scheduled', released_at = NULL, version = m.version + 1
       FROM unclear WHERE m.clinic_id = unclear.clinic_id AND m.id = unclear.id
-    RETURNING m.id
-    """
-)
+"""
 
-_EXPIRE = text(
-    """
+_EXPIRE = """
     WITH useless AS (
-        SELECT clinic_id, id FROM message WHERE state = 'scheduled' AND due_at <= :now
-           AND not_after < :now ORDER BY id LIMIT 500 FOR UPDATE SKIP LOCKED
+        SELECT clinic_id, id FROM message WHERE state = 'scheduled' AND due_at <= %(now)s
+           AND not_after < %(now)s ORDER BY id LIMIT 500 FOR UPDATE SKIP LOCKED
     )
-    UPDATE message m SET state = 'expired', done_at = :now, version = m.version + 1
+    UPDATE message m SET state = 'expired', done_at = %(now)s, version = m.version + 1
       FROM useless WHERE m.clinic_id = useless.clinic_id AND m.id = useless.id
-    RETURNING m.id
-    """
-)
+"""
 
-_NEXT_DUE = text("SELECT min(due_at) FROM message WHERE state = 'scheduled' AND channel = :channel")
+_DROP = f"""
+    WITH waiting AS (
+        SELECT clinic_id, id FROM message
+         WHERE clinic_id = {HERE} AND recipient_id = %(reader)s
+           AND channel = %(channel)s AND state = 'scheduled'
+           AND kind NOT IN ('opted-out', 'opted-in', 'help', 'emergency')
+         ORDER BY id FOR UPDATE
+    )
+    UPDATE message m SET state = 'suppressed', done_at = %(now)s, last_error = 'rerouted',
+           version = m.version + 1
+      FROM waiting WHERE m.clinic_id = waiting.clinic_id AND m.id = waiting.id
+    RETURNING m.id
+"""
+
+_NEXT_DUE = "SELECT min(due_at) FROM message WHERE state = 'scheduled' AND channel = %s"
+
+_BUCKET = """
+    INSERT INTO send_bucket (name, tokens, filled_at)
+    VALUES (%(name)s, %(burst)s, clock_timestamp()) ON CONFLICT DO NOTHING
+"""
+
+_ALLOWANCE = """
+    WITH there AS MATERIALIZED (
+        SELECT name, least(%(burst)s::float, tokens + %(rate)s::float
+               * greatest(extract(epoch FROM clock_timestamp() - filled_at), 0)) AS tokens
+          FROM send_bucket WHERE name = %(name)s FOR UPDATE
+    )
+    UPDATE send_bucket b
+       SET tokens = there.tokens - least(floor(there.tokens), %(wanted)s),
+           filled_at = clock_timestamp()
+      FROM there WHERE b.name = there.name
+    RETURNING least(floor(there.tokens), %(wanted)s)::int
+"""

@@ -1,129 +1,81 @@
-"""Templates: the words. Warm, plain, one thing to do, and nothing that betrays why.
+"""Templates: a letter in words, as a mail or as a text message, in the reader's language.
 
-A mail is read over shoulders and kept for years. So no text names a drug, a dose, a diagnosis
-or a kind of therapy; what to do stands behind the link. Placeholders are named and few; there
-is no template language, because a language can be made to loop.
+Placeholders are named and few; there is no template language, because a language can be made
+to loop. A clinic may put its own words in the place of ours; `faults` says what is wrong with
+them before they are kept.
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, time, timedelta
+from itertools import groupby
 from string import Template
+from uuid import UUID
+from zoneinfo import ZoneInfo
 
-from babel.dates import format_date, format_time, get_timezone_location
-
-from models.vocabulary import MessageKind, Recipient
-from notifications.reading import Letter
+from models.vocabulary import Channel, MessageKind, Recipient
+from notifications import frame, gsm, languages
+from notifications.cadence import QuietHours
+from notifications.reading import Letter, Line
+from notifications.words import FRAME, SEVERAL, Words, kinds_to, words_for
 
 BETRAYING = re.compile(
-    r"ketamin|esketamin|spravato|psychedel|psiloc|mdma|\bdos(e|es|ing|age)\b|therap|treatment|"
-    r"medicin|medicat|infus|lozenge|inject|psychi|mental|depress|anxi|trauma|ptsd|suicid|"
-    r"diagnos|integration|preparation|fasting|screening|clearance|consent|symptom|\bdrug",
+    r"ketamin|esketamin|spravato|psychedel|psicod[eé]l|psiloc|mdma|\bdos(e|es|ing|age|is)\b|"
+    r"therap|terap|treatment|tratamiento|medicin|medicat|medicam|infus|lozenge|inject|inyec|"
+    r"psychi|psiqui|\bmental|depress|depres[ií]|anxi|ansied|trauma|ptsd|suicid|diagnos|"
+    r"diagn[oó]s|integration|integraci[oó]n|preparation|preparaci[oó]n|fasting|\bayun|screening|"
+    r"clearance|consent|symptom|s[ií]ntoma|\bdrug|\bdroga|f[aá]rmac",
     re.IGNORECASE,
 )
 """Words that would tell a stranger why somebody goes there."""
 
+MOST_SEGMENTS = 3
+LONGEST_SUBJECT = 120
 
-@dataclass(frozen=True, slots=True)
-class Words:
-    """One template."""
+PLACEHOLDERS = frozenset(
+    {
+        *("name", "patient", "clinic", "phone", "site", "address", "day", "time", "end_time"),
+        *("link", "visits", "count", "emergency", "what"),
+    }
+)
 
-    subject: str
-    body: str
+WITHOUT_GREETING = frozenset({MessageKind.EMERGENCY})
+
+Own = Mapping[tuple[str, str, str, str], Words]
+"""A clinic's own words, by kind, recipient, channel and language."""
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """A rendered message."""
+    """A rendered message. A text message has neither a subject nor HTML."""
 
     subject: str
     body: str
+    html: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Where a letter's reader can go."""
+
+    pages: Mapping[UUID, str] = field(default_factory=dict)
+    """The reader's own page, by the message that speaks of it."""
+    unsubscribe: str = ""
 
 
 class UnknownPlaceholder(Exception):
     """A template asks for something that no letter has."""
 
 
-PLACEHOLDERS = frozenset(
-    {"name", "patient", "clinic", "phone", "site", "address", "day", "time", "end_time", "link"}
-)
+def render(letters: Sequence[Letter], links: Links, own: Own | None = None) -> Said:
+    """Put one letter, or several to the same reader as one, into words.
 
-_SIGNED = "\n\n$clinic\n$phone\n"
-_WHERE = "$day\n$time\n$site, $address\n"
-
-TEMPLATES: Mapping[tuple[MessageKind, Recipient], Words] = {
-    (MessageKind.CONFIRMATION, Recipient.PATIENT): Words(
-        "Your appointment on $day",
-        "Hello $name,\n\nyour appointment is booked:\n\n" + _WHERE + "\nEverything about it, and "
-        "what to do before you come, is here:\n$link\n\nIf the time does not suit you, tell us on "
-        "that page, or call $phone." + _SIGNED,
-    ),
-    (MessageKind.CHECKLIST_REQUEST, Recipient.PATIENT): Words(
-        "A few things before your appointment",
-        "Hello $name,\n\nthere are a few things to do before your appointment on $day. "
-        "They take some minutes:\n$link\n\nQuestions? Call $phone." + _SIGNED,
-    ),
-    (MessageKind.REMINDER, Recipient.PATIENT): Words(
-        "Reminder: your appointment on $day",
-        "Hello $name,\n\nwe look forward to seeing you:\n\n" + _WHERE + "\nPlease check that "
-        "your list is done:\n$link\n\nQuestions? Call $phone." + _SIGNED,
-    ),
-    (MessageKind.CONFIRM_REQUEST, Recipient.PATIENT): Words(
-        "Will you come on $day?",
-        "Hello $name,\n\nplease tell us that you will come:\n$link\n\n" + _WHERE + "\nIf you "
-        "cannot come, the same page lets you ask for another time." + _SIGNED,
-    ),
-    (MessageKind.DAY_OF, Recipient.PATIENT): Words(
-        "See you at $time",
-        "Hello $name,\n\nsee you soon:\n\n" + _WHERE + "\nPlease come 15 minutes early. "
-        "Your page:\n$link\n\nRunning late? Call $phone." + _SIGNED,
-    ),
-    (MessageKind.MOVED, Recipient.PATIENT): Words(
-        "Your appointment has a new time: $day",
-        "Hello $name,\n\nyour appointment was moved. The new time is:\n\n" + _WHERE + "\nThis "
-        "replaces the time we told you before. Please look at your page again:\n$link\n\nIf the "
-        "new time does not suit you, call $phone." + _SIGNED,
-    ),
-    (MessageKind.CANCELLATION, Recipient.PATIENT): Words(
-        "Your appointment on $day is cancelled",
-        "Hello $name,\n\nyour appointment on $day at $time is cancelled. You do not need to come."
-        "\n\nTo find another time, call $phone." + _SIGNED,
-    ),
-    (MessageKind.AFTERCARE, Recipient.PATIENT): Words(
-        "How are you today?",
-        "Hello $name,\n\nthank you for coming. Take it slowly today.\n\nIf anything worries you, "
-        "call $phone. Whom to call in an emergency stands on your page:\n$link" + _SIGNED,
-    ),
-    (MessageKind.CHECK_BACK, Recipient.PATIENT): Words(
-        "Thinking of you",
-        "Hello $name,\n\nhow are you? A short note on what you noticed these days is worth "
-        "keeping, and worth bringing along next time.\n\nIf you would like to talk sooner, call "
-        "$phone." + _SIGNED,
-    ),
-    (MessageKind.PICK_UP, Recipient.ESCORT): Words(
-        "Thank you for taking $patient home on $day",
-        "Hello $name,\n\n$patient named you to take them home. Please be there at:\n\n$day\n"
-        "$end_time\n$site, $address\n\nIf you cannot come, please call $phone." + _SIGNED,
-    ),
-    (MessageKind.MOVED, Recipient.ESCORT): Words(
-        "A new time to take $patient home: $day",
-        "Hello $name,\n\nthe time at which $patient needs you has changed. It is now:\n\n$day\n"
-        "$end_time\n$site, $address\n\nIf you cannot come, please call $phone." + _SIGNED,
-    ),
-    (MessageKind.CANCELLATION, Recipient.ESCORT): Words(
-        "You do not need to come on $day",
-        "Hello $name,\n\n$patient does not need to be taken home on $day. Thank you for having "
-        "been ready." + _SIGNED,
-    ),
-}
-
-
-def render(letter: Letter, link: str) -> Said:
-    """Fill in the template of a letter. `link` is the way to the reader's page."""
-    words = TEMPLATES[letter.kind, letter.recipient]
-    values = _values(letter, link)
-    return Said(fill(words.subject, values), fill(words.body, values))
+    The first letter gives the language, the channel and the signature.
+    """
+    if letters[0].channel is Channel.SMS:
+        return Said("", gsm.plain(_sms(letters, links, own or {})))
+    return _mail(letters, links, own or {})
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:
@@ -142,28 +94,199 @@ def betrays(told: str) -> list[str]:
     return [found.group() for found in BETRAYING.finditer(told)]
 
 
-def place_name(zone: str) -> str:
-    """A zone by the name of its city: people are told a place, never an offset."""
-    return get_timezone_location(zone, locale="en_US", return_city=True)
+def faults(letter: Letter, words: Words) -> dict[str, list[str]]:
+    """What is wrong with a clinic's own words for the kind of `letter`, by field.
+
+    `letter` is an invented one with long names, so that lengths are the worst to be expected.
+    """
+    shipped = words_for(letter.kind, letter.recipient)
+    found: dict[str, list[str]] = {"subject": [], "body": []}
+    is_sms = letter.channel is Channel.SMS
+    for name, told in (("subject", words.subject), ("body", words.sms if is_sms else words.body)):
+        found[name] += [f"{word!r} may betray why the reader goes there." for word in betrays(told)]
+        try:
+            fill(told, _values(letter, "https://clinic.example/p/" + "x" * 43))
+        except UnknownPlaceholder as unknown:
+            told_names = ", ".join(sorted(f"${one}" for one in PLACEHOLDERS))
+            found[name].append(f"{unknown} There are {told_names}.")
+    if not is_sms and not words.subject.strip():
+        found["subject"].append("A mail needs a subject.")
+    if len(words.subject) > LONGEST_SUBJECT or "\n" in words.subject:
+        found["subject"].append(f"At most {LONGEST_SUBJECT} signs on one line.")
+    told, ours = (words.sms, shipped.sms) if is_sms else (words.body, shipped.body)
+    if "$link" in ours and "$link" not in told:
+        found["body"].append("$link is missing: without it the reader cannot answer.")
+    if is_sms and not found["body"]:
+        length = gsm.measure(
+            render(
+                [letter],
+                Links({letter.message_id: "https://clinic.example/p/" + "x" * 43}),
+                {_key(letter): words},
+            ).body
+        )
+        if length.segments > MOST_SEGMENTS:
+            found["body"].append(
+                f"{length.segments} text messages in {length.alphabet}; at most {MOST_SEGMENTS}."
+            )
+    return {name: told for name, told in found.items() if told}
 
 
-def _values(letter: Letter, link: str) -> dict[str, str]:
+def sample(kind: MessageKind, recipient: Recipient, channel: Channel, language: str) -> Letter:
+    """A letter about an invented visit, with long names: to preview and to measure words by."""
+    zone = ZoneInfo("America/New_York")
+    starts = datetime(2027, 9, 15, 14, 0, tzinfo=UTC)
+    is_sms = channel is Channel.SMS
+    line = Line(starts, zone, "Harbor House", "Ada E.")
+    return Letter(
+        message_id=UUID(int=1),
+        clinic_id=UUID(int=2),
+        subject_id=UUID(int=3),
+        appointment_id=UUID(int=3),
+        patient_id=UUID(int=4),
+        kind=kind,
+        recipient=recipient,
+        channel=channel,
+        reader_id=UUID(int=4),
+        reader_name="Maximiliana",
+        reader_version=1,
+        address="+12125550199" if is_sms else "maximiliana.example@example.com",
+        language=language,
+        patient_name="Maximiliana",
+        patient_tag="Maximiliana E.",
+        clinic="Harbor & Mesa Practice",
+        clinic_email="desk@harbormesa.example.com",
+        clinic_phone="+12125550100",
+        sms_from="+12125550101",
+        emergency="In danger call 911; day and night you can also call or text 988.",
+        site="Harbor House",
+        site_address="12 Example Wharf, Newport",
+        zone=zone,
+        starts_at=starts,
+        ends_at=starts + timedelta(hours=3),
+        revision=1,
+        quiet=QuietHours(time(20), time(9), zone),
+        silent=False,
+        lines=(line, line) if kind is MessageKind.AGENDA else (),
+        what="Theodora Example: NY-123456" if kind is MessageKind.CREDENTIAL_EXPIRING else "",
+    )
+
+
+def is_said(kind: MessageKind, recipient: Recipient) -> bool:
+    """Whether there is anything of `kind` to say to `recipient`."""
+    return kind in kinds_to(recipient)
+
+
+def _mail(letters: Sequence[Letter], links: Links, own: Own) -> Said:
+    first = letters[0]
+    language = first.language
+    parts = [_part(group, links, own) for group in _groups(letters)]
+    greeting = fill(_say(language, "greeting"), {"name": first.reader_name})
+    subject = parts[0].subject
+    if len(parts) > 1:
+        subject = _say(language, "mixed")
+    body = f"\n\n{_say(language, 'also')}\n\n".join(part.body for part in parts)
+    if first.kind not in WITHOUT_GREETING:
+        body = f"{greeting}\n\n{body}"
+    signed = f"{first.clinic}\n{first.clinic_phone}"
+    small = []
+    if first.recipient is Recipient.PATIENT and links.unsubscribe:
+        why = fill(_say(language, "why"), {"clinic": first.clinic})
+        small = [why, f"{_say(language, 'unsubscribe')}: {links.unsubscribe}"]
+    text = "\n\n".join([body, signed, *(["-- \n" + "\n".join(small)] if small else [])]) + "\n"
+    button = _say(language, "button")
+    footer = (small[0], _say(language, "unsubscribe"), links.unsubscribe) if small else None
+    html = frame.html(subject, f"{body}\n\n{signed}", button, footer, language)
+    return Said(subject, text, html)
+
+
+def _sms(letters: Sequence[Letter], links: Links, own: Own) -> str:
+    groups = list(_groups(letters))
+    if len(groups) == 1:
+        return _part(groups[0], links, own).body
+    first = letters[0]
+    return fill(
+        _say(first.language, "mixed_sms"),
+        {"clinic": first.clinic, "link": links.pages.get(first.message_id, first.clinic_phone)},
+    )
+
+
+def _groups(letters: Sequence[Letter]) -> list[list[Letter]]:
+    """Letters that can be said in one breath: several visits of one kind, or one letter."""
+    found = []
+    ordered = sorted(letters[1:], key=lambda one: (one.kind != letters[0].kind, one.kind))
+    for kind, group in groupby([letters[0], *ordered], key=lambda one: one.kind):
+        members = sorted(group, key=lambda one: one.starts_at)
+        found += [members] if kind in SEVERAL else [[one] for one in members]
+    return found
+
+
+def _part(group: Sequence[Letter], links: Links, own: Own) -> Said:
+    letter = group[0]
+    link = links.pages.get(letter.message_id, "")
+    if len(group) == 1:
+        words = own.get(_key(letter)) or _translated(
+            words_for(letter.kind, letter.recipient), letter.language
+        )
+        values = _values(letter, link)
+    else:
+        words = _translated(SEVERAL[letter.kind], letter.language)
+        lines = [Line(one.starts_at, one.zone, one.site) for one in group]
+        values = _values(letter, link, lines)
+    template = words.sms if letter.channel is Channel.SMS else words.body
+    return Said(fill(words.subject, values), fill(template, values))
+
+
+def _key(letter: Letter) -> tuple[str, str, str, str]:
+    return letter.kind.value, letter.recipient.value, letter.channel.value, letter.language
+
+
+def _translated(words: Words, language: str) -> Words:
+    return Words(
+        languages.translate(language, words.subject),
+        languages.translate(language, words.body),
+        languages.translate(language, words.sms),
+    )
+
+
+def _say(language: str, name: str) -> str:
+    return languages.translate(language, FRAME[name])
+
+
+def _values(letter: Letter, link: str, lines: Sequence[Line] = ()) -> dict[str, str]:
+    language = letter.language
     starts, ends = (at.astimezone(letter.zone) for at in (letter.starts_at, letter.ends_at))
-    city = place_name(letter.zone.key)
+    is_sms = letter.channel is Channel.SMS
+    shown = lines or letter.lines
+    to_staff = letter.recipient in {Recipient.PRACTITIONER, Recipient.FRONT_DESK}
+    day = languages.short_day if is_sms else languages.day
     return {
         "name": letter.reader_name,
-        "patient": letter.patient_name,
+        "patient": letter.patient_tag if to_staff else letter.patient_name,
         "clinic": letter.clinic,
         "phone": letter.clinic_phone,
         "site": letter.site,
         "address": letter.site_address,
-        "day": format_date(starts, "full", locale="en_US"),
-        "time": f"{_wall(starts)} ({city} time)",
-        "end_time": f"{_wall(ends)} ({city} time)",
+        "day": day(starts, language),
+        "time": languages.clock(starts, language),
+        "end_time": languages.clock(ends, language),
         "link": link,
+        "visits": (", " if is_sms else "\n").join(_line(one, language, is_sms) for one in shown),
+        "count": str(len(shown) or 1),
+        "emergency": letter.emergency,
+        "what": letter.what,
     }
 
 
-def _wall(at: datetime) -> str:
-    told = format_time(at, "short", tzinfo=at.tzinfo, locale="en_US")
-    return told.replace("\u202f", " ")
+def _line(line: Line, language: str, is_sms: bool) -> str:
+    at = line.starts_at.astimezone(line.zone)
+    if is_sms:
+        return f"{languages.short_day(at, language)} {languages.clock(at, language)}"
+    told = fill(
+        _say(language, "visit"),
+        {
+            "day": languages.day(at, language),
+            "time": languages.clock(at, language),
+            "site": line.site,
+        },
+    )
+    return f"{told}, {line.patient}" if line.patient else told

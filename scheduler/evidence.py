@@ -23,7 +23,7 @@ from models import (
     Escort,
     Override,
 )
-from models.vocabulary import AppointmentStatus, ClearanceOutcome, StepKind, TaskStatus
+from models.vocabulary import AppointmentStatus, ClearanceOutcome, Stage, StepKind, TaskStatus
 from scheduler import facts, readiness
 from scheduler.lifecycle import Action
 from scheduler.protocols import Step
@@ -69,6 +69,16 @@ def judge(session: Session, visits: Sequence[Appointment], now: datetime) -> dic
             readiness.moment(visit.starts_at, now),
         )
         for visit in visits
+    }
+
+
+def unready(session: Session, ids: Sequence[UUID], now: datetime) -> set[UUID]:
+    """Those of the visits that a shut gate would keep from beginning."""
+    visits = session.scalars(select(Appointment).where(Appointment.id.in_(ids))).all()
+    return {
+        visit_id
+        for visit_id, judged in judge(session, visits, now).items()
+        if judged.shut(Stage.ARRIVAL)
     }
 
 

@@ -6,7 +6,7 @@ many visits need is asked for all of them at once. Who is open and taken is in c
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from typing import TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -16,11 +16,13 @@ from sqlalchemy.orm import Session
 
 from models import (
     Appointment,
+    CadenceOverride,
     Clinic,
     Course,
     CourseStep,
     Escort,
     Patient,
+    Practitioner,
     ProtocolVersion,
     Site,
     Slot,
@@ -28,11 +30,12 @@ from models import (
 )
 from models.vocabulary import (
     AppointmentStatus,
+    Channel,
     CourseStatus,
     Recipient,
     StepKind,
 )
-from notifications.cadence import QuietHours, Timing
+from notifications.cadence import QuietHours, Rule, Timing
 from notifications.outbox import Reader, Subject
 from scheduler import protocols
 from scheduler.errors import CourseClosed, NotFound, NotSigned, Stale, Unfit
@@ -270,23 +273,95 @@ def missed(session: Session, now: datetime) -> Sequence[Appointment]:
 def subject(session: Session, appointment: Appointment, about: Brief, now: datetime) -> Subject:
     """A visit as its messages see it, said from the end of the clinic's settling time on."""
     home = clinic(session)
-    zone = session.scalars(select(Site.time_zone).where(Site.id == appointment.site_id)).one()
-    escort = None
-    if any(rule.to is Recipient.ESCORT for rule in about.visit.cadence):
-        escort = session.scalar(select(Escort).where(Escort.appointment_id == appointment.id))
+    zone, cadence = _zone_and_cadence(session, appointment, about.visit)
     patient = about.patient
-    quiet = QuietHours(home.quiet_from, home.quiet_until, ZoneInfo(patient.time_zone))
-    readers = [Reader(Recipient.PATIENT, patient.id, bool(patient.email), quiet)]
-    if escort is not None and escort.may_message:
-        there = QuietHours(home.quiet_from, home.quiet_until, ZoneInfo(zone))
-        readers.append(Reader(Recipient.ESCORT, escort.id, bool(escort.email), there))
+    readers = [
+        Reader(Recipient.PATIENT, patient.id, channel_of(patient, home), quiet(patient, home))
+    ]
+    told = {rule.to for rule in cadence}
+    if Recipient.ESCORT in told:
+        readers += _escort(session, appointment, home, ZoneInfo(zone))
+    always = QuietHours(time(0), time(0), ZoneInfo(home.time_zone))
+    if Recipient.PRACTITIONER in told:
+        serving = practitioners_of(session, appointment.id)
+        readers += [Reader(Recipient.PRACTITIONER, one, Channel.EMAIL, always) for one in serving]
+    if Recipient.FRONT_DESK in told:
+        readers.append(Reader(Recipient.FRONT_DESK, home.clinic_id, Channel.EMAIL, always))
     timing = Timing(
         appointment.starts_at,
         appointment.ends_at,
         ZoneInfo(zone),
         now + timedelta(minutes=home.settle_minutes),
     )
-    return Subject(appointment.id, appointment.revision, timing, about.visit.cadence, readers)
+    return Subject(appointment.id, appointment.revision, timing, cadence, readers)
+
+
+def channel_of(patient: Patient, home: Clinic) -> Channel | None:
+    """How a patient is written to: the first way they want that is open. None: there is none."""
+    open_ways = {
+        Channel.EMAIL: bool(patient.email),
+        Channel.SMS: bool(patient.phone and home.sms_from),
+    }
+    shut = {*patient.opted_out, *patient.unreachable}
+    wanted = (Channel(code) for code in patient.channels if code not in shut)
+    return next((channel for channel in wanted if open_ways[channel]), None)
+
+
+def quiet(patient: Patient, home: Clinic) -> QuietHours:
+    """When a patient is left alone: their own hours, or the clinic's, in the patient's zone."""
+    zone = ZoneInfo(patient.time_zone)
+    if patient.quiet_from is not None and patient.quiet_until is not None:
+        return QuietHours(patient.quiet_from, patient.quiet_until, zone)
+    return QuietHours(home.quiet_from, home.quiet_until, zone)
+
+
+def practitioners_of(session: Session, appointment_id: UUID) -> Sequence[UUID]:
+    """The clinicians who serve a visit."""
+    return session.scalars(
+        select(Practitioner.id)
+        .join(
+            Slot,
+            (Slot.clinic_id == Practitioner.clinic_id)
+            & (Slot.schedule_id == Practitioner.schedule_id),
+        )
+        .where(Slot.appointment_id == appointment_id)
+        .distinct()
+        .order_by(Practitioner.id)
+    ).all()
+
+
+def _escort(
+    session: Session, appointment: Appointment, home: Clinic, zone: ZoneInfo
+) -> list[Reader]:
+    escort = session.scalar(select(Escort).where(Escort.appointment_id == appointment.id))
+    if escort is None or not escort.may_message:
+        return []
+    channel = Channel.EMAIL if escort.email else None
+    if channel is None and home.sms_from:
+        channel = Channel.SMS
+    hours = QuietHours(home.quiet_from, home.quiet_until, zone)
+    return [Reader(Recipient.ESCORT, escort.id, channel, hours)]
+
+
+def _zone_and_cadence(
+    session: Session, appointment: Appointment, visit: Visit
+) -> tuple[str, tuple[Rule, ...]]:
+    """The zone of a visit's site, and its cadence: the clinic's own if it has one."""
+    latest = (
+        select(CadenceOverride.rules)
+        .join(ProtocolVersion, ProtocolVersion.protocol_id == CadenceOverride.protocol_id)
+        .where(
+            ProtocolVersion.id == appointment.protocol_version_id,
+            CadenceOverride.cadence == visit.cadence_name,
+        )
+        .order_by(CadenceOverride.number.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    zone, own = session.execute(
+        select(Site.time_zone, latest).where(Site.id == appointment.site_id)
+    ).one()
+    return zone, visit.cadence if own is None else tuple(map(Rule.read, own))
 
 
 def _spoken(model: type[Tenanted]) -> str:

@@ -8,7 +8,7 @@ Pure: no database, no clock, no Flask.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -17,12 +17,16 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from models.vocabulary import Owner, Severity, Stage, StepKind
+from models.vocabulary import MessageKind, Owner, Recipient, Severity, Stage, StepKind
 from notifications.cadence import Rule
+from notifications.words import kinds_to
 
 SCHEMA_FILE = Path(__file__).with_name("protocol.schema.json")
 SCHEMA: dict[str, Any] = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
 _VALIDATOR = Draft202012Validator(SCHEMA)
+_CADENCE_VALIDATOR = Draft202012Validator(
+    {**SCHEMA["properties"]["cadences"]["additionalProperties"], "$defs": SCHEMA["$defs"]}
+)
 
 _UNITS = {
     "min": timedelta(minutes=1),
@@ -111,6 +115,7 @@ class Visit:
     phases: tuple[Phase, ...]
     gates: tuple[Gate, ...]
     checklist: tuple[Check, ...]
+    cadence_name: str
     cadence: tuple[Rule, ...]
 
 
@@ -228,6 +233,15 @@ def check(content: Any) -> list[Fault]:
     return shape or list(_meaning(content))
 
 
+def check_cadence(rules: Any) -> list[Fault]:
+    """List everything that is wrong with `rules`, a cadence as protocol files write it."""
+    shape = [
+        Fault("/" + "/".join(map(str, error.absolute_path)), error.message)
+        for error in _CADENCE_VALIDATOR.iter_errors(rules)
+    ]
+    return shape or list(_unsaid(rules, ""))
+
+
 def read(content: Mapping[str, Any]) -> Protocol:
     """Turn checked `content` into a Protocol."""
     cadences = {name: tuple(map(Rule.read, rules)) for name, rules in content["cadences"].items()}
@@ -255,12 +269,28 @@ def _meaning(content: Mapping[str, Any]) -> Iterator[Fault]:
         for number, item in enumerate(visit["checklist"]):
             if item.get("gate", None) not in gates | {None}:
                 yield Fault(f"{here}/checklist/{number}/gate", f"No gate {item['gate']!r} here.")
-        for number, phase in enumerate(visit["phases"]):
-            if phase["from"] >= phase["to"]:
-                yield Fault(f"{here}/phases/{number}/to", "A phase must end after it begins.")
-            elif phase["to"] > visit["minutes"]["value"]:
-                yield Fault(f"{here}/phases/{number}/to", "A phase must end with the visit.")
+        yield from _bad_phases(visit, here)
+    for name, rules in content["cadences"].items():
+        yield from _unsaid(rules, f"/cadences/{name}")
     yield from _misplaced_steps(content)
+
+
+def _bad_phases(visit: Mapping[str, Any], here: str) -> Iterator[Fault]:
+    for number, phase in enumerate(visit["phases"]):
+        if phase["from"] >= phase["to"]:
+            yield Fault(f"{here}/phases/{number}/to", "A phase must end after it begins.")
+        elif phase["to"] > visit["minutes"]["value"]:
+            yield Fault(f"{here}/phases/{number}/to", "A phase must end with the visit.")
+
+
+def _unsaid(rules: Sequence[Mapping[str, Any]], here: str) -> Iterator[Fault]:
+    codes: set[str] = set()
+    for number, rule in enumerate(rules):
+        if MessageKind(rule["kind"]) not in kinds_to(Recipient(rule["to"])):
+            yield Fault(f"{here}/{number}/to", f"{rule['kind']} is never said to {rule['to']}.")
+        if rule["rule"] in codes:
+            yield Fault(f"{here}/{number}/rule", f"Two rules are called {rule['rule']!r}.")
+        codes.add(rule["rule"])
 
 
 def _misplaced_steps(content: Mapping[str, Any]) -> Iterator[Fault]:
@@ -363,6 +393,7 @@ def _visit(key: str, told: Mapping[str, Any], cadences: Mapping[str, tuple[Rule,
         phases=tuple(map(_phase, told["phases"])),
         gates=tuple(map(_gate, told["gates"])),
         checklist=tuple(map(_check, told["checklist"])),
+        cadence_name=told["cadence"],
         cadence=cadences[told["cadence"]],
     )
 

@@ -10,11 +10,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models import Appointment, ChecklistItem, Escort, Patient, Site
-from models.vocabulary import AppointmentStatus, MessageKind, Owner, Recipient
+from models.vocabulary import AppointmentStatus, Owner
 from notifications import invitation
-from notifications.cadence import QuietHours
-from notifications.invitation import Method
-from notifications.reading import Letter
+from notifications.invitation import Entry, Method
 from scheduler import facts
 from scheduler.protocols import SettledBy
 from web.visitor import Visitor
@@ -49,28 +47,19 @@ def calendar(session: Session, visitor: Visitor, now: datetime) -> bytes:
     appointment = facts.one(session, Appointment, visitor.link.appointment_id)
     patient = facts.one(session, Patient, visitor.link.patient_id)
     site = facts.one(session, Site, appointment.site_id)
-    clinic, zone = visitor.clinic, ZoneInfo(site.time_zone)
-    letter = Letter(
-        message_id=appointment.id,
+    clinic = visitor.clinic
+    entry = Entry(
+        clinic_id=clinic.clinic_id,
         appointment_id=appointment.id,
-        patient_id=patient.id,
-        kind=MessageKind.CONFIRMATION,
-        recipient=Recipient.PATIENT,
-        reader_name=patient.given_name,
-        address=patient.email,
-        patient_name=patient.given_name,
-        clinic=clinic.name,
-        clinic_email=clinic.email,
-        clinic_phone=clinic.phone,
-        site=site.name,
-        site_address=site.address,
-        zone=zone,
+        revision=appointment.revision,
         starts_at=appointment.starts_at,
         ends_at=appointment.ends_at,
-        revision=appointment.revision,
-        quiet=QuietHours(clinic.quiet_from, clinic.quiet_until, zone),
+        clinic=clinic.name,
+        clinic_email=clinic.email,
+        place=f"{site.name}, {site.address}",
+        language=patient.language,
     )
-    return invitation.calendar(letter, Method.PUBLISH, now)
+    return invitation.calendar([entry], Method.PUBLISH, now)
 
 
 def visit(session: Session, visitor: Visitor) -> Shown:

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Protocol
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
     """A message ready to leave."""
 
@@ -14,14 +14,23 @@ class Envelope:
     sender: str
     recipient: str
     content: bytes
+    """A mail whole; of a text message its text, in UTF-8."""
     due_at: datetime
     give_up_at: float
     """By the monotonic clock: nothing may leave after this, however long the process slept."""
+    valid_seconds: int = 14400
+    """For how long it is of use to the reader."""
+    callback: str = ""
+    """Where the provider tells what became of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
     """Somebody else answers for it now."""
+
+    provider: str | None = None
+    reference: str | None = None
+    """What the provider calls it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +40,10 @@ class Refused:
     code: str
     for_ever: bool
     """Whether trying again is pointless."""
+    bad_address: bool = False
+    """The address itself was refused: nothing else reaches the reader there."""
+    wait_seconds: float | None = None
+    """How long the provider asked us to wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +51,7 @@ class Unknown:
     """It may have been accepted; the answer was lost."""
 
     code: str
+    provider: str | None = None
 
 
 Outcome = Accepted | Refused | Unknown

@@ -13,14 +13,17 @@ class FolderChannel:
     """Writes messages into a folder."""
 
     folder: Path
+    suffix: str = "eml"
 
     def hand_over(self, envelope: Envelope) -> Outcome:
         """Write the message whole or not at all. A second try overwrites the first."""
-        name = f"{envelope.due_at:%Y%m%dT%H%M%SZ}-{envelope.name}.eml"
+        name = f"{envelope.due_at:%Y%m%dT%H%M%SZ}-{envelope.name}.{self.suffix}"
         half = self.folder / f".{name}.half"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with half.open("wb") as file:
+                if self.suffix != "eml":
+                    file.write(f"To: {envelope.recipient}\n\n".encode())
                 file.write(envelope.content)
                 file.flush()
                 os.fsync(file.fileno())

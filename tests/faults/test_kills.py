@@ -42,6 +42,8 @@ from tests.fakes import mail_server
 from tests.service import Service, give_keys, running
 
 VISITS, AT_ONCE = 200, 25
+SENDERS = 4
+"""Messages that one worker has in hand at a time, and so at a kill."""
 THE_DAY = MONDAY_9 + 14 * DAY - timedelta(hours=1)  # 09:00, after the clocks went forward
 HOURS = (-250, -200, -150, -100)
 
@@ -55,7 +57,7 @@ def busy_protocol() -> dict[str, Any]:
     content["visits"]["preparation"]["minutes"] = figure(60, "min")
     content["cadences"]["plain"] = [
         rule("on-booking", "confirmation", {"on": "booking"}),
-        *(rule(f"r{-n}", "reminder", {"hours": n, "from": "start"}) for n in HOURS),
+        *(rule(f"r{-n}", "confirm-request", {"hours": n, "from": "start"}) for n in HOURS),
     ]
     return content
 
@@ -155,7 +157,7 @@ def test_kills_lose_nothing_and_double_nothing(
             f"{5 * VISITS} messages under {kills} kills of workers: lost 0, doubled 0, "
             f"uncertain {uncertain}"
         )
-    assert uncertain <= kills
+    assert uncertain <= SENDERS * kills
 
 
 def _book(service: Service, order: dict[str, Any], number: int) -> UUID:

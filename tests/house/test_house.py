@@ -3,26 +3,28 @@
 import json
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import product
 from pathlib import Path
 from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 import pytest
 
 from models import vocabulary
-from models.vocabulary import MessageKind, Recipient
+from models.vocabulary import Channel, MessageKind, Recipient
 from notifications import invitation, mail, templates
-from notifications.cadence import QuietHours
-from notifications.invitation import Method
-from notifications.reading import Letter
+from notifications.invitation import Entry, Method
+from notifications.languages import LOCALES
+from notifications.templates import Links
+from notifications.words import kinds_to
 from scheduler import protocols
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("models", "notifications", "scheduler", "api", "web", "intake", "database")
 OURS = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+LINKS = Links({UUID(int=1): "https://clinic.example/p/x"}, "https://clinic.example/u/x")
 PROTOCOLS = sorted((ROOT / "demo/protocols").glob("*.json"))
 
 
@@ -84,52 +86,30 @@ def test_locks_name_no_address() -> None:
         assert "index" not in told
 
 
-def letters(kind: MessageKind, recipient: Recipient) -> Letter:
-    """A letter about an invented visit of an invented clinic."""
-    zone = ZoneInfo("America/New_York")
-    starts = datetime(2027, 3, 15, 14, 0, tzinfo=UTC)
-    return Letter(
-        message_id=UUID(int=1),
-        appointment_id=UUID(int=2),
-        patient_id=UUID(int=3),
-        kind=kind,
-        recipient=recipient,
-        reader_name="Ada",
-        address="ada@example.com",
-        patient_name="Ada",
-        clinic="Harbor & Mesa Practice",
-        clinic_email="desk@harbormesa.example.com",
-        clinic_phone="+12125550100",
-        site="Harbor House",
-        site_address="12 Example Wharf",
-        zone=zone,
-        starts_at=starts,
-        ends_at=starts + timedelta(hours=3),
-        revision=1,
-        quiet=QuietHours(time(20), time(9), zone),
-    )
-
-
 def said_under(path: Path) -> Iterator[tuple[MessageKind, Recipient]]:
     protocol = protocols.read(json.loads(path.read_text()))
     for visit in protocol.visits.values():
         for rule in visit.cadence:
             yield rule.kind, rule.to
-    for kind in (MessageKind.MOVED, MessageKind.CANCELLATION):
-        yield from ((kind, recipient) for recipient in Recipient)
+    for recipient in Recipient:
+        yield from ((kind, recipient) for kind in kinds_to(recipient))
 
 
 @pytest.mark.parametrize("path", PROTOCOLS, ids=lambda path: path.stem)
 def test_no_message_of_any_protocol_names_the_treatment(path: Path) -> None:
     now = datetime(2027, 3, 1, tzinfo=UTC)
     for kind, recipient in set(said_under(path)):
-        letter = letters(kind, recipient)
-        said = templates.render(letter, "https://clinic.example/p/x")
-        sent = mail.build(letter, said, now).decode()
-        for told in (said.subject, said.body, sent.split("\r\n\r\n")[0]):
-            assert templates.betrays(told) == [], (kind, recipient)
+        for language, channel in product(LOCALES, Channel):
+            letter = templates.sample(kind, recipient, channel, language)
+            said = templates.render([letter], LINKS)
+            for told in (said.subject, said.body, said.html):
+                assert templates.betrays(told) == [], (kind, recipient, language)
+        letter = templates.sample(kind, recipient, Channel.EMAIL, "en")
+        sent = mail.build([letter], templates.render([letter], LINKS), now).decode()
+        assert templates.betrays(sent.split("\r\n\r\n")[0]) == []
     for method in Method:
-        event = invitation.calendar(letters(MessageKind.MOVED, Recipient.PATIENT), method, now)
+        letter = templates.sample(MessageKind.MOVED, Recipient.PATIENT, Channel.EMAIL, "en")
+        event = invitation.calendar([Entry.of(letter)], method, now)
         assert templates.betrays(event.decode()) == []
 
 

@@ -1,7 +1,7 @@
 """Messages on their way: a real PostgreSQL, the worker's own role, a real mail server."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,10 +11,12 @@ from typing import Any
 from uuid import UUID
 
 import icalendar
+import psycopg
 import pytest
 from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
+from database import access
 from models import Appointment, Message, enter_clinic
 from models.vocabulary import Role, StepKind
 from notifications.channels.folder import FolderChannel
@@ -36,6 +38,10 @@ TUESDAY = MONDAY_9 + DAY
 def server() -> Iterator[MailServer]:
     with mail_server() as server:
         yield server
+
+
+def as_worker(engine: Engine) -> Callable[[], psycopg.Connection]:
+    return lambda: access.connect(engine.url)
 
 
 @dataclass
@@ -67,10 +73,11 @@ def post(
 ) -> Iterator[Post]:
     channel = SmtpChannel(Server(host="127.0.0.1", port=server.port, security="none"))
     found = Post(
-        Delivery(worker_engine, channel, lambda: found.now, "http://clinic.test"), committed
+        Delivery(as_worker(worker_engine), [channel], lambda: found.now, "http://clinic.test"),
+        committed,
     )
     yield found
-    channel.close()
+    found.delivery.close()
 
 
 def book(
@@ -130,8 +137,9 @@ def test_two_workers_send_each_message_once(
 
     def work(_number: int) -> None:
         channel = SmtpChannel(Server(host="127.0.0.1", port=server.port, security="none"))
-        Delivery(worker_engine, channel, lambda: NINE, "http://clinic.test").sweep()
-        channel.close()
+        delivery = Delivery(as_worker(worker_engine), [channel], lambda: NINE, "http://clinic.test")
+        delivery.sweep()
+        delivery.close()
 
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(work, range(3)))
@@ -279,10 +287,11 @@ class TestTheServer:
         self, post: Post, server: MailServer, committed_world: World
     ) -> None:
         book(post.session, committed_world)
-        channel = post.delivery.channel
-        post.delivery.channel = SmtpChannel(Server(host="127.0.0.1", port=1, security="none"))
+        [sender] = post.delivery.senders
+        channel = sender.channel
+        sender.channel = SmtpChannel(Server(host="127.0.0.1", port=1, security="none"))
         post.sweep()
-        post.delivery.channel = channel
+        sender.channel = channel
         post.sweep(NINE + timedelta(minutes=2))
 
         assert len(server.mails) == 1
@@ -292,7 +301,7 @@ class TestTheServer:
     ) -> None:
         first = book(post.session, committed_world)
         post.sweep()
-        channel = post.delivery.channel
+        [channel] = post.delivery.channels
         assert isinstance(channel, SmtpChannel)
         assert channel._connection is not None
         assert channel._connection.sock is not None
@@ -387,10 +396,11 @@ def test_a_folder_takes_messages_too(
 ) -> None:
     book(committed, committed_world)
     delivery = Delivery(
-        worker_engine, FolderChannel(tmp_path / "out"), lambda: NINE, "http://x.test"
+        as_worker(worker_engine), [FolderChannel(tmp_path / "out")], lambda: NINE, "http://x.test"
     )
 
     delivery.sweep()
+    delivery.close()
 
     [written] = (tmp_path / "out").iterdir()
     assert written.suffix == ".eml"

@@ -197,11 +197,7 @@ def test_a_course_from_intake_to_closing(clinic: Clinic) -> None:
     clinic.book("dosing-2", "2027-03-15 10:00")
     clinic.hear(
         "2027-02-17 11:18",
-        "Ada: Your appointment on Friday, February 19, 2027",
-        "Ada: Your appointment on Tuesday, February 23, 2027",
-        "Ada: Your appointment on Monday, March 1, 2027",
-        "Ada: Your appointment on Wednesday, March 3, 2027",
-        "Ada: Your appointment on Monday, March 15, 2027",
+        "Ada: Your next 5 appointments",
     )
     clinic.hear("2027-02-18 11:00", "Ada: Reminder: your appointment on Friday, February 19, 2027")
     clinic.hear("2027-02-19 09:00", "Ada: See you at 11:00 AM (New York time)")

@@ -1,0 +1,239 @@
+"""Gathering: what of the claimed messages is said now, and what goes out in one letter.
+
+For each clinic, in one transaction: read what the messages speak of; end those whose moment
+does not ask for them; put off those found at night; let a patient have one message a day of
+those that can wait, with everything in it that is due that day; make the links.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, time, timedelta
+from itertools import groupby
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from models.vocabulary import Channel, MessageKind, Recipient
+from notifications import fallback, links, queue, reading
+from notifications.cadence import CALM, TOGETHER, audible
+from notifications.queue import Claimed, End, Result
+from notifications.reading import Letter
+from notifications.templates import Own
+from notifications.wall_time import at_wall_time
+
+LINK_LASTS = timedelta(days=7)
+"""After the end of the visit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What gathering needs to be told from outside."""
+
+    page: Callable[[str], str]
+    """Turns a link's token into an address."""
+    unready: Callable[[UUID, Sequence[UUID]], set[UUID]]
+    """Which of a clinic's visits have a gate that is shut."""
+
+
+@dataclass(slots=True)
+class Group:
+    """Messages that go out as one letter to one reader; mostly there is one."""
+
+    messages: list[Claimed]
+    letters: list[Letter]
+    own: Own
+    pages: dict[UUID, str] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Claimed]:
+        return iter(self.messages)
+
+    @property
+    def first(self) -> Claimed:
+        return self.messages[0]
+
+    @property
+    def reader_version(self) -> int:
+        return self.letters[0].reader_version
+
+    @property
+    def to_patient(self) -> bool:
+        return self.letters[0].recipient is Recipient.PATIENT
+
+
+def put_together(
+    connection: Connection[Any],
+    batch: Sequence[Claimed],
+    now: datetime,
+    ask: Ask,
+) -> list[Group]:
+    """Make letters of claimed messages; what is not said now is settled here."""
+    groups: list[Group] = []
+    ordered = sorted(batch, key=lambda one: one.clinic_id)
+    for clinic_id, messages in groupby(ordered, key=lambda one: one.clinic_id):
+        queue.enter(connection, clinic_id)
+        with connection.transaction():
+            groups += _Gathering(connection, now, ask, clinic_id).of(list(messages))
+    return sorted(groups, key=lambda group: (group.first.due_at, group.first.id))
+
+
+@dataclass(slots=True)
+class _Gathering:
+    connection: Connection[Any]
+    now: datetime
+    ask: Ask
+    clinic_id: UUID
+    results: list[Result] = field(default_factory=list)
+
+    def of(self, messages: list[Claimed]) -> list[Group]:
+        calm = sorted({one.recipient_id for one in messages if _may_wait(one) or _joins(one)})
+        if calm:
+            queue.lock_readers(self.connection, calm)
+        letters = reading.letters(self.connection, [one.id for one in messages])
+        wanted = {one.id: one.conditions for one in messages}
+        unmet = reading.unmet(
+            self.connection,
+            list(letters.values()),
+            wanted,
+            lambda ids: self.ask.unready(self.clinic_id, ids),
+        )
+        said = [
+            one for one in messages if self._is_said_now(one, letters.get(one.id), one.id in unmet)
+        ]
+        own = reading.wordings(self.connection) if said else {}
+        groups = self._groups(said, letters, own)
+        self._end()
+        self._make_links(groups)
+        return groups
+
+    def _is_said_now(self, message: Claimed, letter: Letter | None, is_unmet: bool) -> bool:
+        """Whether it is; if not, note what becomes of it."""
+        if letter is None:
+            self._note(message, End.SUPERSEDED, code="gone")
+        elif is_unmet:
+            self._note(message, End.SUPERSEDED, code="not-needed")
+        elif letter.silent:
+            self._note(message, End.SUPPRESSED)
+        elif not letter.address or (letter.channel is Channel.SMS and not letter.sms_from):
+            self._note(message, End.FAILED, code="no-address")
+        else:
+            due_at = audible(
+                self.now,
+                letter.quiet,
+                earliest=self.now,
+                not_after=message.not_after,
+                kind=letter.kind,
+            )
+            if due_at == self.now:
+                return True
+            end = End.EXPIRED if due_at is None else End.PUT_BACK
+            self._note(message, end, due_at=due_at)
+        return False
+
+    def _groups(self, said: list[Claimed], letters: Mapping[UUID, Letter], own: Own) -> list[Group]:
+        heard = self._heard_today(said, letters)
+        groups: list[Group] = []
+        open_groups: dict[tuple[UUID, bool], Group] = {}
+        for message in said:
+            letter = letters[message.id]
+            if message.recipient_id in heard and self._waits_a_day(message, letter):
+                continue
+            if not (_may_wait(message) or _joins(message)):
+                groups.append(Group([message], [letter], own))
+                continue
+            key = message.recipient_id, _may_wait(message)
+            if key in open_groups:
+                open_groups[key].messages.append(message)
+                open_groups[key].letters.append(letter)
+            else:
+                open_groups[key] = Group([message], [letter], own)
+                groups.append(open_groups[key])
+        for (_, can_wait), group in open_groups.items():
+            self._add_what_is_due(group, can_wait)
+        return groups
+
+    def _heard_today(self, said: list[Claimed], letters: Mapping[UUID, Letter]) -> set[UUID]:
+        asked = {
+            one.recipient_id: _day_of(self.now, letters[one.id])[0]
+            for one in said
+            if _may_wait(one)
+        }
+        if not asked:
+            return set()
+        token = said[0].claim_token
+        return queue.calm_today(self.connection, list(asked.items()), token)
+
+    def _waits_a_day(self, message: Claimed, letter: Letter) -> bool:
+        """Put off what can wait until tomorrow, unless it would then be too late."""
+        if not _may_wait(message):
+            return False
+        tomorrow = _day_of(self.now, letter)[1]
+        morning = audible(
+            tomorrow, letter.quiet, earliest=tomorrow, not_after=message.not_after, kind=letter.kind
+        )
+        if morning is None or morning > message.not_after or morning < tomorrow:
+            return False
+        self._note(message, End.PUT_BACK, due_at=morning)
+        return True
+
+    def _add_what_is_due(self, group: Group, can_wait: bool) -> None:
+        """Take along what else is due for this reader: today's, of what can wait."""
+        until = self.now
+        if can_wait:
+            until = _day_of(self.now, group.letters[0])[1] - timedelta(microseconds=1)
+        kinds = CALM if can_wait else TOGETHER
+        more = queue.gather(self.connection, group.first, kinds, until)
+        letters = reading.letters(self.connection, [one.id for one in more])
+        for message in more:
+            group.messages.append(message)
+            group.letters.append(letters[message.id])
+
+    def _note(
+        self,
+        message: Claimed,
+        end: End,
+        *,
+        due_at: datetime | None = None,
+        code: str | None = None,
+    ) -> None:
+        self.results.append(Result(message=message, end=end, due_at=due_at, code=code))
+
+    def _end(self) -> None:
+        queue.settle(self.connection, self.results, self.now)
+        over = [one.message.id for one in self.results if one.end in {End.FAILED, End.SUPPRESSED}]
+        fallback.fall_over(self.connection, over, self.now)
+
+    def _make_links(self, groups: list[Group]) -> None:
+        wanted = [
+            (group, letter)
+            for group in groups
+            for letter in group.letters
+            if letter.recipient is Recipient.PATIENT
+            and letter.appointment_id is not None
+            and letter.patient_id is not None
+        ]
+        new = [
+            links.New(letter.appointment_id, letter.patient_id, letter.ends_at + LINK_LASTS)
+            for _, letter in wanted
+            if letter.appointment_id is not None and letter.patient_id is not None
+        ]
+        for (group, letter), token in zip(wanted, links.mint(self.connection, new), strict=True):
+            group.pages[letter.message_id] = self.ask.page(token)
+
+
+def _may_wait(message: Claimed) -> bool:
+    return message.recipient == Recipient.PATIENT and MessageKind(message.kind) in CALM
+
+
+def _joins(message: Claimed) -> bool:
+    return message.recipient == Recipient.PATIENT and MessageKind(message.kind) in TOGETHER
+
+
+def _day_of(now: datetime, letter: Letter) -> tuple[datetime, datetime]:
+    """The reader's day that `now` is in: its first instant, and that of the next."""
+    today = now.astimezone(letter.quiet.zone).date()
+    begin, end = (
+        at_wall_time(datetime.combine(day, time(0)), letter.quiet.zone)
+        for day in (today, today + timedelta(days=1))
+    )
+    return begin, end

@@ -1,0 +1,260 @@
+"""Words: what every kind of message says. Warm, plain, one thing to do, and nothing that betrays.
+
+A mail is read over shoulders and kept for years. So no text names a drug, a dose, a diagnosis
+or a kind of therapy; what to do stands behind the link. The greeting and the signature are
+added in templates.py. `$visits` stands for a line for each visit where there are several.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from models.vocabulary import MessageKind as Kind
+from models.vocabulary import Recipient
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """One template: of a mail, its subject and body; and the same in a text message."""
+
+    subject: str
+    body: str
+    sms: str = ""
+
+
+_WHERE = "$day\n$time\n$site, $address"
+
+PATIENT: Mapping[Kind, Words] = {
+    Kind.CONFIRMATION: Words(
+        "Your appointment on $day",
+        "your appointment is booked:\n\n" + _WHERE + "\n\nEverything about it, and what to do "
+        "before you come, is here:\n\n$link\n\nIf the time does not suit you, tell us on that "
+        "page, or call $phone.",
+        "$clinic: you are booked, $day, $time. $link Reply 1: I will come, 2: another time. "
+        "STOP ends these texts.",
+    ),
+    Kind.PACKET: Words(
+        "Getting ready for $day",
+        "your appointment is in a few days:\n\n" + _WHERE + "\n\nWhat to expect, what to bring "
+        "and what to do before is here. Reading it takes ten minutes, best done now:\n\n$link"
+        "\n\nQuestions? Call $phone.",
+        "$clinic: how to get ready for $day: $link",
+    ),
+    Kind.CHECKLIST_REQUEST: Words(
+        "A few things before your appointment",
+        "there are a few things to do before your appointment on $day. They take some minutes:"
+        "\n\n$link\n\nQuestions? Call $phone.",
+        "$clinic: a few things to do before $day: $link",
+    ),
+    Kind.CHECKLIST_NUDGE: Words(
+        "Still to do before $day",
+        "some things on your list for $day are still open. Without them we may have to find "
+        "another time:\n\n$link\n\nIf something keeps you from it, call $phone. We will help.",
+        "$clinic: some things are still open before $day: $link",
+    ),
+    Kind.OVERVIEW: Words(
+        "Your week with us",
+        "this is what is planned:\n\n" + _WHERE + "\n\nYour page:\n\n$link\n\nIf the time does "
+        "not suit you, call $phone.",
+        "$clinic: next for you: $day, $time. $link",
+    ),
+    Kind.REMINDER: Words(
+        "Reminder: your appointment on $day",
+        "we look forward to seeing you:\n\n" + _WHERE + "\n\nPlease check that your list is "
+        "done:\n\n$link\n\nQuestions? Call $phone.",
+        "$clinic: reminder, $day, $time. $link",
+    ),
+    Kind.CONFIRM_REQUEST: Words(
+        "Will you come on $day?",
+        "please tell us that you will come:\n\n$link\n\n" + _WHERE + "\n\nIf you cannot come, "
+        "the same page lets you ask for another time.",
+        "$clinic: will you come $day, $time? Reply 1: yes, 2: another time. $link",
+    ),
+    Kind.DAY_OF: Words(
+        "See you at $time",
+        "see you soon:\n\n" + _WHERE + "\n\nPlease come 15 minutes early. Your page:\n\n$link"
+        "\n\nRunning late? Call $phone.",
+        "$clinic: see you at $time, 15 minutes early, please. $site, $address. Late? $phone",
+    ),
+    Kind.MOVED: Words(
+        "Your appointment has a new time: $day",
+        "your appointment was moved. The new time is:\n\n" + _WHERE + "\n\nThis replaces the "
+        "time we told you before. Please look at your page again:\n\n$link\n\nIf the new time "
+        "does not suit you, call $phone.",
+        "$clinic: your appointment was moved to $day, $time. $link Does not suit? $phone",
+    ),
+    Kind.CANCELLATION: Words(
+        "Your appointment on $day is cancelled",
+        "your appointment on $day at $time is cancelled. You do not need to come."
+        "\n\nTo find another time, call $phone.",
+        "$clinic: your appointment on $day, $time is cancelled. You do not need to come. $phone",
+    ),
+    Kind.AFTERCARE: Words(
+        "How are you today?",
+        "thank you for coming. Take it slowly today, and leave the big decisions for another "
+        "day.\n\nIf anything worries you, call $phone. Whom to call in an emergency stands on "
+        "your page:\n\n$link",
+        "$clinic: take it slowly today. Worried? Call $phone. $link",
+    ),
+    Kind.SAFETY_CHECK: Words(
+        "Are you well? Please answer",
+        "please tell us how you are today. One touch is enough:\n\n$link\n\nIf we hear nothing "
+        "we will call you. If anything worries you now, call $phone.",
+        "$clinic: are you well? Reply 1: I am well, 2: please call me. $link",
+    ),
+    Kind.CHECK_BACK: Words(
+        "Thinking of you",
+        "how are you? A short note on what you noticed these days is worth keeping, and worth "
+        "bringing along next time.\n\nIf you would like to talk sooner, call $phone.",
+        "$clinic: how are you? A short note on these days is worth keeping. Talk? $phone",
+    ),
+    Kind.QUESTIONNAIRE_DUE: Words(
+        "Some questions before we meet",
+        "please answer some questions before $day. They take five minutes, and help us to see "
+        "how things change:\n\n$link",
+        "$clinic: some questions before $day, five minutes: $link",
+    ),
+    Kind.OFFER: Words(
+        "A time is free: $day",
+        "a time that you may like has become free:\n\n" + _WHERE + "\n\nIt is kept for you for "
+        "a short while. To take it, or to let it go:\n\n$link",
+        "$clinic: free for you, $day, $time. Kept for a short while: $link",
+    ),
+    Kind.NOTED: Words(
+        "Thank you for your answer",
+        "we have noted your answer. If something changes, call $phone.",
+        "$clinic: thank you, noted. If something changes, call $phone.",
+    ),
+    Kind.OPTED_OUT: Words(
+        "You will get no more e-mails from us",
+        "we will not write to you by e-mail any more. What you need to know we will tell you in "
+        "another way. If this was a mistake, call $phone.",
+        "$clinic: you will get no more texts from us. Reply START to get them again. $phone",
+    ),
+    Kind.OPTED_IN: Words(
+        "You will hear from us again",
+        "from now on we will write to you by e-mail again. If this was a mistake, call $phone.",
+        "$clinic: you will get our texts again. Message rates may apply. Reply STOP to end, "
+        "HELP for help.",
+    ),
+    Kind.HELP: Words(
+        "How to reach us",
+        "you can reach us at $phone.",
+        "$clinic: appointment messages. Call $phone. Reply STOP to end. Rates may apply.",
+    ),
+    Kind.EMERGENCY: Words(
+        "Please call now",
+        "$emergency\n\nSomebody from our team has been told and will call you.",
+        "$emergency Somebody from our team has been told. $clinic $phone",
+    ),
+}
+
+ESCORT: Mapping[Kind, Words] = {
+    Kind.PICK_UP: Words(
+        "Thank you for taking $patient home on $day",
+        "$patient named you to take them home. Please be there at:\n\n$day\n$end_time\n$site, "
+        "$address\n\nIf you cannot come, please call $phone.",
+        "$clinic: please take $patient home $day, $end_time, $site, $address. Cannot? $phone",
+    ),
+    Kind.MOVED: Words(
+        "A new time to take $patient home: $day",
+        "the time at which $patient needs you has changed. It is now:\n\n$day\n$end_time\n$site, "
+        "$address\n\nIf you cannot come, please call $phone.",
+        "$clinic: new time to take $patient home: $day, $end_time. Cannot? $phone",
+    ),
+    Kind.CANCELLATION: Words(
+        "You do not need to come on $day",
+        "$patient does not need to be taken home on $day. Thank you for having been ready.",
+        "$clinic: you do not need to take $patient home on $day. Thank you.",
+    ),
+}
+
+STAFF: Mapping[Kind, Words] = {
+    Kind.AGENDA: Words("Your day: $day", "today:\n\n$visits"),
+    Kind.UNREADY: Words(
+        "Not ready: $patient, $day",
+        "the appointment of $patient on $day, $time, is not ready. What is open, and who can "
+        "settle it, stands in its readiness.",
+    ),
+    Kind.UNCONFIRMED: Words(
+        "Not confirmed: $patient, $day",
+        "$patient has not said that they will come on $day, $time. Please call; whether the "
+        "appointment stands is for you to decide.",
+    ),
+    Kind.SAFETY_UNANSWERED: Words(
+        "No answer yet: $patient",
+        "$patient was asked how they are after $day and has not answered. Please call today.",
+    ),
+    Kind.CREDENTIAL_EXPIRING: Words(
+        "A licence ends on $day",
+        "$what ends on $day. Appointments after that day cannot be served under it.",
+    ),
+    Kind.INTEGRATION_UNBOOKED: Words(
+        "Next appointment missing: $patient",
+        "$patient was here on $day and the appointment that belongs soon after is not booked. "
+        "Please find a time.",
+    ),
+    Kind.MESSAGE_FAILED: Words(
+        "A message did not reach $patient",
+        "something that $patient needs to know could not be delivered. What it is stands in "
+        "the list of tasks. Please call.",
+    ),
+    Kind.CRISIS: Words(
+        "Urgent: please call $patient now",
+        "$patient has written something that may mean danger. The message stands in the inbox. "
+        "Please call now.",
+    ),
+}
+
+SEVERAL: Mapping[Kind, Words] = {
+    Kind.CONFIRMATION: Words(
+        "Your next $count appointments",
+        "your appointments are booked:\n\n$visits\n\nEverything about them, and what to do "
+        "before you come, is here:\n\n$link\n\nIf a time does not suit you, call $phone.",
+        "$clinic: you are booked: $visits $link STOP ends these texts.",
+    ),
+    Kind.OVERVIEW: Words(
+        "Your week with us",
+        "this is what is planned:\n\n$visits\n\nYour page:\n\n$link\n\nIf a time does not suit "
+        "you, call $phone.",
+        "$clinic: next for you: $visits $link",
+    ),
+    Kind.REMINDER: Words(
+        "Reminder: your next $count appointments",
+        "we look forward to seeing you:\n\n$visits\n\nPlease check that your list is done:\n\n"
+        "$link\n\nQuestions? Call $phone.",
+        "$clinic: reminder: $visits $link",
+    ),
+}
+"""For several visits in one message. Kinds that are not here are said one after the other."""
+
+FRAME = {
+    "greeting": "Hello $name,",
+    "button": "Open your page",
+    "why": "You get this because you have appointments with $clinic.",
+    "unsubscribe": "No more e-mails of this kind",
+    "also": "And also:",
+    "mixed": "News about your appointments",
+    "mixed_sms": "$clinic: there is news about your appointments: $link",
+    "appointment": "Appointment at $clinic",
+    "time": "$time ($city time)",
+    "visit": "$day, $time, $site",
+}
+"""The little words around."""
+
+
+def words_for(kind: Kind, recipient: Recipient) -> Words:
+    """The English words of a kind of message; KeyError if nothing of it is said to `recipient`."""
+    return _BY_RECIPIENT[recipient][kind]
+
+
+def kinds_to(recipient: Recipient) -> frozenset[Kind]:
+    """What is ever said to `recipient`."""
+    return frozenset(_BY_RECIPIENT[recipient])
+
+
+_BY_RECIPIENT: Mapping[Recipient, Mapping[Kind, Words]] = {
+    Recipient.PATIENT: PATIENT,
+    Recipient.ESCORT: ESCORT,
+    Recipient.PRACTITIONER: STAFF,
+    Recipient.FRONT_DESK: STAFF,
+}
