@@ -3,13 +3,14 @@
 import sys
 
 import logs
-from benchmarks import booking, contention, openings, servers, smtp
+from benchmarks import booking, contention, endurance, messages, openings, servers
 from benchmarks.report import FILE, Report
 
 ALL = {
     "booking": booking.run,
     "openings": openings.run,
-    "smtp": smtp.run,
+    "messages": messages.run,
+    "endurance": endurance.run,
     "servers": servers.run,
     "contention": contention.run,
 }

@@ -27,8 +27,7 @@ from notifications.gathering import Ask, Group, put_together
 from notifications.queue import Claimed, End, Result, Verdict
 from notifications.stats import Stats
 
-MOST_CLAIMED = 100
-FEWEST_CLAIMED = 8
+FIRST_CLAIMED, FEWEST_CLAIMED, MOST_CLAIMED = 32, 8, 100
 QUICK_SECONDS, SLOW_SECONDS = 2.0, 8.0
 """A batch that took less lets the next one be larger, one that took more makes it smaller, so
 that no lease runs out while its message waits for its turn."""
@@ -92,7 +91,7 @@ class Delivery:
     _busy: threading.Lock = field(default_factory=threading.Lock)
     senders: list[Sender] = field(init=False)
     _main: Connection[Any] | None = None
-    _size: int = FEWEST_CLAIMED
+    _size: int = FIRST_CLAIMED
 
     def __post_init__(self) -> None:
         self.senders = [Sender(channel) for channel in self.channels]

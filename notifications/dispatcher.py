@@ -49,23 +49,26 @@ class Dispatcher:
     def _work(self, listener: psycopg.Connection) -> None:
         while not self.stop.is_set():
             self.ticked_at = time.monotonic()
+            as_of = self.delivery.clock()
             self.delivery.sweep()
-            self._sleep(listener)
+            self._sleep(listener, as_of)
 
-    def _sleep(self, listener: psycopg.Connection) -> None:
+    def _sleep(self, listener: psycopg.Connection, swept: datetime) -> None:
         """Sleep until the next due message, a wake-up, or the longest sleep.
 
         In small steps, so that stopping never waits long.
         """
-        wake_at = time.monotonic() + self._pause()
+        wake_at = time.monotonic() + self._pause(swept)
         while not self.stop.is_set() and (left := wake_at - time.monotonic()) > 0:
             for _ in listener.notifies(timeout=min(left, 0.5), stop_after=1):
                 return
 
-    def _pause(self) -> float:
+    def _pause(self, swept: datetime) -> float:
         due: datetime | None = self.delivery.next_due()
         if due is None:
             return self.longest_sleep
         left = (due - self.delivery.clock()).total_seconds()
-        left = max(left, self.delivery.held_until - time.monotonic(), SHORTEST_SLEEP)
+        left = max(left, self.delivery.held_until - time.monotonic())
+        if left <= 0 and due <= swept:  # another worker has it
+            left = SHORTEST_SLEEP
         return min(left, self.longest_sleep)

@@ -8,13 +8,16 @@ a test keeps the catalogues whole.
 import gettext
 import io
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime, time
 from functools import lru_cache
 from pathlib import Path
+from string import Template
 
 from babel.dates import format_date, format_skeleton, format_time, get_timezone_location
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
+
+from notifications.words import FRAME
 
 LOCALES: Mapping[str, str] = {"en": "en_US", "es": "es_US"}
 """The languages that we speak, and whose way of writing dates goes with each."""
@@ -29,22 +32,35 @@ def translate(language: str, told: str) -> str:
 
 def day(at: datetime, language: str) -> str:
     """A day in full: Monday, March 15, 2027."""
-    return _plain(format_date(at, "full", locale=_locale(language)))
+    return _day(at.date(), language)
 
 
 def short_day(at: datetime, language: str) -> str:
     """A day in few signs: Mon, Mar 15."""
-    return _plain(format_skeleton("MMMEd", at, locale=_locale(language)))
+    return _short_day(at.date(), language)
 
 
 def clock(at: datetime, language: str) -> str:
     """A time of day, with the name of its place: people are told a place, never an offset."""
     zone = getattr(at.tzinfo, "key", "UTC")
-    time = format_time(at, "short", tzinfo=at.tzinfo, locale=_locale(language))
-    city = place_name(zone, language)
-    return _plain(translate(language, "$time ($city time)").replace("$time", time)).replace(
-        "$city", city
-    )
+    return _clock(at.time(), zone, language)
+
+
+@lru_cache(maxsize=1024)
+def _day(day: date, language: str) -> str:
+    return _plain(format_date(day, "full", locale=_locale(language)))
+
+
+@lru_cache(maxsize=1024)
+def _short_day(day: date, language: str) -> str:
+    return _plain(format_skeleton("MMMEd", day, locale=_locale(language)))
+
+
+@lru_cache(maxsize=1024)
+def _clock(wall: time, zone: str, language: str) -> str:
+    told = format_time(wall, "short", locale=_locale(language))
+    said = Template(translate(language, FRAME["time"]))
+    return _plain(said.substitute(time=told, city=place_name(zone, language)))
 
 
 @lru_cache(maxsize=512)

@@ -5,6 +5,7 @@ never stands without its messages, and a message never outlives its visit's plan
 sent here.
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -150,12 +151,12 @@ def _insert(
 ) -> None:
     if not due:
         return
-    rows = [_row(subject, reader, planned, now) for reader, planned in due]
-    columns = {name: [row[name] for row in rows] for name in rows[0]}
-    session.execute(
+    rows = [_row(reader, planned, now) for reader, planned in due]
+    connection = reading.raw(session)
+    connection.execute(
         _INSERT,
         {
-            **columns,
+            "rows": json.dumps(rows),
             "appointment": subject.appointment_id,
             "revision": subject.revision,
             "starts_at": subject.timing.starts_at,
@@ -163,55 +164,44 @@ def _insert(
     )
     if any(planned.due_at <= now + PROMPT for _, planned in due):
         wake(session)
-    if any(reader.channel is None for reader, _ in due):
-        unsaid = [
-            id
-            for id, state in zip(columns["id"], columns["state"], strict=True)
-            if state == MessageState.SUPPRESSED.value
-        ]
-        fallback.fall_over(reading.raw(session), unsaid, now)
+    unsaid = [UUID(row["id"]) for row in rows if row["state"] == MessageState.SUPPRESSED]
+    if unsaid:
+        fallback.fall_over(connection, unsaid, now)
 
 
-def _row(subject: Subject, reader: Reader, planned: Planned, now: datetime) -> dict[str, Any]:
+def _row(reader: Reader, planned: Planned, now: datetime) -> dict[str, Any]:
     reached = reader.channel is not None
-    state = MessageState.SCHEDULED if reached else MessageState.SUPPRESSED
     return {
-        "id": uuid7(),
+        "id": str(uuid7()),
         "rule": planned.rule.code,
-        "kind": planned.rule.kind.value,
-        "channel": (reader.channel or Channel.EMAIL).value,
-        "recipient": reader.recipient.value,
-        "recipient_id": reader.id,
-        "due_at": planned.due_at,
-        "not_after": planned.not_after,
-        "state": state.value,
-        "conditions": "{" + ",".join(planned.rule.conditions) + "}",
-        "done_at": None if reached else now,
+        "kind": planned.rule.kind,
+        "channel": reader.channel or Channel.EMAIL,
+        "recipient": reader.recipient,
+        "recipient_id": str(reader.id),
+        "due_at": planned.due_at.isoformat(),
+        "not_after": planned.not_after.isoformat(),
+        "conditions": planned.rule.conditions,
+        "state": MessageState.SCHEDULED if reached else MessageState.SUPPRESSED,
+        "done_at": None if reached else now.isoformat(),
         "last_error": None if reached else "no-address",
     }
 
 
-_INSERT = text(
-    """
+_INSERT = """
     INSERT INTO message (id, subject_id, appointment_id, revision, rule, kind, channel,
                          recipient, recipient_id, starts_at, due_at, not_after, conditions, state,
                          done_at, last_error)
-    SELECT row.id, :appointment, :appointment, :revision, row.rule, row.kind, row.channel,
-           row.recipient, row.recipient_id, :starts_at, row.due_at, row.not_after,
-           CAST(row.conditions AS text[]), row.state, row.done_at, row.last_error
-      FROM unnest(CAST(:id AS uuid[]), CAST(:rule AS text[]), CAST(:kind AS text[]),
-                  CAST(:channel AS text[]), CAST(:recipient AS text[]),
-                  CAST(:recipient_id AS uuid[]),
-                  CAST(:due_at AS timestamptz[]), CAST(:not_after AS timestamptz[]),
-                  CAST(:conditions AS text[]), CAST(:state AS text[]),
-                  CAST(:done_at AS timestamptz[]),
-                  CAST(:last_error AS text[]))
-           AS row (id, rule, kind, channel, recipient, recipient_id, due_at, not_after,
-                   conditions, state, done_at, last_error)
+    SELECT row.id, %(appointment)s, %(appointment)s, %(revision)s, row.rule, row.kind, row.channel,
+           row.recipient, row.recipient_id, %(starts_at)s, row.due_at, row.not_after,
+           row.conditions, row.state, row.done_at, row.last_error
+      FROM json_to_recordset(%(rows)s::json)
+           AS row (id uuid, rule text, kind text, channel text, recipient text, recipient_id uuid,
+                   due_at timestamptz, not_after timestamptz, conditions text[], state text,
+                   done_at timestamptz, last_error text)
     ON CONFLICT ON CONSTRAINT uq__message__once DO NOTHING
-    """
-)
-"""All rows in one statement: six ORM objects cost four times as much."""
+"""
+"""All rows in one statement: six ORM objects cost four times as much, and one document less
+than an array for each column."""
 
 _SUPERSEDE = text(
     """

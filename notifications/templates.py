@@ -6,7 +6,7 @@ them before they are kept.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 from itertools import groupby
@@ -105,7 +105,7 @@ def faults(letter: Letter, words: Words) -> dict[str, list[str]]:
     for name, told in (("subject", words.subject), ("body", words.sms if is_sms else words.body)):
         found[name] += [f"{word!r} may betray why the reader goes there." for word in betrays(told)]
         try:
-            fill(told, _values(letter, "https://clinic.example/p/" + "x" * 43))
+            fill(told, _Values(letter, "https://clinic.example/p/" + "x" * 43))
         except UnknownPlaceholder as unknown:
             told_names = ", ".join(sorted(f"${one}" for one in PLACEHOLDERS))
             found[name].append(f"{unknown} There are {told_names}.")
@@ -227,11 +227,11 @@ def _part(group: Sequence[Letter], links: Links, own: Own) -> Said:
         words = own.get(_key(letter)) or _translated(
             words_for(letter.kind, letter.recipient), letter.language
         )
-        values = _values(letter, link)
+        values = _Values(letter, link)
     else:
         words = _translated(SEVERAL[letter.kind], letter.language)
         lines = [Line(one.starts_at, one.zone, one.site) for one in group]
-        values = _values(letter, link, lines)
+        values = _Values(letter, link, lines)
     template = words.sms if letter.channel is Channel.SMS else words.body
     return Said(fill(words.subject, values), fill(template, values))
 
@@ -252,13 +252,21 @@ def _say(language: str, name: str) -> str:
     return languages.translate(language, FRAME[name])
 
 
-def _values(letter: Letter, link: str, lines: Sequence[Line] = ()) -> dict[str, str]:
-    language = letter.language
-    starts, ends = (at.astimezone(letter.zone) for at in (letter.starts_at, letter.ends_at))
-    is_sms = letter.channel is Channel.SMS
-    shown = lines or letter.lines
+class _Values(dict[str, str]):
+    """The values of a letter's placeholders, each worked out when a template asks for it."""
+
+    def __init__(self, letter: Letter, link: str, lines: Sequence[Line] = ()) -> None:
+        super().__init__(_plain_values(letter, link))
+        self._letter = letter
+        self._lines = lines or letter.lines
+
+    def __missing__(self, name: str) -> str:
+        self[name] = _WORKED_OUT[name](self._letter, self._lines)
+        return self[name]
+
+
+def _plain_values(letter: Letter, link: str) -> dict[str, str]:
     to_staff = letter.recipient in {Recipient.PRACTITIONER, Recipient.FRONT_DESK}
-    day = languages.short_day if is_sms else languages.day
     return {
         "name": letter.reader_name,
         "patient": letter.patient_tag if to_staff else letter.patient_name,
@@ -266,15 +274,33 @@ def _values(letter: Letter, link: str, lines: Sequence[Line] = ()) -> dict[str, 
         "phone": letter.clinic_phone,
         "site": letter.site,
         "address": letter.site_address,
-        "day": day(starts, language),
-        "time": languages.clock(starts, language),
-        "end_time": languages.clock(ends, language),
         "link": link,
-        "visits": (", " if is_sms else "\n").join(_line(one, language, is_sms) for one in shown),
-        "count": str(len(shown) or 1),
         "emergency": letter.emergency,
         "what": letter.what,
     }
+
+
+def _day(letter: Letter, _lines: Sequence[Line]) -> str:
+    day = languages.short_day if letter.channel is Channel.SMS else languages.day
+    return day(letter.starts_at.astimezone(letter.zone), letter.language)
+
+
+def _visits(letter: Letter, lines: Sequence[Line]) -> str:
+    is_sms = letter.channel is Channel.SMS
+    return (", " if is_sms else "\n").join(_line(one, letter.language, is_sms) for one in lines)
+
+
+_WORKED_OUT: Mapping[str, Callable[[Letter, Sequence[Line]], str]] = {
+    "day": _day,
+    "time": lambda letter, _: languages.clock(
+        letter.starts_at.astimezone(letter.zone), letter.language
+    ),
+    "end_time": lambda letter, _: languages.clock(
+        letter.ends_at.astimezone(letter.zone), letter.language
+    ),
+    "visits": _visits,
+    "count": lambda _, lines: str(len(lines) or 1),
+}
 
 
 def _line(line: Line, language: str, is_sms: bool) -> str:

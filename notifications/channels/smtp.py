@@ -9,7 +9,7 @@ import re
 import smtplib
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from notifications.channels import Accepted, Envelope, Outcome, Refused, Unknown
@@ -100,22 +100,39 @@ class SmtpChannel:
             return False
 
     def _envelope(self, connection: smtplib.SMTP, envelope: Envelope) -> Refused | None:
-        """Everything up to the content; a refusal if the server does not want it."""
-        steps: tuple[Callable[[], tuple[int, bytes]], ...] = (
-            lambda: connection.mail(envelope.sender),
-            lambda: connection.rcpt(envelope.recipient),
-            lambda: connection.docmd("DATA"),
-        )
+        """Everything up to the content; a refusal if the server does not want it.
+
+        A server that can (RFC 2920) is told sender, recipient and DATA in one breath.
+        """
+        steps = [
+            f"MAIL FROM:<{envelope.sender}>\r\n",
+            f"RCPT TO:<{envelope.recipient}>\r\n",
+            "DATA\r\n",
+        ]
+        if connection.has_extn("pipelining"):
+            return self._in_one_breath(connection, envelope, steps)
         for step in steps:
             _limit(connection, envelope)
-            code, _ = step()
-            if code == 421:
-                raise _Lost
-            if code not in {250, 251, 354}:
+            connection.send(step)
+            if (refusal := _heard(connection, step)) is not None:
                 with contextlib.suppress(OSError, smtplib.SMTPException):
                     connection.rset()
-                return Refused(f"smtp-{code}", for_ever=code >= 500 and code not in _SIGN_IN)
+                return refusal
         return None
+
+    def _in_one_breath(
+        self, connection: smtplib.SMTP, envelope: Envelope, steps: Sequence[str]
+    ) -> Refused | None:
+        _limit(connection, envelope)
+        connection.send("".join(steps))
+        answers = [_heard(connection, step) for step in steps]
+        refusal = next((answer for answer in answers if answer is not None), None)
+        if refusal is not None and answers[-1] is None:
+            self.close()  # it waits for content that nobody is to get
+        elif refusal is not None:
+            with contextlib.suppress(OSError, smtplib.SMTPException):
+                connection.rset()
+        return refusal
 
     def _content(self, connection: smtplib.SMTP, envelope: Envelope) -> Outcome:
         """The content and the final dot: from here on a lost answer leaves nobody knowing."""
@@ -135,6 +152,18 @@ class SmtpChannel:
             self.close()
             return Unknown("smtp-answer-unclear")
         return Refused(f"smtp-{code}", for_ever=code >= 500)
+
+
+def _heard(connection: smtplib.SMTP, step: str) -> Refused | None:
+    """The server's answer to a step: None if it goes on."""
+    code, _ = connection.getreply()
+    if code == 421:
+        raise _Lost
+    if code in {250, 251, 354}:
+        return None
+    for_ever = code >= 500 and code not in _SIGN_IN
+    bad_address = step.startswith("RCPT") and code in _NO_SUCH_ADDRESS
+    return Refused(f"smtp-{code}", for_ever=for_ever, bad_address=bad_address)
 
 
 def _limit(connection: smtplib.SMTP, envelope: Envelope) -> None:
@@ -177,6 +206,9 @@ def _before_the_dot(error: Exception) -> Refused:
 
 _SIGN_IN = {530, 534, 535, 538}
 """The server wants another sign-in: a fault of the set-up, not of the message."""
+
+_NO_SUCH_ADDRESS = {550, 551, 553}
+"""Answers to a recipient that mean the address itself (RFC 5321, 4.2.3)."""
 
 _CONNECTION_GONE = Refused("smtp-unreachable", for_ever=False)
 

@@ -1,0 +1,147 @@
+"""A crowd: a clinic with thousands of patients, each with a visit and a message about it.
+
+Written by a few statements instead of thousands of bookings, so that what is measured is the
+messages' way out and nothing else.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from os import environ
+from uuid import UUID
+
+import psycopg
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
+
+import intake.clinic
+from benchmarks.place import NOW
+from database import access
+from database.access import Access
+from database.scratch import scratch
+from tests.service import ROOT
+
+DUE = NOW + timedelta(hours=1)
+MONTH = timedelta(days=30)
+
+
+@dataclass
+class Crowd:
+    """The clinic, and ways to look at its messages."""
+
+    ways: Access
+    clinic_id: UUID
+
+    def connect(self) -> psycopg.Connection:
+        """As the worker."""
+        return access.connect(self.ways.worker)
+
+    def plan(self, number: int, due_at: datetime = DUE, *, kind: str = "confirm-request") -> None:
+        """Plan a message for each of `number` visits, all due at once."""
+        self._run(_PLAN, {"number": number, "due": due_at, "kind": kind})
+
+    def plan_apart(self, number: int, first: datetime, apart: timedelta) -> None:
+        """Plan a message for each of `number` visits, due one after the other."""
+        self.plan(number, first)
+        self._run(_APART, {"first": first, "apart": apart})
+
+    def archive(self, number: int) -> None:
+        """Write `number` messages of the last year into the archive, month by month."""
+        for month in range(13):
+            with self.connect() as connection:
+                connection.execute("SELECT keep_message_month(%s)", [DUE - month * MONTH])
+        self._run(_ARCHIVE, {"number": number, "until": DUE - timedelta(days=8)})
+        with access.connect(self.ways.owner) as connection:
+            connection.execute("SET statement_timeout = 0")
+            connection.execute("ANALYZE message_archive")
+
+    def clear(self) -> None:
+        """Forget all messages."""
+        self._run("DELETE FROM message", {})
+        self._run("DELETE FROM patient_link", {})
+        with access.connect(self.ways.owner) as connection:
+            connection.execute("VACUUM ANALYZE message")
+
+    def count(self, state: str) -> int:
+        """How many messages are in a state."""
+        with self.connect() as connection:
+            [(number,)] = connection.execute(
+                "SELECT count(*) FROM message WHERE state = %s", [state]
+            ).fetchall()
+        return int(number)
+
+    def _run(self, statement: str, values: dict[str, object]) -> None:
+        with access.connect(self.ways.owner) as connection:
+            connection.execute(
+                "SELECT set_config('afterglow.clinic', %s, false)", [str(self.clinic_id)]
+            )
+            connection.execute("SET statement_timeout = 0")
+            connection.execute(statement, values)
+
+
+@contextmanager
+def crowd(patients: int) -> Iterator[Crowd]:
+    """A fresh database with so many patients, each with one visit."""
+    with scratch(environ.get("DATABASE_URL")) as ways:
+        engine = create_engine(ways.service)
+        with Session(engine) as session:
+            clinic_id = intake.clinic.store(
+                session, intake.clinic.read(ROOT / "demo"), "benchmark", NOW
+            )
+            session.commit()
+        engine.dispose()
+        found = Crowd(ways, clinic_id)
+        for statement in (_SCHEDULES, _PATIENTS, _VISITS):
+            found._run(statement, {"number": patients, "start": NOW + timedelta(days=1)})
+        with access.connect(ways.owner) as connection:
+            connection.execute("VACUUM ANALYZE")
+        yield found
+
+
+_SCHEDULES = """
+    INSERT INTO schedule (id, actor_kind, name, lanes)
+    SELECT gen_random_uuid(), 'patient', 'crowd ' || n, 1 FROM generate_series(1, %(number)s) n
+"""
+_PATIENTS = """
+    INSERT INTO patient (id, schedule_id, record_number, given_name, family_name, birth_date,
+                         email, phone, time_zone)
+    SELECT gen_random_uuid(), id, name, 'Invented', 'Example', '1980-01-01',
+           replace(name, ' ', '.') || '@example.com', '+12125550199', 'America/New_York'
+      FROM schedule WHERE name LIKE 'crowd %%'
+"""
+_VISITS = """
+    INSERT INTO appointment (id, patient_id, protocol_version_id, visit, kind, site_id, status,
+                             starts_at, ends_at, revision, booked_by)
+    SELECT gen_random_uuid(), p.id, v.id, 'preparation', 'preparation', s.id, 'booked',
+           %(start)s, %(start)s + interval '1 hour', 1, 'benchmark'
+      FROM patient p, (SELECT id FROM protocol_version LIMIT 1) v, (SELECT id FROM site LIMIT 1) s
+     WHERE p.record_number LIKE 'crowd %%'
+"""
+_APART = """
+    UPDATE message m SET due_at = %(first)s + (t.place - 1) * %(apart)s::interval
+      FROM (SELECT id, row_number() OVER (ORDER BY id) AS place FROM message) t WHERE t.id = m.id
+"""
+_PLAN = """
+    INSERT INTO message (id, subject_id, appointment_id, revision, rule, kind, channel, recipient,
+                         recipient_id, starts_at, due_at, not_after, state)
+    SELECT gen_random_uuid(), a.id, a.id, 1, 'r' || (n - 1) / greatest(a.number, 1), %(kind)s,
+           'email', 'patient', a.patient_id, a.starts_at, %(due)s,
+           %(due)s::timestamptz + interval '20 h', 'scheduled'
+      FROM generate_series(1, %(number)s) n
+      JOIN (SELECT *, row_number() OVER (ORDER BY id) AS place, count(*) OVER () AS number
+              FROM appointment WHERE booked_by = 'benchmark') a
+        ON a.place = (n - 1) %% a.number + 1
+"""
+_ARCHIVE = """
+    INSERT INTO message_archive (id, subject_id, appointment_id, revision, rule, kind, channel,
+                                 recipient, recipient_id, starts_at, due_at, not_after, state,
+                                 attempts, released_at, sent_at, done_at)
+    SELECT gen_random_uuid(), a.id, a.id, 1, 'day-before', 'confirm-request', 'email', 'patient',
+           a.patient_id, t.at, t.at, t.at, 'sent', 1, t.at, t.at, t.at
+      FROM generate_series(1, %(number)s) n
+      JOIN (SELECT *, row_number() OVER (ORDER BY id) AS place, count(*) OVER () AS number
+              FROM appointment WHERE booked_by = 'benchmark') a
+        ON a.place = (n - 1) %% a.number + 1
+     CROSS JOIN LATERAL (SELECT %(until)s::timestamptz - n * interval '3 s' AS at) t
+"""
