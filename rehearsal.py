@@ -46,8 +46,7 @@ from notifications.delivery import Delivery
 from notifications.languages import place_name
 from notifications.wall_time import at_wall_time
 from scheduler import checklists, courses, evidence, facts, sessions
-from scheduler.authority import Authority
-from scheduler.booking import Call
+from scheduler.authority import Authority, Call
 from scheduler.checklists import NewClearance, NewEscort, Settling
 from scheduler.jobs import JOBS
 from scheduler.lifecycle import Action

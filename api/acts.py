@@ -19,8 +19,8 @@ from models import Appointment, db
 from models.vocabulary import MessageKind, MessageState, Recipient, Role
 from scheduler import booking, sessions
 from scheduler.audit import Act
-from scheduler.authority import Reasons
-from scheduler.booking import Call, Changed, Move
+from scheduler.authority import Call, Reasons
+from scheduler.booking import Changed, Move
 from scheduler.lifecycle import Action
 
 blueprint = Blueprint(

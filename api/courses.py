@@ -19,7 +19,7 @@ from models.appointment import LIVE
 from models.vocabulary import AppointmentStatus, CourseStatus, Role, StepKind
 from scheduler import courses, facts
 from scheduler.audit import Act
-from scheduler.booking import Call
+from scheduler.authority import Call
 from scheduler.errors import NotFound
 
 blueprint = Blueprint("courses", __name__, url_prefix="/api/v1/courses", description="Courses.")

@@ -93,6 +93,48 @@ def announce_cancellation(session: Session, subject: Subject, now: datetime) -> 
     _insert(session, subject, _due(subject, rules), now)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """One message on its own, outside any cadence."""
+
+    kind: MessageKind
+    recipient: Recipient
+    recipient_id: UUID
+    subject_id: UUID
+    """What it speaks of; of one subject an occasion is said once to each reader."""
+    occasion: str
+    due_at: datetime
+    not_after: datetime
+    channel: Channel = Channel.EMAIL
+    appointment_id: UUID | None = None
+    revision: int = 1
+    starts_at: datetime | None = None
+
+
+def notify(session: Session, notice: Notice, now: datetime) -> bool:
+    """Plan a notice, once. Returns whether it is new."""
+    planned = reading.raw(session).execute(
+        _NOTIFY,
+        {
+            "id": uuid7(),
+            "subject": notice.subject_id,
+            "appointment": notice.appointment_id,
+            "revision": notice.revision,
+            "rule": notice.occasion,
+            "kind": notice.kind.value,
+            "channel": notice.channel.value,
+            "recipient": notice.recipient.value,
+            "recipient_id": notice.recipient_id,
+            "starts_at": notice.starts_at,
+            "due_at": notice.due_at,
+            "not_after": notice.not_after,
+        },
+    )
+    if planned.rowcount and notice.due_at <= now + PROMPT:
+        wake(session)
+    return bool(planned.rowcount)
+
+
 def supersede(
     session: Session, appointment_id: UUID, now: datetime, recipient_id: UUID | None = None
 ) -> list[Out]:
@@ -202,6 +244,14 @@ _INSERT = """
 """
 """All rows in one statement: six ORM objects cost four times as much, and one document less
 than an array for each column."""
+
+_NOTIFY = """
+    INSERT INTO message (id, subject_id, appointment_id, revision, rule, kind, channel, recipient,
+                         recipient_id, starts_at, due_at, not_after, state)
+    VALUES (%(id)s, %(subject)s, %(appointment)s, %(revision)s, %(rule)s, %(kind)s, %(channel)s,
+            %(recipient)s, %(recipient_id)s, %(starts_at)s, %(due_at)s, %(not_after)s, 'scheduled')
+    ON CONFLICT ON CONSTRAINT uq__message__once DO NOTHING
+"""
 
 _SUPERSEDE = text(
     """

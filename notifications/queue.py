@@ -126,6 +126,19 @@ class Result:
     provider_ref: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Word:
+    """What a provider, or a mail server far away, says about a message."""
+
+    message_id: UUID
+    provider: str
+    reference: str
+    status: str
+    means: MessageState
+    """sent, delivered or failed."""
+    code: str | None = None
+
+
 class Verdict(StrEnum):
     """Why a message was not released."""
 
@@ -288,6 +301,48 @@ def resend(connection: Connection[Any]) -> int:
 def expire(connection: Connection[Any], now: datetime) -> int:
     """End the scheduled messages whose time of use is over."""
     return connection.execute(_EXPIRE, {"now": now}).rowcount
+
+
+def receive(connection: Connection[Any], word: Word, now: datetime) -> MessageState | None:
+    """Let a provider's word about a message settle it. Returns the state it made, if it did.
+
+    Words come late, twice and in any order: each counts once, a better one wins, and one that
+    proves acceptance ends all doubt, also while the sender has not written its own result.
+    """
+    values = {
+        "receipt": uuid7(),
+        "id": word.message_id,
+        "provider": word.provider,
+        "event": f"{word.reference}:{word.status}",
+        "status": word.status,
+        "reference": word.reference,
+        "code": word.code,
+        "state": word.means.value,
+        "from": [state.value for state in _BEFORE[word.means]],
+        "now": now,
+    }
+    if connection.execute(_RECEIPT, values).rowcount == 0:
+        return None
+    changed = connection.execute(_RECEIVE, values).rowcount
+    return word.means if changed else None
+
+
+def again(
+    connection: Connection[Any], message_id: UUID, now: datetime, not_after: datetime
+) -> bool:
+    """Say a failed, expired or uncertain message once more: somebody of the staff decided so."""
+    values = {"id": message_id, "now": now, "not_after": not_after}
+    return connection.execute(_AGAIN, values).rowcount == 1
+
+
+def found(connection: Connection[Any], message_id: UUID, reference: str, now: datetime) -> None:
+    """The provider has an uncertain message: it was sent."""
+    connection.execute(_FOUND, {"id": message_id, "reference": reference, "now": now})
+
+
+def never_seen(connection: Connection[Any], message_id: UUID, now: datetime) -> None:
+    """The provider never had an uncertain message: it may be said, if it still stands."""
+    connection.execute(_NEVER_SEEN, {"id": message_id, "now": now})
 
 
 def drop(connection: Connection[Any], reader: UUID, channel: Channel, now: datetime) -> list[UUID]:
@@ -531,6 +586,60 @@ _DROP = f"""
            version = m.version + 1
       FROM waiting WHERE m.clinic_id = waiting.clinic_id AND m.id = waiting.id
     RETURNING m.id
+"""
+
+_BEFORE: Mapping[MessageState, tuple[MessageState, ...]] = {
+    MessageState.SENT: (MessageState.SENDING, MessageState.UNCERTAIN),
+    MessageState.DELIVERED: (MessageState.SENDING, MessageState.UNCERTAIN, MessageState.SENT),
+    MessageState.FAILED: (MessageState.SENDING, MessageState.UNCERTAIN, MessageState.SENT),
+}
+"""The states that a provider's word may end; every other is final for it."""
+
+_RECEIPT = f"""
+    INSERT INTO receipt (clinic_id, id, message_id, provider, event, status, at)
+    SELECT m.clinic_id, %(receipt)s, m.id, %(provider)s, %(event)s, %(status)s, %(now)s
+      FROM message m WHERE m.clinic_id = {HERE} AND m.id = %(id)s
+    ON CONFLICT DO NOTHING
+"""
+
+_RECEIVE = f"""
+    UPDATE message m
+       SET state = %(state)s, leased_until = NULL, claim_token = NULL,
+           sent_at = CASE WHEN %(state)s <> 'failed' THEN coalesce(m.sent_at, %(now)s)
+                          ELSE m.sent_at END,
+           delivered_at = CASE WHEN %(state)s = 'delivered' THEN %(now)s::timestamptz
+                               ELSE m.delivered_at END,
+           done_at = %(now)s, last_error = %(code)s,
+           provider_ref = coalesce(m.provider_ref, %(reference)s), version = m.version + 1
+     WHERE m.clinic_id = {HERE} AND (m.id = %(id)s OR m.id IN (
+               SELECT c.id FROM message w
+                 JOIN message c ON c.clinic_id = w.clinic_id AND c.recipient_id = w.recipient_id
+                  AND c.carried_by = w.id
+                WHERE w.clinic_id = {HERE} AND w.id = %(id)s))
+       AND m.released_at IS NOT NULL AND m.state = ANY(%(from)s)
+"""
+
+_AGAIN = f"""
+    UPDATE message m
+       SET state = 'scheduled', due_at = %(now)s, not_after = greatest(m.not_after, %(not_after)s),
+           attempts = 0, released_at = NULL, done_at = NULL, carried_by = NULL, last_error = NULL,
+           version = m.version + 1
+     WHERE m.clinic_id = {HERE} AND m.id = %(id)s AND NOT m.withdrawn
+       AND m.state IN ('failed', 'expired', 'uncertain')
+"""
+
+_FOUND = f"""
+    UPDATE message m SET state = 'sent', provider_ref = %(reference)s, sent_at = %(now)s,
+           done_at = %(now)s, version = m.version + 1
+     WHERE m.clinic_id = {HERE} AND m.id = %(id)s AND m.state = 'uncertain'
+"""
+
+_NEVER_SEEN = f"""
+    UPDATE message m
+       SET state = CASE WHEN m.withdrawn THEN 'superseded' ELSE 'scheduled' END,
+           done_at = CASE WHEN m.withdrawn THEN %(now)s::timestamptz END,
+           released_at = NULL, carried_by = NULL, version = m.version + 1
+     WHERE m.clinic_id = {HERE} AND m.id = %(id)s AND m.state = 'uncertain'
 """
 
 _NEXT_DUE = "SELECT min(due_at) FROM message WHERE state = 'scheduled' AND channel = %s"

@@ -59,3 +59,13 @@ class Reasons:
         if not anyone and not by.may_lift(lift):
             who = " or ".join(sorted(lift)) or "nobody"
             raise MayNotOverride(f"{code}: {who} may override this.", code=code, who=sorted(lift))
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """An act on a visit, or on a course, as an edge asks for it."""
+
+    id: UUID
+    version: int | None
+    """The row's version that the caller last saw. None: whatever it is now."""
+    reason: str | None = None

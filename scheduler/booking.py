@@ -19,7 +19,7 @@ from models.vocabulary import AppointmentStatus, StepKind
 from notifications import links, outbox
 from notifications.outbox import Out
 from scheduler import calendars, checklists, facts, history, judging, lifecycle, placing, slots
-from scheduler.authority import Authority, Reasons
+from scheduler.authority import Authority, Call, Reasons
 from scheduler.errors import HoldExpired, SlotTaken, StepAlreadyBooked, Unfit
 from scheduler.facts import Brief
 from scheduler.history import Happened
@@ -54,16 +54,6 @@ class Move:
     starts_at: datetime
     assignments: tuple[Named, ...] | None = None
     reasons: Reasons = field(default_factory=Reasons)
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """An act on a visit, or on a course, as an edge asks for it."""
-
-    id: UUID
-    version: int | None
-    """The row's version that the caller last saw. None: whatever it is now."""
-    reason: str | None = None
 
 
 def book(session: Session, order: Order, *, by: Authority, now: datetime) -> Appointment:

@@ -9,8 +9,8 @@ from uuid_utils.compat import uuid7
 from models import Course, CourseStep, Patient
 from models.vocabulary import CourseStatus
 from scheduler import booking, facts
-from scheduler.authority import Authority
-from scheduler.booking import Call, Changed
+from scheduler.authority import Authority, Call
+from scheduler.booking import Changed
 from scheduler.errors import CourseClosed
 
 

@@ -13,8 +13,7 @@ from models import Appointment, Override
 from models.vocabulary import Stage
 from notifications import outbox
 from scheduler import evidence, facts, history, judging, lifecycle
-from scheduler.authority import Authority, Reasons
-from scheduler.booking import Call
+from scheduler.authority import Authority, Call, Reasons
 from scheduler.errors import NotFound, NotReady, TooEarly
 from scheduler.history import Happened
 from scheduler.lifecycle import STAGE, Action

@@ -26,8 +26,7 @@ from models import ChecklistItem, db
 from models.vocabulary import Owner, TaskStatus
 from scheduler import audit, booking, checklists
 from scheduler.audit import Act
-from scheduler.authority import Authority
-from scheduler.booking import Call
+from scheduler.authority import Authority, Call
 from scheduler.checklists import NewEscort, Settling
 from scheduler.errors import Refusal
 from web import forms, showing, visitor

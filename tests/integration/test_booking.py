@@ -18,8 +18,8 @@ from models.vocabulary import (
     StepKind,
 )
 from scheduler import booking, courses, evidence, sessions
-from scheduler.authority import Authority, Reasons
-from scheduler.booking import Call, Move, Order
+from scheduler.authority import Authority, Call, Reasons
+from scheduler.booking import Move, Order
 from scheduler.errors import (
     MayNotOverride,
     NoOpening,

@@ -24,8 +24,8 @@ from notifications.channels.smtp import Server, SmtpChannel
 from notifications.delivery import Delivery
 from notifications.outbox import Out
 from scheduler import booking
-from scheduler.authority import Authority
-from scheduler.booking import Call, Move, Order
+from scheduler.authority import Authority, Call
+from scheduler.booking import Move, Order
 from tests.factories import DAY, MONDAY_9, SUNDAY_NOON, World, make_patient
 from tests.fakes import MailServer, mail_server
 
