@@ -77,7 +77,7 @@ def import_clinic(directory: Path) -> None:
     now = clock.clock(settings.clock_file)()
     with _running(settings) as opened, _session(opened) as session:
         try:
-            data = intake.clinic.read(directory)
+            data = intake.clinic.read(directory, now)
         except intake.clinic.ClinicFaults as faults:
             for fault in faults.faults:
                 click.echo(str(fault), err=True)

@@ -53,7 +53,8 @@ from scheduler.lifecycle import Action
 from scheduler.protocols import SettledBy
 
 DESK = Authority("key:front-desk", Role.SCHEDULER)
-DOCTOR = Authority("key:prescriber", Role.CLINICIAN, None, frozenset({"prescriber"}))
+TEAM = frozenset({"prescriber", "monitor", "therapist"})
+DOCTOR = Authority("key:clinicians", Role.CLINICIAN, None, TEAM)
 PATIENT = Authority("patient")
 DAY = timedelta(days=1)
 MINUTE = timedelta(minutes=1)

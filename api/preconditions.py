@@ -36,6 +36,11 @@ def tag(version: int) -> None:
         abort(answer)
 
 
+def tag_for_changes(version: int) -> None:
+    """The same for a resource that shows more than its row: never 304, the rest may be new."""
+    g.etag = f'"{version}"'
+
+
 def add_etag(response: Any) -> Any:
     """Put the ETag that a view named on its answer."""
     if "etag" in g and response.status_code < 300:

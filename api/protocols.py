@@ -20,6 +20,8 @@ from models.vocabulary import PractitionerRole, Role
 from scheduler import facts, protocols
 from scheduler.errors import MayNotOverride, Taken, Unfit
 
+MOST_VERSIONS = 1_000_000
+
 blueprint = Blueprint("protocols", __name__, url_prefix="/api/v1/protocols", description="Recipes.")
 
 
@@ -151,11 +153,13 @@ def sign_version(protocol_id: UUID, number: int) -> Response:
 
 
 def _version(protocol_id: UUID, number: int) -> ProtocolVersion:
-    found = db.session.scalar(
-        select(ProtocolVersion).where(
-            ProtocolVersion.protocol_id == protocol_id, ProtocolVersion.number == number
+    found = None
+    if number <= MOST_VERSIONS:
+        found = db.session.scalar(
+            select(ProtocolVersion).where(
+                ProtocolVersion.protocol_id == protocol_id, ProtocolVersion.number == number
+            )
         )
-    )
     if found is None:
         abort(404, description=f"There is nothing at {request.path}.")
     return found

@@ -10,7 +10,7 @@ from marshmallow import Schema
 from sqlalchemy import Select, select
 
 from api import edge, pages, preconditions
-from models import Tenanted, db
+from models import Schedule, Tenanted, db
 from scheduler import facts
 from scheduler.audit import Act
 
@@ -66,6 +66,8 @@ class Shelf:
         row = facts.to_change(db.session(), self.model, row_id, version)
         for name, value in changes.items():
             setattr(row, name, value)
+        if "name" in changes and hasattr(row, "schedule_id"):  # its schedule is shown by it
+            facts.one(db.session(), Schedule, row.schedule_id).name = changes["name"]
         row.version += 1
         db.session.flush()
         preconditions.tag(row.version)

@@ -229,12 +229,8 @@ def read_escort(appointment_id: UUID) -> Escort:
 @blueprint.response(200, EscortSchema)
 def name_escort(told: dict[str, Any], appointment_id: UUID) -> Response:
     """Name who takes the patient home, or say that they said yes. If-Match once one is named."""
-    known = db.session.scalar(select(Escort).where(Escort.appointment_id == appointment_id))
-    if known is not None and known.version != preconditions.seen_version():
-        raise preconditions.stale("escort")
-    escort = checklists.name_escort(
-        db.session(), appointment_id, NewEscort(**told), by=by(), now=now()
-    )
+    new = NewEscort(**told, seen=preconditions.seen_version)
+    escort = checklists.name_escort(db.session(), appointment_id, new, by=by(), now=now())
     preconditions.tag(escort.version)
     visit = facts.one(db.session(), Appointment, appointment_id)
     return edge.done(EscortSchema, escort, _act("update", "escort", visit))

@@ -66,7 +66,7 @@ def book(session: Session, order: Order, *, by: Authority, now: datetime) -> App
     `StepAlreadyBooked`; and with what `placing.choose` and `judging` refuse.
     """
     about = _brief(session, order)
-    judging.refuse_impossible(about, order.starts_at, now)
+    judging.refuse_impossible(order.starts_at, now)
     wish = _wish(session, about, order.starts_at, order.assignments)
     placement = _secure(session, wish, now)
     # Judged behind the patient's lock: of two visits booked at once, one sees the other.
@@ -94,9 +94,7 @@ def confirm(session: Session, call: Call, *, by: Authority, now: datetime) -> Ap
     appointment = facts.to_change(session, Appointment, call.id, call.version)
     before = history.state_of(appointment)
     after = lifecycle.follow(Action.CONFIRM, before, appointment.kind)
-    held_until = appointment.held_until
-    if held_until is not None and held_until <= now:
-        raise HoldExpired("The time was held for a while and is not any more. Book it anew.")
+    _refuse_expired(appointment, now)
     was_held = before.status is AppointmentStatus.PENDING
     appointment.status = after.status
     appointment.held_until = None
@@ -127,13 +125,15 @@ def reschedule(
     """Move a visit to another time, or other people, or refuse and leave it where it is.
 
     Judged like a new booking. What the patient confirmed or attested for the old time is
-    asked again; the old links close.
+    asked again, and the old links close; other people at the same time and place change
+    nothing for the patient. Refuses with `HoldExpired` if it is a hold that has run out.
     """
     appointment = facts.to_change(session, Appointment, call.id, call.version)
     before = history.state_of(appointment)
     lifecycle.follow(Action.RESCHEDULE, before, appointment.kind)
+    _refuse_expired(appointment, now)
     about = facts.brief_of(session, appointment)
-    judging.refuse_impossible(about, move.starts_at, now)
+    judging.refuse_impossible(move.starts_at, now)
     wish = replace(
         _wish(session, about, move.starts_at, move.assignments),
         moving=appointment.id,
@@ -156,6 +156,11 @@ def reschedule(
     facts_of_it = {"from": moved_from, "to": move.starts_at, **overrides}
     happened = Happened(action=Action.RESCHEDULE, before=before, facts=facts_of_it)
     history.record(session, appointment, happened, by, now)
+    if moved_from == appointment.starts_at and not elsewhere:
+        return Changed(appointment, [])  # other people, which is nothing to the patient
+    appointment.confirmed_at = None
+    appointment.move_requested_at = None
+    appointment.revision += 1
     checklists.renew(session, appointment, about.visit)
     links.revoke(session, appointment.id, now)
     out = outbox.supersede(session, appointment.id, now)
@@ -167,6 +172,7 @@ def reschedule(
 
 def cancel(session: Session, call: Call, *, by: Authority, now: datetime) -> Changed:
     """Cancel a visit: its time is free at once, and who knew of it is told."""
+    calendars.lock(session, facts.schedules_of(session, call.id))  # before the row, as bookings do
     appointment = facts.to_change(session, Appointment, call.id, call.version)
     before = history.state_of(appointment)
     after = lifecycle.follow(Action.CANCEL, before, appointment.kind)
@@ -188,8 +194,12 @@ def cancel(session: Session, call: Call, *, by: Authority, now: datetime) -> Cha
 
 def release_expired_holds(session: Session, now: datetime) -> int:
     """Cancel every hold of the clinic that has run out. Returns how many."""
-    found = facts.expired_holds(session, now)
-    for appointment in found:
+    freed = 0
+    for appointment_id in facts.expired_holds(session, now):
+        calendars.lock(session, facts.schedules_of(session, appointment_id))
+        appointment = facts.to_change(session, Appointment, appointment_id, None)
+        if appointment.held_until is None or appointment.held_until > now:
+            continue  # somebody was faster
         before = history.state_of(appointment)
         after = lifecycle.follow(Action.EXPIRE, before, appointment.kind)
         _free(session, appointment)
@@ -200,7 +210,13 @@ def release_expired_holds(session: Session, now: datetime) -> int:
         session.flush()
         happened = Happened(action=Action.EXPIRE, before=before)
         history.record(session, appointment, happened, Authority("job:holds"), now)
-    return len(found)
+        freed += 1
+    return freed
+
+
+def _refuse_expired(appointment: Appointment, now: datetime) -> None:
+    if appointment.held_until is not None and appointment.held_until <= now:
+        raise HoldExpired("The time was held for a while and is not any more. Book it anew.")
 
 
 def _free(session: Session, appointment: Appointment) -> None:
@@ -254,9 +270,6 @@ def _shift(appointment: Appointment, wish: Wish, placement: Placement) -> None:
     appointment.starts_at = wish.starts_at
     appointment.ends_at = wish.starts_at + wish.visit.length
     appointment.site_id = placement.site.site_id
-    appointment.confirmed_at = None
-    appointment.move_requested_at = None
-    appointment.revision += 1
     appointment.version += 1
 
 

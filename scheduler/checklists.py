@@ -3,6 +3,7 @@
 Functions here flush and never commit, like booking.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -16,7 +17,7 @@ from models.vocabulary import AppointmentStatus, ClearanceOutcome, TaskStatus
 from notifications import outbox
 from scheduler import facts, history
 from scheduler.authority import Authority
-from scheduler.errors import MayNotOverride, Unfit, WrongStatus
+from scheduler.errors import MayNotOverride, Stale, Unfit, WrongStatus
 from scheduler.history import Happened
 from scheduler.protocols import Visit
 
@@ -85,6 +86,8 @@ def settle(
         raise MayNotOverride(f"This item is for a {item.owner} to settle.", owner=item.owner)
     if by.role is None and settling.status is TaskStatus.CANCELLED:
         raise MayNotOverride("Only staff may waive an item.", owner=item.owner)
+    if by.role is None and item.status not in _PATIENTS_OWN:
+        raise WrongStatus("Our team has settled this item.", item_status=item.status)
     _refuse_unless_ahead(facts.one(session, Appointment, item.appointment_id))
     item.status = settling.status
     item.answer = settling.answer
@@ -94,6 +97,10 @@ def settle(
     item.version += 1
     session.flush()
     return item
+
+
+_PATIENTS_OWN = frozenset({TaskStatus.REQUESTED, TaskStatus.COMPLETED})
+"""What a patient may change on the page; what staff failed or waived stays so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +114,9 @@ class NewEscort:
     may_message: bool = False
     confirmed: bool = False
     """Somebody heard from them that they will come. Staff say so, not the patient."""
+    seen: Callable[[], int] | None = None
+    """The version of the escort that the caller last saw, asked if one is named already; None:
+    whatever it is now."""
 
 
 def name_escort(
@@ -114,13 +124,19 @@ def name_escort(
 ) -> Escort:
     """Name, or replace, the escort of a visit; plans what is to be said to them.
 
-    A patient cannot say that the escort said yes: staff hear that from the escort.
+    A patient cannot say that the escort said yes: staff hear that from the escort. Refuses
+    with `Stale` if somebody has changed the escort since `told.seen`.
     """
     appointment = facts.to_change(session, Appointment, appointment_id, None)
     _refuse_unless_ahead(appointment)
     escort = session.scalar(
-        select(Escort).where(Escort.appointment_id == appointment_id).with_for_update()
+        select(Escort)
+        .where(Escort.appointment_id == appointment_id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
     )
+    if escort is not None and told.seen is not None and escort.version != told.seen():
+        raise Stale("This escort was changed in the meantime. Read it again.")
     if escort is None:
         escort = Escort(id=uuid7(), appointment_id=appointment_id, version=0)
         session.add(escort)
@@ -146,7 +162,7 @@ def ask_to_move(
     """Note that the patient would like another time. Staff find one; nothing moves by itself."""
     appointment = facts.to_change(session, Appointment, appointment_id, None)
     if appointment.status is not AppointmentStatus.BOOKED:
-        raise WrongStatus("This visit cannot be moved any more.", status=appointment.status)
+        raise WrongStatus("This visit cannot be moved any more.", visit_status=appointment.status)
     appointment.move_requested_at = now
     appointment.version += 1
     session.flush()
@@ -171,9 +187,12 @@ def clear(
 ) -> Clearance:
     """Note that a gate of a patient is settled, does not apply, or must stay shut.
 
-    Refuses with `Unfit` for a time that has not come yet.
+    Refuses with `Unfit` for a time that has not come yet, or for a gate that none of the
+    patient's protocols has, and with `MayNotOverride` if it is not theirs to vouch for. That it
+    must stay shut any clinician may say.
     """
     facts.one(session, Patient, patient_id)
+    _refuse_unless_theirs(session, patient_id, told, by)
     if told.cleared_at > now:
         raise Unfit("A clearance cannot be given for the future.", field="cleared_at")
     clearance = Clearance(
@@ -191,6 +210,20 @@ def clear(
     return clearance
 
 
+def _refuse_unless_theirs(
+    session: Session, patient_id: UUID, told: NewClearance, by: Authority
+) -> None:
+    gates = [gate for gate in facts.gates_of(session, patient_id) if gate.code == told.gate]
+    if not gates:
+        raise Unfit(f"No protocol of this patient has a gate {told.gate!r}.", field="gate")
+    who = frozenset(one for gate in gates for one in gate.who)
+    any_clinician = "clinician" in who or told.outcome is ClearanceOutcome.REFUSED
+    if by.may_lift(who) or (any_clinician and by.practitioner_roles):
+        return
+    names = " or ".join(sorted(who))
+    raise MayNotOverride(f"{told.gate}: {names} may vouch for this.", who=sorted(who))
+
+
 def _tell_escort(session: Session, appointment: Appointment, escort: Escort, now: datetime) -> None:
     """Plan the escort's messages, or take them back if they may not be written to."""
     if appointment.status is not AppointmentStatus.BOOKED:
@@ -204,7 +237,7 @@ def _tell_escort(session: Session, appointment: Appointment, escort: Escort, now
 
 def _refuse_unless_ahead(appointment: Appointment) -> None:
     if appointment.status not in AHEAD and appointment.progress is None:
-        raise WrongStatus("This visit is over.", status=appointment.status)
+        raise WrongStatus("This visit is over.", visit_status=appointment.status)
 
 
 _MAKE = text(

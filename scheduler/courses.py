@@ -56,7 +56,7 @@ def discontinue(
     """
     course = facts.to_change(session, Course, call.id, call.version)
     if course.status is not CourseStatus.ACTIVE:
-        raise CourseClosed("The course is not active any more.", status=course.status)
+        raise CourseClosed("The course is not active any more.", course_status=course.status)
     course.status = CourseStatus.REVOKED
     course.version += 1
     session.flush()

@@ -21,6 +21,7 @@ from models import (
     Course,
     CourseStep,
     Escort,
+    Message,
     Patient,
     Practitioner,
     ProtocolVersion,
@@ -32,6 +33,7 @@ from models.vocabulary import (
     AppointmentStatus,
     Channel,
     CourseStatus,
+    MessageState,
     Recipient,
     StepKind,
 )
@@ -39,7 +41,7 @@ from notifications.cadence import QuietHours, Rule, Timing
 from notifications.outbox import Reader, Subject
 from scheduler import protocols
 from scheduler.errors import CourseClosed, NotFound, NotSigned, Stale, Unfit
-from scheduler.protocols import Protocol, Step, Visit
+from scheduler.protocols import Gate, Protocol, Step, Visit
 from scheduler.rules import Booked
 
 Row = TypeVar("Row", bound=Tenanted)
@@ -116,6 +118,7 @@ def brief_of_step(session: Session, patient_id: UUID, course_step_id: UUID) -> B
         )
         .join(Patient, (Patient.clinic_id == Course.clinic_id) & (Patient.id == Course.patient_id))
         .where(CourseStep.id == course_step_id)
+        .with_for_update(of=Course, read=True)  # nobody ends the course meanwhile
     ).one_or_none()
     if row is None:
         raise NotFound("There is no such course step.")
@@ -123,7 +126,7 @@ def brief_of_step(session: Session, patient_id: UUID, course_step_id: UUID) -> B
     if patient.id != patient_id:
         raise Unfit("This step belongs to another patient's course.", field="course_step_id")
     if course.status is not CourseStatus.ACTIVE:
-        raise CourseClosed("The course is not active any more.", status=course.status)
+        raise CourseClosed("The course is not active any more.", course_status=course.status)
     read = protocol(session, course.protocol_version_id)
     step = read.step(key)
     return Brief(
@@ -216,6 +219,56 @@ def other_visits(
     ]
 
 
+def gates_of(session: Session, patient_id: UUID) -> list[Gate]:
+    """The gates of all protocols that the patient is under: of courses, visits, the clinic."""
+    of_courses = select(Course.protocol_version_id).where(Course.patient_id == patient_id)
+    of_visits = select(Appointment.protocol_version_id).where(Appointment.patient_id == patient_id)
+    of_clinic = (
+        select(ProtocolVersion.id)
+        .join(Clinic, Clinic.default_protocol_id == ProtocolVersion.protocol_id)
+        .where(ProtocolVersion.signed_at.is_not(None))
+    )
+    found = session.scalars(of_courses.union(of_visits, of_clinic)).all()
+    return [
+        gate
+        for version_id in found
+        for visit in protocol(session, version_id).visits.values()
+        for gate in visit.gates
+    ]
+
+
+def patients_at(session: Session, phone: str) -> Sequence[Patient]:
+    """The patients who are reached at a number, locked; a family may share one."""
+    return session.scalars(
+        select(Patient).where(Patient.phone == phone).order_by(Patient.id).with_for_update()
+    ).all()
+
+
+def last_said(session: Session, patient_ids: Sequence[UUID], channel: Channel) -> Message | None:
+    """The last message about a visit that one of the patients got on a channel."""
+    if not patient_ids:
+        return None
+    gone = (
+        MessageState.SENDING,
+        MessageState.SENT,
+        MessageState.DELIVERED,
+        MessageState.UNCERTAIN,
+    )
+    return session.scalars(
+        select(Message)
+        .where(
+            Message.recipient == Recipient.PATIENT,
+            Message.recipient_id.in_(patient_ids),
+            Message.channel == channel,
+            Message.state.in_(gone),
+            Message.released_at.is_not(None),
+            Message.appointment_id.is_not(None),
+        )
+        .order_by(Message.released_at.desc())
+        .limit(1)
+    ).one_or_none()
+
+
 def therapists_of(session: Session, course_id: UUID) -> frozenset[UUID]:
     """The schedules that served the course's visits as therapist so far."""
     found = session.scalars(
@@ -236,19 +289,18 @@ def schedules_of(session: Session, appointment_id: UUID) -> frozenset[UUID]:
     return frozenset(session.scalars(query))
 
 
-def expired_holds(session: Session, now: datetime) -> Sequence[Appointment]:
-    """Holds that have run out and that nobody else is looking at, locked."""
+def expired_holds(session: Session, now: datetime) -> Sequence[UUID]:
+    """Holds that have run out."""
     return session.scalars(
-        select(Appointment)
+        select(Appointment.id)
         .where(Appointment.status == AppointmentStatus.PENDING, Appointment.held_until <= now)
         .order_by(Appointment.id)
-        .with_for_update(skip_locked=True)
     ).all()
 
 
 def visits_ahead(session: Session, course_id: UUID) -> Sequence[UUID]:
     """The course's visits that have not begun."""
-    ahead = (AppointmentStatus.PENDING, AppointmentStatus.BOOKED)
+    ahead = (AppointmentStatus.PENDING, AppointmentStatus.BOOKED, AppointmentStatus.ARRIVED)
     return session.scalars(
         select(Appointment.id)
         .where(Appointment.course_id == course_id, Appointment.status.in_(ahead))

@@ -34,23 +34,26 @@ class Proposal:
     """The visit that is moved; None for a new one."""
 
 
-def refuse_impossible(about: Brief, starts_at: datetime, now: datetime) -> None:
-    """Refuse what no reason can make right: the past, an odd minute, a patient too young."""
+def refuse_impossible(starts_at: datetime, now: datetime) -> None:
+    """Refuse what no reason can make right: the past, an odd minute."""
     if starts_at <= now:
         raise StartsInThePast("A visit cannot start in the past.")
     minutes = GRANULE.total_seconds() // 60
     if starts_at.second or starts_at.microsecond or starts_at.minute % minutes:
         raise OffGrid("A visit starts on a multiple of five minutes.")
-    if _age(about.patient.birth_date, starts_at.date()) < about.protocol.minimum_age:
-        raise TooYoung(f"The protocol is for people of {about.protocol.minimum_age} and older.")
 
 
 def weigh(session: Session, proposal: Proposal, by: Authority) -> Mapping[str, str]:
     """Ask gates and course rules; return the overrides that the reasons amount to.
 
-    Refuses with `NotReady` or `RuleBroken` where a reason is missing, and with
-    `MayNotOverride` where the giver of a reason may not override.
+    Refuses with `TooYoung`, which no reason can make right, with `NotReady` or `RuleBroken`
+    where a reason is missing, and with `MayNotOverride` where the giver of a reason may not
+    override.
     """
+    about = proposal.about
+    day = proposal.starts_at.astimezone(proposal.site.zone).date()
+    if _age(about.patient.birth_date, day) < about.protocol.minimum_age:
+        raise TooYoung(f"The protocol is for people of {about.protocol.minimum_age} and older.")
     overridden = [
         *_weigh_gates(_shut_gates(session, proposal), proposal.reasons, by),
         *_weigh_rules(_broken_rules(session, proposal), proposal.reasons, by),

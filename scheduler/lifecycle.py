@@ -96,7 +96,7 @@ def follow(action: Action, state: State, kind: StepKind) -> State:
             return arrow.target
     raise WrongStatus(
         f"A {kind} visit that is {_told(state)} cannot {action}.",
-        status=state.status,
+        visit_status=state.status,
         progress=state.progress,
         possible=possible(state, kind),
     )

@@ -8,19 +8,16 @@ clinic's emergency text.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from uuid import UUID
 
-from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
-from models import Appointment, ChannelConsent, Message, Patient, Reply
+from models import Appointment, ChannelConsent, Patient, Reply
 from models.vocabulary import (
     AppointmentStatus,
     Channel,
     MessageKind,
-    MessageState,
     Owner,
     Recipient,
     ReplyMeaning,
@@ -38,8 +35,6 @@ AT_ONCE, TODAY = timedelta(minutes=5), timedelta(hours=4)
 USEFUL = timedelta(hours=12)
 """For how long an answer to an answer is of use."""
 
-_SAID = (MessageState.SENDING, MessageState.SENT, MessageState.DELIVERED, MessageState.UNCERTAIN)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heard:
@@ -55,10 +50,8 @@ class Heard:
 
 def hear(session: Session, heard: Heard, now: datetime) -> Reply | None:
     """Take in a reply and act on it. None if it was heard before."""
-    patients = session.scalars(
-        select(Patient).where(Patient.phone == heard.sender).order_by(Patient.id).with_for_update()
-    ).all()
-    asked = _last_said(session, [patient.id for patient in patients], heard.channel)
+    patients = facts.patients_at(session, heard.sender)
+    asked = facts.last_said(session, [patient.id for patient in patients], heard.channel)
     patient = next((one for one in patients if asked and one.id == asked.recipient_id), None)
     patient = patient or (patients[0] if len(patients) == 1 else None)
     meaning = answers.read(
@@ -163,25 +156,6 @@ _COLUMNS = (
     *("id", "provider", "reference", "channel", "patient_id", "appointment_id", "meaning"),
     *("body", "at"),
 )
-
-
-def _last_said(session: Session, patient_ids: Sequence[UUID], channel: Channel) -> Message | None:
-    """The last question, or else the last message, that one of them got on this channel."""
-    if not patient_ids:
-        return None
-    return session.scalars(
-        select(Message)
-        .where(
-            Message.recipient == Recipient.PATIENT,
-            Message.recipient_id.in_(patient_ids),
-            Message.channel == channel,
-            Message.state.in_(_SAID),
-            Message.released_at.is_not(None),
-            Message.appointment_id.is_not(None),
-        )
-        .order_by(Message.released_at.desc())
-        .limit(1)
-    ).one_or_none()
 
 
 def _act(session: Session, reply: Reply, patients: Sequence[Patient], now: datetime) -> None:

@@ -5,16 +5,17 @@ Each act asks the gates of its stage first. Functions here flush and never commi
 
 from datetime import datetime
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
-from models import Appointment, Override
+from models import Appointment, Override, Site
 from models.vocabulary import Stage
 from notifications import outbox
 from scheduler import evidence, facts, history, judging, lifecycle
 from scheduler.authority import Authority, Call, Reasons
-from scheduler.errors import NotFound, NotReady, TooEarly
+from scheduler.errors import NotFound, NotReady, TooEarly, WrongStatus
 from scheduler.history import Happened
 from scheduler.lifecycle import STAGE, Action
 
@@ -27,13 +28,12 @@ def act(
     """Take a visit one step further on its day.
 
     Refuses with `WrongStatus`, with `NotReady` and the gates that are shut, and with
-    `TooEarly` for a noshow before the visit has begun.
+    `TooEarly` for a noshow before the visit has begun, or for an arrival before its day.
     """
     appointment = facts.to_change(session, Appointment, call.id, call.version)
     before = history.state_of(appointment)
     after = lifecycle.follow(action, before, appointment.kind)
-    if action is Action.NOSHOW and now < appointment.starts_at:
-        raise TooEarly("Nobody has missed a visit that has not begun.")
+    _refuse_too_early(session, appointment, action, now)
     if (stage := STAGE.get(action)) is not None:
         _refuse_unless_ready(session, appointment, stage, now)
     appointment.status, appointment.progress = after.status, after.progress
@@ -86,10 +86,26 @@ def mark_noshows(session: Session, now: datetime) -> int:
 
     A patient who is in the building is never marked: those visits are not `booked` any more.
     """
-    missed = facts.missed(session, now)
-    for appointment in missed:
-        act(session, Call(appointment.id, None), Action.NOSHOW, by=JOB, now=now)
-    return len(missed)
+    marked = 0
+    for appointment in facts.missed(session, now):
+        try:
+            with session.begin_nested():
+                act(session, Call(appointment.id, None), Action.NOSHOW, by=JOB, now=now)
+            marked += 1
+        except WrongStatus:  # the patient came in the same instant
+            continue
+    return marked
+
+
+def _refuse_too_early(
+    session: Session, appointment: Appointment, action: Action, now: datetime
+) -> None:
+    if action is Action.NOSHOW and now < appointment.starts_at:
+        raise TooEarly("Nobody has missed a visit that has not begun.")
+    if action is Action.ARRIVE:
+        zone = ZoneInfo(facts.one(session, Site, appointment.site_id).time_zone)
+        if now.astimezone(zone).date() < appointment.starts_at.astimezone(zone).date():
+            raise TooEarly("The visit is not today. Move it first, if it takes place now.")
 
 
 def _refuse_unless_ready(

@@ -61,7 +61,7 @@ def settle(session: Session, call: Call, settled: Settled, *, by: Authority, now
     """Note that a task is done, or need not be. Refuses with `WrongStatus` if it was settled."""
     task = facts.to_change(session, Task, call.id, call.version)
     if task.status is not TaskStatus.REQUESTED:
-        raise WrongStatus("This task is settled already.", status=task.status)
+        raise WrongStatus("This task is settled already.", task_status=task.status)
     task.status, task.settled_by, task.settled_at = settled.status, by.name, now
     task.note = settled.note or task.note
     task.version += 1

@@ -9,8 +9,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from models import AuditEvent, Message
-from tests.factories import DAY, MONDAY_9, World, clear
-from tests.integration.conftest import Caller, Clock
+from models.vocabulary import PractitionerRole, Role
+from tests.factories import DAY, MONDAY_9, World, clear, make_practitioner
+from tests.integration.conftest import Caller, Clock, Keyring
 
 NEXT_MONDAY = MONDAY_9 + 7 * DAY
 
@@ -296,3 +297,81 @@ def test_what_was_done_stands_in_the_chained_audit_trail(
     ]
     chained = session.scalars(select(AuditEvent).order_by(AuditEvent.sequence)).all()
     assert chained[1].previous_hash == chained[0].hash
+
+
+class TestWhoMay:
+    """What is not theirs to say, or not yet, is refused."""
+
+    def test_a_gate_is_vouched_for_by_those_whom_the_protocol_names(
+        self, key: Keyring, admin: Caller, world: World
+    ) -> None:
+        path = f"/patients/{world.patient_id}/clearances"
+        vouched = {"gate": "medical-clearance", "outcome": "cleared"}
+
+        for caller in (admin, key(Role.CLINICIAN)):  # no licence stands behind these keys
+            refused = caller.post(path, vouched)
+            assert (refused.status_code, refused.json["type"]) == (
+                403,
+                "/problems/may-not-override",
+            )
+        doctor = key(Role.CLINICIAN, world.prescriber_id)
+        assert doctor.post(path, vouched).status_code == 201
+        unknown = doctor.post(path, {"gate": "medical-clearence", "outcome": "cleared"})
+        assert (unknown.status_code, unknown.json["field"]) == (422, "gate")
+
+    def test_nobody_arrives_before_the_day(self, desk: Caller, world: World, clock: Clock) -> None:
+        booked = desk.post("/appointments", order(world))
+        path = booked.headers["Location"]
+
+        early = desk.post(f"{path}/arrive", etag=booked.headers["ETag"])
+        assert (early.status_code, early.json["type"]) == (422, "/problems/too-early")
+        clock.now = MONDAY_9 - timedelta(hours=3)
+        assert desk.post(f"{path}/arrive", etag=booked.headers["ETag"]).status_code == 200
+
+
+def test_two_who_change_the_escort_do_not_mix_two_people(desk: Caller, world: World) -> None:
+    path = f"{desk.post('/appointments', order(world)).headers['Location']}/escort"
+    ann = {"name": "Ann Example", "phone": "+12125550198", "relation": "friend"}
+    first = desk("PUT", path, ann)
+
+    bob = desk("PUT", path, {**ann, "name": "Bob Example"}, etag=first.headers["ETag"])
+    late = desk("PUT", path, {**ann, "phone": "+12125550199"}, etag=first.headers["ETag"])
+
+    assert (bob.status_code, late.status_code) == (200, 412)
+    assert desk.get(path).json["name"] == "Bob Example"
+    assert desk.get(path).json["phone"] == "+12125550198"
+
+
+def test_other_people_at_the_same_time_are_nothing_to_the_patient(
+    desk: Caller, world: World, session: Session
+) -> None:
+    booked = desk.post("/appointments", order(world))
+    path = booked.headers["Location"]
+    confirmed = desk.post(f"{path}/confirm", etag=booked.headers["ETag"])
+    make_practitioner(session, world.site_id, PractitionerRole.THERAPIST)
+    session.commit()
+
+    swapped = desk.post(
+        f"{path}/reschedule",
+        {"starts_at": booked.json["starts_at"]},
+        etag=confirmed.headers["ETag"],
+    )
+
+    assert swapped.status_code == 200, swapped.json
+    assert swapped.json["confirmed_at"] is not None
+    assert (swapped.json["revision"], swapped.json["messages_out"]) == (1, [])
+
+
+def test_a_course_is_never_said_to_be_unchanged_when_a_step_was_booked(
+    desk: Caller, world: World
+) -> None:
+    course = desk.post(
+        "/courses", {"patient_id": str(world.patient_id), "protocol_code": "test-course"}
+    )
+    assert course.status_code == 201, course.json
+    path = course.headers["Location"]
+    seen = desk.get(path).headers["ETag"]
+
+    again = desk.get(path, **{"If-None-Match": seen})
+
+    assert again.status_code == 200
