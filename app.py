@@ -2,6 +2,7 @@
 
 import sys
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 from flask import Flask
 from sqlalchemy import URL
@@ -38,6 +39,11 @@ def build(settings: config.Settings, service: URL, now: clock.Clock) -> Flask:
         SECRET_KEY=settings.secret,
         CLOCK=now,
         SECURE=settings.secure,
+        PUBLIC_URL=settings.public_url,
+        SMS_TOKENS={
+            f"{number}:{urlsplit(sms.url).hostname}": sms.token
+            for number, sms in enumerate(settings.sms, 1)
+        },
         PERMANENT_SESSION_LIFETIME=timedelta(minutes=15),
         SQLALCHEMY_DATABASE_URI=service,
         SQLALCHEMY_ENGINE_OPTIONS={

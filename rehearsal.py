@@ -185,7 +185,8 @@ class Rehearsal:
             )
             body = mail.get_body(("plain",))
             if body is not None:
-                told = [line for line in body.get_content().splitlines() if line.strip()]
+                words = body.get_content().split("\n-- \n")[0]  # how to stop it is always the same
+                told = [line for line in words.splitlines() if line.strip()]
                 yield indent("\n".join(told[1:3] if self.brief else told), " " * 20)
 
     def _book_on(self) -> Iterator[str]:

@@ -22,7 +22,9 @@ from api import (
     preconditions,
     protocols,
     schedules,
+    talk,
     visits,
+    words,
 )
 
 RESOURCES = (
@@ -37,6 +39,8 @@ RESOURCES = (
     acts,
     visits,
     messages,
+    words,
+    talk,
     oversight,
 )
 

@@ -30,6 +30,12 @@ class ClinicSchema(Schema):
     name = Text()
     email = Email(metadata={"description": "The From address of its messages."})
     phone = Phone()
+    front_desk_email = Email(
+        allow_none=True, metadata={"description": "Where staff are written to; email if null."}
+    )
+    sms_from = Phone(
+        allow_none=True, metadata={"description": "The number of its text messages; null: none."}
+    )
     time_zone = Zone()
     emergency_text = Text(most=500, lines=True)
     settle_minutes = whole(

@@ -59,17 +59,22 @@ class Id(fields.UUID):
 
 
 class Text(fields.String):
-    """Words: NFC, without control characters, stripped, and not empty. One line, or `lines`."""
+    """Words: NFC, without control characters, stripped, and not empty unless `blank`.
 
-    def __init__(self, most: int = 200, *, lines: bool = False, **kwargs: Any) -> None:
-        self.most, self.allowed = most, "\n\t" if lines else ""
+    One line, or `lines`.
+    """
+
+    def __init__(
+        self, most: int = 200, *, lines: bool = False, blank: bool = False, **kwargs: Any
+    ) -> None:
+        self.most, self.allowed, self.blank = most, "\n\t" if lines else "", blank
         super().__init__(**kwargs)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         if not isinstance(value, str):
             raise ValidationError("Not a valid string.")
         told = unicodedata.normalize("NFC", value).strip()
-        if not told:
+        if not told and not self.blank:
             raise ValidationError("This may not be empty.")
         if len(told) > self.most:
             raise ValidationError(f"At most {self.most} characters.")

@@ -3,12 +3,13 @@
 import time
 
 import structlog
-from flask import Blueprint, Flask, Response, g, request
+from flask import Blueprint, Flask, Response, current_app, g, request
 from flask.typing import ResponseReturnValue
 from prometheus_client import CONTENT_TYPE_LATEST, Histogram, generate_latest
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from api import watching
 from api.caller import public
 from models import db
 
@@ -16,6 +17,9 @@ blueprint = Blueprint("health", __name__)
 
 LATEST_BEAT = 60
 """Seconds after which a worker that was not seen counts as gone."""
+
+OLDEST_DUE = 300
+"""Seconds that a message may be due without being sent, before somebody should look."""
 
 REQUESTS = Histogram(
     "afterglow_http_request_duration_seconds",
@@ -53,6 +57,8 @@ def ready() -> ResponseReturnValue:
         return {"status": "not ready", "failing": ["database"]}, 503
     if age is None or age > LATEST_BEAT:
         return {"status": "not ready", "failing": ["worker"]}, 503
+    if watching.oldest_due_seconds(db.session(), current_app.config["CLOCK"]()) > OLDEST_DUE:
+        return {"status": "not ready", "failing": ["messages"]}, 503
     return {"status": "ready"}
 
 
@@ -60,7 +66,13 @@ def ready() -> ResponseReturnValue:
 @public
 def metrics() -> ResponseReturnValue:
     """What Prometheus reads. Labels are routes and codes, never people."""
-    return Response(generate_latest(), content_type=CONTENT_TYPE_LATEST)
+    told = generate_latest()
+    try:
+        told += watching.messages(db.session(), current_app.config["CLOCK"]())
+    except SQLAlchemyError:
+        db.session.rollback()  # what this process counted is told all the same
+        log.warning("metrics.no-database")
+    return Response(told, content_type=CONTENT_TYPE_LATEST)
 
 
 def _start_watch() -> None:

@@ -1,24 +1,31 @@
 """Messages over REST: what is planned, what was said, and in which words."""
 
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from flask import Response
 from marshmallow import Schema, fields
-from sqlalchemy import Select, select
+from sqlalchemy import Select, select, text
 
-from api import pages, preconditions
+from api import edge, pages, preconditions
 from api.blueprint import Blueprint
-from api.caller import READERS, STAFF, commit, requires
+from api.caller import READERS, STAFF, commit, now, requires
+from api.errors import ProblemSchema
 from api.fields import Id, Instant
+from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from models import Appointment, Message, db
-from models.vocabulary import Channel, MessageKind, MessageState, Recipient
-from notifications import reading, templates
+from models.vocabulary import Channel, MessageKind, MessageState, Recipient, Role
+from notifications import outbox, queue, reading, templates
 from notifications.templates import Links
 from scheduler import facts
 from scheduler.audit import Act
+from scheduler.errors import WrongStatus
 
 blueprint = Blueprint("messages", __name__, url_prefix="/api/v1", description="What is said.")
+
+RESEND_WITHIN = timedelta(hours=12)
 
 HIDDEN_LINK = "https://.../p/(the reader's own link)"
 """A link lets its reader act as the patient, so staff are not shown it."""
@@ -34,7 +41,9 @@ class MessageSchema(Schema):
     due_at = Instant()
     not_after = Instant()
     sent_at = Instant(allow_none=True)
-    appointment_id = Id()
+    appointment_id = Id(allow_none=True)
+    carried_by = Id(allow_none=True, metadata={"description": "The letter that it went out in."})
+    delivered_at = Instant(allow_none=True)
     revision = fields.Integer()
     recipient = fields.Enum(Recipient, by_value=True)
     last_error = fields.String(allow_none=True)
@@ -45,6 +54,30 @@ class WholeMessageSchema(MessageSchema):
 
     subject = fields.String()
     body = fields.String()
+
+
+class ReportQuery(Schema):
+    """Which period."""
+
+    from_ = Instant(data_key="from", required=True)
+    to = Instant(required=True)
+
+
+class ReportLineSchema(Schema):
+    """What became of messages of one kind on one channel."""
+
+    kind = fields.String()
+    channel = fields.String()
+    state = fields.String()
+    number = fields.Integer()
+    late_p50_seconds = fields.Float(allow_none=True)
+    late_p99_seconds = fields.Float(allow_none=True)
+
+
+class ReportSchema(Schema):
+    """What became of the messages of a period."""
+
+    items = fields.List(fields.Nested(ReportLineSchema))
 
 
 class MessageQuery(PageQuery):
@@ -99,6 +132,53 @@ def read_message(message_id: UUID) -> dict[str, Any]:
         )
     )
     return {**told, "subject": said.subject, "body": said.body}
+
+
+@blueprint.route("/messages/<uuid:message_id>/resend", methods=["POST"])
+@requires(Role.SCHEDULER, Role.CLINICIAN)
+@idempotent
+@blueprint.response(200, MessageSchema)
+@blueprint.alt_response(409, schema=ProblemSchema, description="wrong-status")
+def resend(message_id: UUID) -> Response:
+    """Say a failed, expired or uncertain message once more, within the next twelve hours.
+
+    It goes out only if it still stands: nobody is reminded of a visit that was moved.
+    """
+    message = facts.to_change(db.session(), Message, message_id, preconditions.seen_version())
+    connection = reading.raw(db.session())
+    if not queue.again(connection, message_id, now(), now() + RESEND_WITHIN):
+        raise WrongStatus("This message cannot be said again.", message_state=message.state)
+    outbox.wake(db.session())
+    db.session.refresh(message)
+    preconditions.tag(message.version)
+    return edge.done(
+        MessageSchema, message, Act(action="resend", entity="message", entity_id=message_id)
+    )
+
+
+@blueprint.route("/message-report", methods=["GET"])
+@requires(*READERS)
+@blueprint.arguments(ReportQuery, location="query")
+@blueprint.response(200, ReportSchema)
+def report(asked: dict[str, Any]) -> dict[str, Any]:
+    """Count what became of the messages due in a period, by kind and channel; archived included."""
+    rows = db.session.execute(_REPORT, {"begin": asked["from_"], "end": asked["to"]}).mappings()
+    return {"items": [dict(row) for row in rows]}
+
+
+_REPORT = text(
+    """
+    SELECT kind, channel, state, count(*) AS number,
+           percentile_cont(0.5) WITHIN GROUP (ORDER BY late) AS late_p50_seconds,
+           percentile_cont(0.99) WITHIN GROUP (ORDER BY late) AS late_p99_seconds
+      FROM (SELECT kind, channel, state, extract(epoch FROM sent_at - due_at)::float AS late
+              FROM message WHERE due_at >= :begin AND due_at < :end
+             UNION ALL
+            SELECT kind, channel, state, extract(epoch FROM sent_at - due_at)::float
+              FROM message_archive WHERE due_at >= :begin AND due_at < :end) said
+     GROUP BY kind, channel, state ORDER BY kind, channel, state
+    """
+)
 
 
 def _page(query: Select[Message], asked: dict[str, Any]) -> dict[str, Any]:

@@ -1,24 +1,28 @@
 """The people over REST: practitioners with their qualifications, and patients."""
 
+import secrets
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from flask import Response
-from marshmallow import Schema, fields, validate
+from flask import Response, current_app
+from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 from sqlalchemy import select
 from uuid_utils.compat import uuid7
 
 from api import edge, preconditions
 from api.blueprint import Blueprint
-from api.caller import READERS, STAFF, requires
+from api.caller import READERS, STAFF, by, now, requires
 from api.fields import Day, Email, Id, Phone, Text, Zone, whole
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from api.shelf import Shelf, changes_of
-from models import Patient, Practitioner, Qualification, Schedule, db
+from models import CalendarFeed, Patient, Practitioner, Qualification, Schedule, db
 from models.vocabulary import ActorKind, Channel, PractitionerRole, Role
+from notifications import links
 from scheduler import facts
 from scheduler.audit import Act
+from scheduler.errors import Unfit
 
 blueprint = Blueprint("people", __name__, url_prefix="/api/v1", description="People.")
 
@@ -52,6 +56,11 @@ class PractitionerChangeSchema(Schema):
     phone = Phone(allow_none=True)
 
 
+def _channels(**more: Any) -> Any:
+    codes = [channel.value for channel in Channel]
+    return fields.List(fields.String(validate=validate.OneOf(codes)), **more)
+
+
 class PatientSchema(Schema):
     """Somebody in our care."""
 
@@ -65,7 +74,20 @@ class PatientSchema(Schema):
     phone = Phone(allow_none=True)
     time_zone = Zone(required=True)
     language = fields.String(validate=validate.OneOf(["en", "es"]))
-    opted_out = fields.List(fields.Enum(Channel, by_value=True))
+    channels = _channels(
+        metadata={"description": "How to be reached, best first; see channel-consents."},
+    )
+    opted_out = _channels(dump_only=True)
+    unreachable = _channels(dump_only=True)
+    quiet_from = fields.Time(allow_none=True, format="%H:%M")
+    quiet_until = fields.Time(allow_none=True, format="%H:%M")
+
+    @validates_schema
+    def _check_quiet_hours(self, data: dict[str, Any], **_: object) -> None:
+        if ("quiet_from" in data) != ("quiet_until" in data) or (
+            data.get("quiet_from") is None
+        ) != (data.get("quiet_until") is None):
+            raise ValidationError("Quiet hours have a beginning and an end.", "quiet_until")
 
 
 class PatientQuery(PageQuery):
@@ -163,6 +185,7 @@ def list_patients(asked: dict[str, Any]) -> dict[str, Any]:
 @blueprint.response(201, PatientSchema)
 def add_patient(told: dict[str, Any]) -> Response:
     """Add a patient, with a schedule of their own: nobody is in two visits at once."""
+    _refuse_without_consent(told.get("channels", ()), None)
     schedule_id = _schedule(ActorKind.PATIENT, told["record_number"], 1)
     return PATIENTS.add(Patient(id=uuid7(), schedule_id=schedule_id, **told))
 
@@ -183,8 +206,78 @@ def read_patient(patient_id: UUID) -> Response:
 @blueprint.arguments(changes_of(PatientSchema))
 @blueprint.response(200, PatientSchema)
 def change_patient(changes: dict[str, Any], patient_id: UUID) -> Response:
-    """Change what is known of a patient."""
+    """Change what is known of a patient. A new address is tried again if the old one failed."""
+    patient = facts.one(db.session(), Patient, patient_id)
+    _refuse_without_consent(changes.get("channels", ()), patient_id)
+    fresh = {channel.value for name, channel in _ADDRESSES.items() if name in changes}
+    if fresh & set(patient.unreachable):
+        changes["unreachable"] = [code for code in patient.unreachable if code not in fresh]
     return PATIENTS.change(patient_id, changes)
+
+
+def _refuse_without_consent(channels: Sequence[str], patient_id: UUID | None) -> None:
+    """A text message needs a consent on record; an e-mail address was given for that."""
+    given = {Channel.EMAIL}
+    if patient_id is not None:
+        given |= facts.consented(db.session(), patient_id)
+    for channel in channels:
+        if Channel(channel) not in given:
+            raise Unfit(
+                f"Note the patient's consent to {channel} first (channel-consents).",
+                field="channels",
+            )
+
+
+_ADDRESSES = {"email": Channel.EMAIL, "phone": Channel.SMS}
+
+
+class FeedSchema(Schema):
+    """A private calendar to subscribe to. Its address is shown once."""
+
+    id = Id()
+    url = fields.String()
+
+
+@blueprint.route("/practitioners/<uuid:practitioner_id>/calendar-feeds", methods=["POST"])
+@requires(Role.ADMIN, Role.CLINICIAN)
+@idempotent
+@blueprint.response(201, FeedSchema)
+def add_practitioner_feed(practitioner_id: UUID) -> Response:
+    """Make a calendar of a clinician's visits to subscribe to."""
+    practitioner = facts.one(db.session(), Practitioner, practitioner_id)
+    return _feed(practitioner.schedule_id, None)
+
+
+@blueprint.route("/patients/<uuid:patient_id>/calendar-feeds", methods=["POST"])
+@requires(Role.SCHEDULER)
+@idempotent
+@blueprint.response(201, FeedSchema)
+def add_patient_feed(patient_id: UUID) -> Response:
+    """Make a calendar of a patient's visits to subscribe to."""
+    patient = facts.one(db.session(), Patient, patient_id)
+    return _feed(patient.schedule_id, patient_id)
+
+
+@blueprint.route("/calendar-feeds/<uuid:feed_id>", methods=["DELETE"])
+@requires(Role.SCHEDULER, Role.CLINICIAN)
+@blueprint.response(204)
+def revoke_feed(feed_id: UUID) -> Response:
+    """Close a calendar: its address shows nothing from now on."""
+    feed = facts.one(db.session(), CalendarFeed, feed_id)
+    feed.revoked_at = feed.revoked_at or now()
+    return edge.gone(Act(action="delete", entity="calendar_feed", entity_id=feed_id))
+
+
+def _feed(schedule_id: UUID, patient_id: UUID | None) -> Response:
+    token = secrets.token_urlsafe(32)
+    feed = CalendarFeed(
+        id=uuid7(), schedule_id=schedule_id, token_hash=links.digest(token), made_by=by().name
+    )
+    db.session.add(feed)
+    db.session.flush()
+    act = Act(action="create", entity="calendar_feed", entity_id=feed.id, patient_id=patient_id)
+    told = {"id": feed.id, "url": f"{current_app.config['PUBLIC_URL']}/calendar/{token}.ics"}
+    return edge.done(FeedSchema, told, act, status=201)
 
 
 def _schedule(kind: ActorKind, name: str, lanes: int) -> UUID:

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from models import (
     Appointment,
     CadenceOverride,
+    ChannelConsent,
     Clinic,
     Course,
     CourseStep,
@@ -267,6 +268,17 @@ def last_said(session: Session, patient_ids: Sequence[UUID], channel: Channel) -
         .order_by(Message.released_at.desc())
         .limit(1)
     ).one_or_none()
+
+
+def consented(session: Session, patient_id: UUID) -> set[Channel]:
+    """The channels that a patient agreed to and has not taken back."""
+    latest = session.execute(
+        select(ChannelConsent.channel, ChannelConsent.given)
+        .where(ChannelConsent.patient_id == patient_id)
+        .distinct(ChannelConsent.channel)
+        .order_by(ChannelConsent.channel, ChannelConsent.at.desc(), ChannelConsent.id.desc())
+    )
+    return {row.channel for row in latest if row.given}
 
 
 def therapists_of(session: Session, course_id: UUID) -> frozenset[UUID]:

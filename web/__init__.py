@@ -2,9 +2,10 @@
 
 from flask import Flask
 
-from web import patient
+from web import feeds, hooks, patient, stopping
 
 
 def init_app(app: Flask) -> None:
     """Mount the pages."""
-    app.register_blueprint(patient.blueprint)
+    for page in (patient, stopping, hooks, feeds):
+        app.register_blueprint(page.blueprint)

@@ -34,6 +34,16 @@ def optional_text(form: Mapping[str, str], field: str, most: int) -> str | None:
     return told or None
 
 
+def visible(told: str) -> str:
+    """Words that came from elsewhere, without the characters that hide or reorder text."""
+    normal = unicodedata.normalize("NFC", told)
+    return "".join(
+        c
+        for c in normal
+        if (unicodedata.category(c) not in {"Cc", "Cs"} or c in "\n\t") and c not in BIDI
+    ).strip()
+
+
 def phone(form: Mapping[str, str], field: str) -> str:
     """Read a telephone number, of the United States unless it says otherwise; E.164."""
     try:

@@ -22,9 +22,9 @@ from flask import (
 from flask.typing import ResponseReturnValue
 from sqlalchemy import select
 
-from models import ChecklistItem, db
-from models.vocabulary import Owner, TaskStatus
-from scheduler import audit, booking, checklists
+from models import Appointment, ChecklistItem, db
+from models.vocabulary import Owner, ReplyMeaning, TaskStatus
+from scheduler import audit, booking, checklists, facts, replies
 from scheduler.audit import Act
 from scheduler.authority import Authority, Call
 from scheduler.checklists import NewEscort, Settling
@@ -45,6 +45,8 @@ DONE = {
     "confirmed": "Thank you. We know that you will come.",
     "asked": "We have noted that you need another time. We will call you.",
     "saved": "Saved. Thank you.",
+    "well": "Good to hear. Thank you.",
+    "call": "We will call you today.",
 }
 """What is said after an act, by its code in the address."""
 
@@ -159,6 +161,17 @@ def ask_to_move(here: Visitor) -> str:
     """Note that the patient needs another time."""
     checklists.ask_to_move(db.session(), here.link.appointment_id, by=PATIENT, now=_now())
     return "asked"
+
+
+@blueprint.post("/well")
+@act
+def well(here: Visitor) -> str:
+    """Note that the patient is well, or that they would like a call."""
+    wants_call = request.form.get("call") == "yes"
+    meaning = ReplyMeaning.CALL_ME if wants_call else ReplyMeaning.WELL
+    visit = facts.one(db.session(), Appointment, here.link.appointment_id)
+    replies.note_wellbeing(db.session(), visit, meaning, _now())
+    return "call" if wants_call else "well"
 
 
 @blueprint.post("/checklist/<uuid:item_id>")

@@ -38,6 +38,13 @@ class Shown:
         return self.appointment.status is AppointmentStatus.BOOKED
 
     @property
+    def is_over(self) -> bool:
+        return self.appointment.status in {
+            AppointmentStatus.CHECKED_IN,
+            AppointmentStatus.FULFILLED,
+        }
+
+    @property
     def is_off(self) -> bool:
         return self.appointment.status is AppointmentStatus.CANCELLED
 

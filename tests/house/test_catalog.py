@@ -146,7 +146,11 @@ def test_functions_that_run_as_their_owner_are_few_and_fix_their_path(
         "SELECT proname, proconfig::text FROM pg_proc WHERE prosecdef "
         "AND pronamespace = 'public'::regnamespace ORDER BY proname"
     ).fetchall()
-    assert [name for name, _ in found] == ["append_audit_event", "keep_message_month"]
+    assert [name for name, _ in found] == [
+        "append_audit_event",
+        "count_messages",
+        "keep_message_month",
+    ]
     assert all("search_path" in settings for _, settings in found)
 
 

@@ -1,0 +1,102 @@
+"""Watching: the messages of all clinics as figures, for Prometheus and for health.
+
+The web process may not see every clinic's messages; one function in the database counts them,
+and tells nothing else. What workers counted about themselves comes with their heartbeats.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+
+def oldest_due_seconds(session: Session, now: datetime) -> float:
+    """For how long the oldest message that should have been said has been due; 0 if none is."""
+    counted = session.execute(_COUNTS, {"now": now}).mappings()
+    return max((float(row["oldest"] or 0) for row in counted), default=0.0)
+
+
+def messages(session: Session, now: datetime) -> bytes:
+    """The figures about messages as Prometheus reads them."""
+    counts = [dict(row) for row in session.execute(_COUNTS, {"now": now}).mappings()]
+    workers = [(str(row["id"]), row["stats"] or {}) for row in session.execute(_WORKERS).mappings()]
+    registry = CollectorRegistry()
+    registry.register(_Figures(counts, workers))
+    return generate_latest(registry)
+
+
+class _Figures:
+    def __init__(
+        self, counts: list[dict[str, Any]], workers: list[tuple[str, Mapping[str, Any]]]
+    ) -> None:
+        self.counts, self.workers = counts, workers
+
+    def collect(self) -> Iterator[Metric]:
+        states = GaugeMetricFamily(
+            "afterglow_messages", "Messages by channel and state.", labels=["channel", "state"]
+        )
+        oldest = GaugeMetricFamily(
+            "afterglow_messages_oldest_due_seconds", "Age of the oldest due.", labels=["channel"]
+        )
+        for row in self.counts:
+            states.add_metric([row["channel"], row["state"]], float(row["number"]))
+            if row["state"] == "scheduled":
+                oldest.add_metric([row["channel"]], float(row["oldest"] or 0))
+        yield states
+        yield oldest
+        yield from self._of_workers()
+
+    def _of_workers(self) -> Iterator[Metric]:
+        claims = CounterMetricFamily(
+            "afterglow_messages_claimed", "Claimed.", labels=["worker", "channel"]
+        )
+        outcomes = CounterMetricFamily(
+            "afterglow_messages_handed_over",
+            "What providers answered.",
+            labels=["worker", "provider", "outcome"],
+        )
+        late = HistogramMetricFamily(
+            "afterglow_message_lateness_seconds",
+            "From due to handed over.",
+            labels=["worker", "channel"],
+        )
+        took = HistogramMetricFamily(
+            "afterglow_provider_seconds",
+            "How long providers took.",
+            labels=["worker", "provider"],
+        )
+        for worker, channels in self.workers:
+            for channel, stats in channels.items():
+                claims.add_metric([worker, channel], stats["claims"])
+                late.add_metric([worker, channel], *_buckets(stats["lateness"]))
+                for key, number in stats["outcomes"].items():
+                    provider, _, outcome = key.rpartition(" ")
+                    outcomes.add_metric([worker, provider, outcome], number)
+                for provider, histogram in stats["hand_over"].items():
+                    took.add_metric([worker, provider], *_buckets(histogram))
+        yield from (claims, outcomes, late, took)
+
+
+def _buckets(told: Mapping[str, Any]) -> tuple[list[tuple[str, float]], float]:
+    total = 0
+    buckets = []
+    bounds = [str(bound) for bound in told["bounds"]] + ["+Inf"]
+    for bound, number in zip(bounds, told["counts"], strict=True):
+        total += number
+        buckets.append((bound, float(total)))
+    return buckets, float(told["total"])
+
+
+_COUNTS = text("SELECT channel, state, number, oldest FROM count_messages(:now)")
+_WORKERS = text(
+    "SELECT id, stats FROM worker WHERE seen_at > clock_timestamp() - CAST('5 min' AS interval)"
+)

@@ -1,0 +1,79 @@
+"""Calendars to subscribe to: `/calendar/<token>.ics`, a clinician's or a patient's visits.
+
+Neutral words only: calendars are shared, and copied to other companies.
+"""
+
+from datetime import datetime, timedelta
+
+from flask import Blueprint, Response, current_app
+from flask.typing import ResponseReturnValue
+from sqlalchemy import select, text
+
+from models import Appointment, CalendarFeed, Site, Slot, db, enter_clinic
+from models.vocabulary import AppointmentStatus
+from notifications import invitation, links
+from notifications.invitation import Entry, Method
+from scheduler import facts
+
+blueprint = Blueprint("feeds", __name__, url_prefix="/calendar")
+
+BACK, AHEAD = timedelta(days=60), timedelta(days=400)
+_SHOWN = (
+    AppointmentStatus.BOOKED,
+    AppointmentStatus.ARRIVED,
+    AppointmentStatus.CHECKED_IN,
+    AppointmentStatus.FULFILLED,
+)
+
+
+@blueprint.get("/<token>.ics")
+def feed(token: str) -> ResponseReturnValue:
+    """The calendar behind a token; 404 for one that is not, or not any more."""
+    session, now = db.session(), _now()
+    digest = links.digest(token)
+    session.execute(_TELL, {"token": digest.hex()})
+    found = session.scalar(select(CalendarFeed).where(CalendarFeed.token_hash == digest))
+    if found is None or found.revoked_at is not None:
+        return Response(status=404)
+    enter_clinic(session, found.clinic_id)
+    home = facts.clinic(session)
+    rows = session.execute(
+        select(Appointment, Site)
+        .join(Site, (Site.clinic_id == Appointment.clinic_id) & (Site.id == Appointment.site_id))
+        .join(
+            Slot,
+            (Slot.clinic_id == Appointment.clinic_id) & (Slot.appointment_id == Appointment.id),
+        )
+        .where(
+            Slot.schedule_id == found.schedule_id,
+            Slot.starts_at >= now - BACK,
+            Slot.starts_at < now + AHEAD,
+            Appointment.status.in_(_SHOWN),
+        )
+        .distinct()
+        .order_by(Appointment.starts_at)
+    )
+    entries = [
+        Entry(
+            clinic_id=home.clinic_id,
+            appointment_id=visit.id,
+            revision=visit.revision,
+            starts_at=visit.starts_at,
+            ends_at=visit.ends_at,
+            clinic=home.name,
+            clinic_email=home.email,
+            place=f"{site.name}, {site.address}",
+        )
+        for visit, site in rows
+    ]
+    told = invitation.calendar(entries, Method.PUBLISH, now)
+    headers = {"Cache-Control": "private, max-age=300", "X-Robots-Tag": "noindex, nofollow"}
+    return Response(told, content_type="text/calendar; charset=utf-8", headers=headers)
+
+
+def _now() -> datetime:
+    now: datetime = current_app.config["CLOCK"]()
+    return now
+
+
+_TELL = text("SELECT set_config('afterglow.token', :token, true)")
