@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 from uuid import UUID
 
 import click
@@ -30,6 +31,7 @@ from database import access, embedded, migrating, opening
 from database.opening import Opened
 from models import enter_clinic
 from models.vocabulary import Role
+from notifications import bounces, delivery
 
 PROCFILE = Path(__file__).with_name("Procfile")
 
@@ -67,6 +69,23 @@ def migrate() -> None:
     settings = _settings()
     with _running(settings) as opened:
         click.echo(f"The database is at {migrating.current(opened.ways.service)}.")
+
+
+@main.command()
+@click.argument("mail", type=click.File("rb"), default="-")
+def bounce(mail: BinaryIO) -> None:
+    """Read a mail that came back (a file, or standard input) and settle the message it names.
+
+    Meant to be called by the mail server for the address that our mails are sent from.
+    """
+    settings = _settings()
+    now = clock.clock(settings.clock_file)()
+    told = bounces.read(mail.read())
+    if told is None:
+        click.echo("This says nothing about a message of ours.")
+        return
+    with _running(settings) as opened, access.connect(opened.ways.worker) as connection:
+        click.echo(delivery.returned(connection, told, now))
 
 
 @main.command(name="import")

@@ -107,7 +107,9 @@ class Worker:
 
     def tidy(self) -> None:
         """Take back what dead workers held, say again what may be, end what is useless."""
-        self.deliveries[0].tidy()
+        self.deliveries[0].tidy()  # of every channel
+        for delivery in self.deliveries:
+            delivery.resolve()
 
     def do(self, job: Job) -> None:
         """Run a job for every clinic, each in a transaction of its own."""

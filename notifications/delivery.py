@@ -21,10 +21,11 @@ from psycopg import Connection
 
 from models.vocabulary import Channel as ChannelCode
 from models.vocabulary import MessageState, Recipient
-from notifications import fallback, links, mail, queue, templates
-from notifications.channels import Accepted, Channel, Envelope, Outcome, Refused, Unknown
+from notifications import fallback, links, mail, queue, reading, templates
+from notifications.bounces import Bounce
+from notifications.channels import Accepted, Asked, Channel, Envelope, Outcome, Refused, Unknown
 from notifications.gathering import Ask, Group, put_together
-from notifications.queue import Claimed, End, Result, Verdict
+from notifications.queue import Claimed, End, Result, Verdict, Word
 from notifications.stats import Stats
 
 FIRST_CLAIMED, FEWEST_CLAIMED, MOST_CLAIMED = 32, 8, 100
@@ -36,6 +37,8 @@ HAND_OVER_SECONDS = 20
 MOST_FAULTS = 5
 """Times that a message may fail by our own fault before it is given up."""
 AGAIN_SOON = timedelta(seconds=1)
+CLOCKS_APART = timedelta(seconds=30)
+"""How far a provider's clock may be from ours when it is asked."""
 
 log = structlog.get_logger()
 
@@ -120,6 +123,32 @@ class Delivery:
             expired = queue.expire(connection, now)
         if reaped or resent or expired:
             log.warning("messages.tidied", reaped=reaped, resent=resent, expired=expired)
+
+    def resolve(self) -> None:
+        """Ask the provider about what is uncertain, where it can be asked.
+
+        What it has was sent. What it never saw is said, if it still stands.
+        """
+        channel = self.channels[0]
+        if not isinstance(channel, Asked):
+            return
+        with self._busy:
+            connection = self._connection()
+            for one in queue.unclear(connection, self.code):
+                queue.enter(connection, one.clinic_id)
+                letter = reading.letters(connection, [one.id]).get(one.id)
+                if letter is None or not letter.address:
+                    continue
+                seen = channel.find(one.provider, letter.address, one.released_at - CLOCKS_APART)
+                if seen is None:
+                    continue
+                known = queue.known(connection, letter.reader_id)
+                fresh = [there.reference for there in seen if there.reference not in known]
+                if fresh:
+                    queue.found(connection, one.id, fresh[0], self.clock())
+                else:
+                    queue.never_seen(connection, one.id, self.clock())
+                log.info("message.resolved", message_id=str(one.id), seen=bool(fresh))
 
     def close(self) -> None:
         """Let go of channels and connections."""
@@ -356,3 +385,31 @@ class Delivery:
             if held is not None:
                 held.close()
         self._main = None
+
+
+def returned(connection: Connection[Any], bounce: Bounce, now: datetime) -> str:
+    """Settle the message that a returned mail names, in whichever clinic; say what was done."""
+    row = connection.execute(_WHOSE, [bounce.message_id]).fetchone()
+    if row is None:
+        return "There is no such message any more."
+    clinic_id, recipient, recipient_id, channel = row
+    queue.enter(connection, clinic_id)
+    word = Word(
+        message_id=bounce.message_id,
+        provider="mail",
+        reference=str(bounce.message_id),
+        status=f"{bounce.means}-{bounce.status}",
+        means=bounce.means,
+        code=f"bounce-{bounce.status}" if bounce.means is MessageState.FAILED else None,
+    )
+    with connection.transaction():
+        state = queue.receive(connection, word, now)
+        if state is MessageState.FAILED:
+            fallback.fall_over(connection, [bounce.message_id], now)
+            if bounce.bad_address and recipient == Recipient.PATIENT:
+                way = ChannelCode(channel)
+                fallback.give_up_address(connection, recipient_id, way, now)
+    return "Nothing new." if state is None else f"The message is {state}."
+
+
+_WHOSE = "SELECT clinic_id, recipient, recipient_id, channel FROM message WHERE id = %s"

@@ -335,6 +335,28 @@ def again(
     return connection.execute(_AGAIN, values).rowcount == 1
 
 
+@dataclass(frozen=True, slots=True)
+class Unclear:
+    """An uncertain message whose provider may be asked."""
+
+    id: UUID
+    clinic_id: UUID
+    provider: str | None
+    released_at: datetime
+
+
+def unclear(connection: Connection[Any], channel: Channel) -> list[Unclear]:
+    """Uncertain messages old enough that their provider must know of them, of any clinic."""
+    with connection.cursor(row_factory=class_row(Unclear)) as cursor:
+        cursor.execute(_UNCLEAR, {"channel": channel.value, "after": RESEND_AFTER})
+        return cursor.fetchall()
+
+
+def known(connection: Connection[Any], reader: UUID) -> set[str]:
+    """What providers call the messages to a reader that we know to be sent."""
+    return {row[0] for row in connection.execute(_KNOWN, [reader]).fetchall()}
+
+
 def found(connection: Connection[Any], message_id: UUID, reference: str, now: datetime) -> None:
     """The provider has an uncertain message: it was sent."""
     connection.execute(_FOUND, {"id": message_id, "reference": reference, "now": now})
@@ -343,6 +365,14 @@ def found(connection: Connection[Any], message_id: UUID, reference: str, now: da
 def never_seen(connection: Connection[Any], message_id: UUID, now: datetime) -> None:
     """The provider never had an uncertain message: it may be said, if it still stands."""
     connection.execute(_NEVER_SEEN, {"id": message_id, "now": now})
+
+
+def archive(connection: Connection[Any], before: datetime) -> int:
+    """Move messages that ended before then, and whose visit is over, into the archive."""
+    months = connection.execute(_MONTHS, {"before": before}).fetchall()
+    for (month,) in months:
+        connection.execute("SELECT keep_message_month(%s)", [month])
+    return connection.execute(_ARCHIVE, {"before": before}).rowcount if months else 0
 
 
 def drop(connection: Connection[Any], reader: UUID, channel: Channel, now: datetime) -> list[UUID]:
@@ -588,6 +618,31 @@ _DROP = f"""
     RETURNING m.id
 """
 
+_OVER = f"""
+    SELECT clinic_id, id, due_at FROM message
+     WHERE clinic_id = {HERE} AND done_at < %(before)s AND due_at < %(before)s
+       AND (starts_at IS NULL OR starts_at < %(before)s)
+       AND state IN ('sent', 'delivered', 'failed', 'superseded', 'expired', 'suppressed')
+     ORDER BY due_at, id LIMIT 10000
+"""
+
+_MONTHS = f"SELECT DISTINCT date_trunc('month', due_at, 'UTC') FROM ({_OVER}) over"
+
+_ARCHIVE = f"""
+    WITH over AS ({_OVER} FOR UPDATE SKIP LOCKED), gone AS (
+        DELETE FROM message m USING over
+         WHERE m.clinic_id = over.clinic_id AND m.id = over.id RETURNING m.*
+    )
+    INSERT INTO message_archive
+           (clinic_id, id, created_at, subject_id, appointment_id, revision, rule, kind, channel,
+            recipient, recipient_id, starts_at, due_at, not_after, state, attempts, carried_by,
+            provider, provider_ref, released_at, sent_at, delivered_at, done_at, last_error)
+    SELECT clinic_id, id, created_at, subject_id, appointment_id, revision, rule, kind, channel,
+           recipient, recipient_id, starts_at, due_at, not_after, state, attempts, carried_by,
+           provider, provider_ref, released_at, sent_at, delivered_at, done_at, last_error
+      FROM gone
+"""
+
 _BEFORE: Mapping[MessageState, tuple[MessageState, ...]] = {
     MessageState.SENT: (MessageState.SENDING, MessageState.UNCERTAIN),
     MessageState.DELIVERED: (MessageState.SENDING, MessageState.UNCERTAIN, MessageState.SENT),
@@ -617,6 +672,18 @@ _RECEIVE = f"""
                   AND c.carried_by = w.id
                 WHERE w.clinic_id = {HERE} AND w.id = %(id)s))
        AND m.released_at IS NOT NULL AND m.state = ANY(%(from)s)
+"""
+
+_UNCLEAR = """
+    SELECT id, clinic_id, provider, released_at FROM message
+     WHERE state = 'uncertain' AND channel = %(channel)s AND carried_by IS NULL
+       AND released_at < clock_timestamp() - %(after)s
+     ORDER BY released_at LIMIT 50
+"""
+
+_KNOWN = f"""
+    SELECT provider_ref FROM message
+     WHERE clinic_id = {HERE} AND recipient_id = %s AND provider_ref IS NOT NULL
 """
 
 _AGAIN = f"""

@@ -6,13 +6,13 @@ many visits need is asked for all of them at once. Who is open and taken is in c
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import exists, select
+from sqlalchemy.orm import Session, aliased
 
 from models import (
     Appointment,
@@ -26,14 +26,17 @@ from models import (
     Patient,
     Practitioner,
     ProtocolVersion,
+    Qualification,
     Site,
     Slot,
+    Task,
     Tenanted,
 )
 from models.vocabulary import (
     AppointmentStatus,
     Channel,
     CourseStatus,
+    MessageKind,
     MessageState,
     Recipient,
     StepKind,
@@ -279,6 +282,79 @@ def consented(session: Session, patient_id: UUID) -> set[Channel]:
         .order_by(ChannelConsent.channel, ChannelConsent.at.desc(), ChannelConsent.id.desc())
     )
     return {row.channel for row in latest if row.given}
+
+
+def serving(session: Session, begin: datetime, end: datetime) -> Sequence[UUID]:
+    """The clinicians who have visits that start between `begin` and `end`."""
+    return session.scalars(
+        select(Practitioner.id)
+        .join(
+            Slot,
+            (Slot.clinic_id == Practitioner.clinic_id)
+            & (Slot.schedule_id == Practitioner.schedule_id),
+        )
+        .join(
+            Appointment,
+            (Appointment.clinic_id == Slot.clinic_id) & (Appointment.id == Slot.appointment_id),
+        )
+        .where(
+            Appointment.starts_at >= begin,
+            Appointment.starts_at < end,
+            Appointment.status == AppointmentStatus.BOOKED,
+        )
+        .distinct()
+        .order_by(Practitioner.id)
+    ).all()
+
+
+def licences_ending(session: Session, first: date, last: date) -> Sequence[Qualification]:
+    """Licences whose last day lies between two days, and that no later one follows."""
+    later = aliased(Qualification)
+    return session.scalars(
+        select(Qualification)
+        .where(
+            Qualification.valid_until.between(first, last),
+            ~exists().where(
+                later.clinic_id == Qualification.clinic_id,
+                later.practitioner_id == Qualification.practitioner_id,
+                later.role == Qualification.role,
+                later.valid_until > Qualification.valid_until,
+            ),
+        )
+        .order_by(Qualification.id)
+    ).all()
+
+
+def told_to_staff(session: Session, since: datetime) -> Sequence[Message]:
+    """What staff were told about visits since then and has no task yet."""
+    kinds = (
+        MessageKind.UNCONFIRMED,
+        MessageKind.UNREADY,
+        MessageKind.SAFETY_UNANSWERED,
+        MessageKind.INTEGRATION_UNBOOKED,
+    )
+    return session.scalars(
+        select(Message)
+        .where(
+            Message.recipient == Recipient.FRONT_DESK,
+            Message.recipient_id == select(Clinic.clinic_id).scalar_subquery(),
+            Message.due_at >= since,
+            Message.kind.in_(kinds),
+            Message.released_at.is_not(None),
+            ~exists().where(
+                Task.clinic_id == Message.clinic_id, Task.subject_id == Message.subject_id
+            ),
+        )
+        .order_by(Message.id)
+    ).all()
+
+
+def patient_of(session: Session, appointment_id: UUID | None) -> UUID | None:
+    """Whose visit it is."""
+    if appointment_id is None:
+        return None
+    query = select(Appointment.patient_id).where(Appointment.id == appointment_id)
+    return session.scalar(query)
 
 
 def therapists_of(session: Session, course_id: UUID) -> frozenset[UUID]:

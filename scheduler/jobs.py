@@ -12,7 +12,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from scheduler import booking, sessions
+from notifications import queue, reading
+from scheduler import booking, notices, sessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,19 @@ def forget_answers(session: Session, now: datetime) -> int:
     return len(gone.all())
 
 
+def archive_messages(session: Session, now: datetime) -> int:
+    """Move what is over for a week into the archive of its month."""
+    return queue.archive(reading.raw(session), now - ARCHIVE_AFTER)
+
+
+ARCHIVE_AFTER = timedelta(days=7)
+
 JOBS = (
     Job("release-expired-holds", timedelta(minutes=1), booking.release_expired_holds),
     Job("mark-noshows", timedelta(minutes=5), sessions.mark_noshows),
+    Job("plan-agendas", timedelta(minutes=15), notices.plan_agendas),
+    Job("warn-of-credentials", timedelta(hours=1), notices.warn_of_credentials),
+    Job("set-tasks", timedelta(minutes=1), notices.set_tasks),
+    Job("archive-messages", timedelta(hours=1), archive_messages),
     Job("forget-answers", timedelta(hours=1), forget_answers),
 )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,23 @@ class Unknown:
     provider: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A message that a provider has."""
+
+    reference: str
+    created_at: datetime
+
+
 Outcome = Accepted | Refused | Unknown
+
+
+@runtime_checkable
+class Asked(Protocol):
+    """A way out that can be asked what it was given."""
+
+    def find(self, provider: str | None, recipient: str, since: datetime) -> list[Seen] | None:
+        """What `provider` was given for `recipient` since then. None: it cannot be asked now."""
 
 
 class Channel(Protocol):

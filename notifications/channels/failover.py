@@ -8,8 +8,18 @@ channel is never given up.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
-from notifications.channels import Accepted, Channel, Envelope, Outcome, Refused, Unknown
+from notifications.channels import (
+    Accepted,
+    Asked,
+    Channel,
+    Envelope,
+    Outcome,
+    Refused,
+    Seen,
+    Unknown,
+)
 
 MOST_FAILURES = 5
 """In a row, before a provider is left alone."""
@@ -43,6 +53,12 @@ class Failover:
             provider.failures = 0
             break
         return outcome
+
+    def find(self, provider: str | None, recipient: str, since: datetime) -> list[Seen] | None:
+        """Ask the provider that may have taken it; without a name, the first."""
+        named = [one for one in self.providers if one.name == provider] or self.providers[:1]
+        channel = named[0].channel
+        return channel.find(provider, recipient, since) if isinstance(channel, Asked) else None
 
     def close(self) -> None:
         """Let go of every provider."""

@@ -20,7 +20,7 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnec
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from notifications.channels import Accepted, Envelope, Outcome, Refused, Unknown
+from notifications.channels import Accepted, Envelope, Outcome, Refused, Seen, Unknown
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 15.0
@@ -44,14 +44,6 @@ class Account:
     token: str
     trusted: ssl.SSLContext | None = None
     """Whom to trust over TLS. None: whom this machine trusts."""
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A message that the provider has."""
-
-    reference: str
-    created_at: datetime
 
 
 @dataclass(slots=True)
@@ -90,7 +82,7 @@ class SmsChannel:
         finally:
             connection.close()
 
-    def find(self, recipient: str, since: datetime) -> list[Seen] | None:
+    def find(self, _provider: str | None, recipient: str, since: datetime) -> list[Seen] | None:
         """What the provider was given for `recipient` since then. None: it cannot be asked now."""
         asked = urlencode({"To": recipient, "DateSent>": since.date().isoformat(), "PageSize": 200})
         with contextlib.suppress(OSError, HTTPException, ValueError, KeyError, TypeError):

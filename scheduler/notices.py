@@ -1,0 +1,116 @@
+"""Notices: what staff are told by the passing of time, outside any visit's cadence.
+
+Every function here is asked again and again: a notice has an occasion, and of one occasion
+there is one message, however often it is planned.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, time, timedelta
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from sqlalchemy.orm import Session
+
+from models.vocabulary import MessageKind, Owner, Recipient, TaskKind
+from notifications import outbox
+from notifications.outbox import Notice
+from notifications.wall_time import at_wall_time
+from scheduler import facts, tasks
+from scheduler.tasks import Wanted
+
+AGENDA_AT = time(7, 0)
+"""At the clinic's wall time."""
+WARN_DAYS = (90, 60, 30, 14, 7)
+"""Days before a licence ends."""
+TASK_DAYS = 30
+DAY = timedelta(days=1)
+
+
+def plan_agendas(session: Session, now: datetime) -> int:
+    """Plan tomorrow's agenda for each clinician who has visits then. Returns how many are new.
+
+    What stands in it is read when it is sent, so that later changes are in it.
+    """
+    home = facts.clinic(session)
+    zone = ZoneInfo(home.time_zone)
+    planned = 0
+    for ahead in (0, 1):
+        day = now.astimezone(zone).date() + ahead * DAY
+        due_at = at_wall_time(datetime.combine(day, AGENDA_AT), zone)
+        if due_at <= now:
+            continue
+        begin, end = (
+            at_wall_time(datetime.combine(one, time(0)), zone) for one in (day, day + DAY)
+        )
+        for practitioner_id in facts.serving(session, begin, end):
+            notice = Notice(
+                kind=MessageKind.AGENDA,
+                recipient=Recipient.PRACTITIONER,
+                recipient_id=practitioner_id,
+                subject_id=practitioner_id,
+                occasion=f"agenda:{day}",
+                due_at=due_at,
+                not_after=due_at + timedelta(hours=10),
+            )
+            planned += outbox.notify(session, notice, now)
+    return planned
+
+
+def warn_of_credentials(session: Session, now: datetime) -> int:
+    """Tell clinicians and the desk of licences that end soon. Returns how many are new."""
+    home = facts.clinic(session)
+    zone = ZoneInfo(home.time_zone)
+    today = now.astimezone(zone).date()
+    told = 0
+    for one in facts.licences_ending(session, today, today + max(WARN_DAYS) * DAY):
+        left = (one.valid_until - today).days
+        step = min(days for days in WARN_DAYS if days >= left)
+        ends = at_wall_time(datetime.combine(one.valid_until, time(12)), zone)
+        readers: Sequence[tuple[Recipient, UUID]] = (
+            (Recipient.PRACTITIONER, one.practitioner_id),
+            (Recipient.FRONT_DESK, home.clinic_id),
+        )
+        for recipient, recipient_id in readers:
+            notice = Notice(
+                kind=MessageKind.CREDENTIAL_EXPIRING,
+                recipient=recipient,
+                recipient_id=recipient_id,
+                subject_id=one.id,
+                occasion=f"ends-in:{step}",
+                due_at=now,
+                not_after=max(ends, now + DAY),
+                starts_at=ends,
+            )
+            told += outbox.notify(session, notice, now)
+        if left <= TASK_DAYS:
+            wanted = Wanted(
+                kind=TaskKind.RENEW_CREDENTIAL, subject_id=one.id, due_at=max(ends, now)
+            )
+            tasks.ask(session, wanted)
+    return told
+
+
+def set_tasks(session: Session, now: datetime) -> int:
+    """Set the tasks that go with what staff were told about visits. Returns how many."""
+    found = facts.told_to_staff(session, now - 3 * DAY)
+    for message in found:
+        kind, within = _TASKS[message.kind]
+        wanted = Wanted(
+            kind=kind,
+            subject_id=message.subject_id,
+            due_at=now + within,
+            owner=Owner.CLINICIAN if kind is TaskKind.SAFETY_CHECK else Owner.FRONT_DESK,
+            urgent=kind is TaskKind.SAFETY_CHECK,
+            patient_id=facts.patient_of(session, message.appointment_id),
+            appointment_id=message.appointment_id,
+        )
+        tasks.ask(session, wanted)
+    return len(found)
+
+
+_TASKS = {
+    MessageKind.UNCONFIRMED: (TaskKind.CONFIRM_BY_PHONE, timedelta(hours=4)),
+    MessageKind.UNREADY: (TaskKind.MAKE_READY, timedelta(hours=12)),
+    MessageKind.SAFETY_UNANSWERED: (TaskKind.SAFETY_CHECK, timedelta(hours=2)),
+    MessageKind.INTEGRATION_UNBOOKED: (TaskKind.BOOK_INTEGRATION, timedelta(hours=12)),
+}
