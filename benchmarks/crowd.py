@@ -137,7 +137,8 @@ _ARCHIVE = """
     INSERT INTO message_archive (id, subject_id, appointment_id, revision, rule, kind, channel,
                                  recipient, recipient_id, starts_at, due_at, not_after, state,
                                  attempts, released_at, sent_at, done_at)
-    SELECT ('00000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, a.id, a.id, 1, 'day-before', 'confirm-request', 'email', 'patient',
+    SELECT ('00000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, a.id, a.id, 1,
+           'day-before', 'confirm-request', 'email', 'patient',
            a.patient_id, t.at, t.at, t.at, 'sent', 1, t.at, t.at, t.at
       FROM generate_series(1, %(number)s) n
       JOIN (SELECT *, row_number() OVER (ORDER BY id) AS place, count(*) OVER () AS number

@@ -659,12 +659,12 @@ _RECEIPT = f"""
 
 _RECEIVE = f"""
     UPDATE message m
-       SET state = %(state)s, leased_until = NULL, claim_token = NULL,
-           sent_at = CASE WHEN %(state)s <> 'failed' THEN coalesce(m.sent_at, %(now)s)
-                          ELSE m.sent_at END,
-           delivered_at = CASE WHEN %(state)s = 'delivered' THEN %(now)s::timestamptz
+       SET state = %(state)s::text, leased_until = NULL, claim_token = NULL,
+           sent_at = CASE WHEN %(state)s::text = 'failed' THEN m.sent_at
+                          ELSE coalesce(m.sent_at, %(now)s::timestamptz) END,
+           delivered_at = CASE WHEN %(state)s::text = 'delivered' THEN %(now)s::timestamptz
                                ELSE m.delivered_at END,
-           done_at = %(now)s, last_error = %(code)s,
+           done_at = %(now)s::timestamptz, last_error = %(code)s,
            provider_ref = coalesce(m.provider_ref, %(reference)s), version = m.version + 1
      WHERE m.clinic_id = {HERE} AND (m.id = %(id)s OR m.id IN (
                SELECT c.id FROM message w

@@ -1,15 +1,21 @@
-"""The outside world, in our own hands: a real mail server that does what a test wants."""
+"""The outside world, in our own hands: a mail server and a provider of text messages."""
 
 import asyncio
+import base64
+import json
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from email import message_from_bytes, policy
 from email.message import EmailMessage
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
@@ -72,6 +78,100 @@ def mail_server(
         yield kept
     finally:
         controller.stop()
+
+
+@dataclass
+class SmsServer:
+    """A provider that speaks Twilio's Messages resource, and what it was given."""
+
+    account: str = "AC1"
+    token: str = "sms-token"
+    port: int = 0
+    texts: list[dict[str, str]] = field(default_factory=list)
+    """What it took, by parameter, with the `sid` it gave."""
+    answer: Callable[[dict[str, str]], str] = lambda _text: "201"
+    """What it does with a message: a status (with `:code` for its own error code), `lost` (takes
+    it and closes), `refuse-late` (closes before taking it), `hang` (takes it and is silent)."""
+    asked: int = 0
+    over: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def take(self, text: dict[str, str]) -> str:
+        with self._lock:
+            sid = f"SM{len(self.texts):032x}"
+            now = format_datetime(datetime.now(UTC))
+            self.texts.append({**text, "sid": sid, "date_created": now})
+            return sid
+
+    def bodies(self) -> list[str]:
+        return [text["Body"] for text in self.texts]
+
+
+class _SmsServer(ThreadingHTTPServer):
+    kept: SmsServer
+
+
+class _SmsHandler(BaseHTTPRequestHandler):
+    server: _SmsServer
+
+    def do_POST(self) -> None:
+        kept = self.server.kept
+        length = int(self.headers["Content-Length"])
+        told = {name: one[0] for name, one in parse_qs(self.rfile.read(length).decode()).items()}
+        known = base64.b64decode(self.headers["Authorization"].removeprefix("Basic ")).decode()
+        assert known == f"{kept.account}:{kept.token}"
+        answer = kept.answer(told)
+        if answer in {"lost", "hang", "refuse-late"}:
+            if answer != "refuse-late":
+                kept.take(told)
+            if answer == "hang":
+                kept.over.wait(60)
+            self.close_connection = True
+            return
+        status, _, code = answer.partition(":")
+        if status == "201":
+            self._say(201, {"sid": kept.take(told), "status": "queued"})
+        else:
+            self._say(int(status), {"code": int(code or status), "status": int(status)})
+
+    def do_GET(self) -> None:
+        kept = self.server.kept
+        kept.asked += 1
+        to = parse_qs(urlsplit(self.path).query)["To"][0]
+        self._say(200, {"messages": [text for text in kept.texts if text["To"] == to]})
+
+    def _say(self, status: int, told: dict[str, Any]) -> None:
+        body = json.dumps(told).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        if status == 429:
+            self.send_header("Retry-After", "7")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Quiet."""
+
+
+@contextmanager
+def sms_server(account: str = "AC1") -> Iterator[SmsServer]:
+    """A provider of text messages on a free port of this machine."""
+    server = _SmsServer(("127.0.0.1", 0), _SmsHandler)
+    server.kept = SmsServer(account=account, port=server.server_address[1])
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield server.kept
+    finally:
+        server.kept.over.set()
+        server.shutdown()
+        thread.join(10)
+        server.server_close()
 
 
 def free_port() -> int:

@@ -110,6 +110,12 @@ class Caller:
         return self("POST", path, {} if json is None else json, **more)
 
 
+@pytest.fixture
+def client(app: Flask, bound: Connection, world: World) -> FlaskClient:
+    """Somebody without a key."""
+    return app.test_client()
+
+
 Keyring = Callable[..., Caller]
 
 
