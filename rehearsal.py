@@ -36,6 +36,7 @@ from models import (
 from models.vocabulary import (
     AppointmentStatus,
     ClearanceOutcome,
+    ReplyMeaning,
     Role,
     Stage,
     StepKind,
@@ -45,7 +46,7 @@ from notifications.channels import Accepted, Envelope, Outcome
 from notifications.delivery import Delivery
 from notifications.languages import place_name
 from notifications.wall_time import at_wall_time
-from scheduler import checklists, courses, evidence, facts, sessions
+from scheduler import booking, checklists, courses, evidence, facts, replies, sessions
 from scheduler.authority import Authority, Call
 from scheduler.checklists import NewClearance, NewEscort, Settling
 from scheduler.jobs import JOBS
@@ -58,6 +59,11 @@ DOCTOR = Authority("key:clinicians", Role.CLINICIAN, None, TEAM)
 PATIENT = Authority("patient")
 DAY = timedelta(days=1)
 MINUTE = timedelta(minutes=1)
+A_WEEK_OFF = 8 * DAY
+"""So far ahead is the first visit booked."""
+FORGETS_TO_CONFIRM = 1
+FORGETS_TO_ANSWER = 2
+"""Which of the visits with a dose the patient does not confirm, and does not answer after."""
 
 
 class NoSuchProtocol(Exception):
@@ -91,12 +97,13 @@ def rehearse(database_url: str | None, code: str, start: date, *, brief: bool) -
     if code not in codes:
         raise NoSuchProtocol(f"--protocol {code}: there are {', '.join(codes)}.")
     with scratch(database_url) as ways:
-        service = create_engine(ways.service)
+        service, worker = create_engine(ways.service), create_engine(ways.worker)
         try:
             connect = partial(access.connect, ways.worker)
-            yield from Rehearsal(service, connect, files, brief).run(code, start)
+            yield from Rehearsal(service, worker, connect, files, brief).run(code, start)
         finally:
             service.dispose()
+            worker.dispose()
 
 
 @dataclass(slots=True)
@@ -104,6 +111,7 @@ class Rehearsal:
     """One run, moving from one thing that happens to the next."""
 
     service: Engine
+    worker: Engine
     connect: Callable[[], Connection[Any]]
     """As the worker."""
     files: intake.clinic.ClinicFiles
@@ -117,6 +125,8 @@ class Rehearsal:
     patient_id: UUID | None = None
     course_id: UUID | None = None
     day: date | None = None
+    doses: int = 0
+    """How many visits with a dose are booked."""
 
     def run(self, code: str, start: date) -> Iterator[str]:
         """Live through the course."""
@@ -158,7 +168,7 @@ class Rehearsal:
             session.commit()
         where = f"times in {place_name(self.zone.key)}"
         yield f"{title}: {name} (invented), {where}"
-        yield from self._book_on()
+        yield from self._book_on(self.now + A_WEEK_OFF)
 
     def _next(self, delivery: Delivery) -> datetime | None:
         """When something happens next: a message is due, or somebody acts."""
@@ -172,7 +182,7 @@ class Rehearsal:
 
     def _jobs(self) -> None:
         for job in JOBS:
-            with self._session() as session:
+            with self._session(self.worker) as session:
                 job.run(session, self.now)
                 session.commit()
 
@@ -189,8 +199,8 @@ class Rehearsal:
                 told = [line for line in words.splitlines() if line.strip()]
                 yield indent("\n".join(told[1:3] if self.brief else told), " " * 20)
 
-    def _book_on(self) -> Iterator[str]:
-        """Book as many of the next steps as can be booked today."""
+    def _book_on(self, first: datetime | None = None) -> Iterator[str]:
+        """Book as many of the next steps as can be booked today, from `first` on."""
         with self._session() as session:
             steps = session.scalars(
                 select(CourseStep)
@@ -203,7 +213,7 @@ class Rehearsal:
                     select(Appointment).where(Appointment.course_id == self.course_id)
                 )
             }
-            last = self.now
+            last = first or self.now
             for step in steps:
                 if step.id in booked:
                     last = booked[step.id].starts_at
@@ -223,15 +233,22 @@ class Rehearsal:
     def _plan(self, visit: Appointment) -> None:
         """What people will do around a visit."""
         start, end = visit.starts_at, visit.ends_at
-        acts = [("prepare", start - 40 * 60 * MINUTE), ("hold", start - 10 * MINUTE)]
+        acts = [("prepare", start - 60 * 60 * MINUTE), ("hold", start - 10 * MINUTE)]
+        if visit.kind is StepKind.SCREENING:
+            acts[0] = ("prepare", start - 40 * 60 * MINUTE)  # late enough to be nudged
         if visit.kind is StepKind.DOSING:
             acts += [("dose", start + 15 * MINUTE), ("recover", start + 100 * MINUTE)]
+            self.doses += 1
+        if visit.kind is not StepKind.DOSING or self.doses != FORGETS_TO_CONFIRM:
+            acts.append(("confirm", start - 22 * 60 * MINUTE))
+        if visit.kind is StepKind.DOSING and self.doses != FORGETS_TO_ANSWER:
+            acts.append(("tell", end + 27 * 60 * MINUTE))
         acts.append(("finish", end))
         for number, (act, at) in enumerate(acts):
             heapq.heappush(self.acts, (max(at, self.now + number * MINUTE), number, act, visit.id))
 
     def _prepare(self, appointment_id: UUID) -> Iterator[str]:
-        """The patient opens the link, does the list and names an escort; the desk calls them."""
+        """The patient does the list and names an escort; the clinicians clear what they can."""
         with self._session() as session:
             visit = facts.one(session, Appointment, appointment_id)
             before = self._states(session, visit)
@@ -253,16 +270,30 @@ class Rehearsal:
                     confirmed=True,
                 )
                 checklists.name_escort(session, visit.id, escort, by=DESK, now=self.now)
+            self._clear(session, visit, {Stage.ARRIVAL})
             session.commit()
             yield self._line("page", f"checklist done for the {visit.kind} visit")
             yield from self._opened(session, visit, before)
+
+    def _confirm(self, appointment_id: UUID) -> Iterator[str]:
+        with self._session() as session:
+            booking.confirm(session, Call(appointment_id, None), by=PATIENT, now=self.now)
+            session.commit()
+            yield self._line("page", "the patient says that they will come")
+
+    def _tell(self, appointment_id: UUID) -> Iterator[str]:
+        with self._session() as session:
+            visit = facts.one(session, Appointment, appointment_id)
+            replies.note_wellbeing(session, visit, ReplyMeaning.WELL, self.now)
+            session.commit()
+            yield self._line("page", "the patient says that they are well")
 
     def _hold(self, appointment_id: UUID) -> Iterator[str]:
         """The patient arrives; the clinicians clear what is theirs to clear."""
         with self._session() as session:
             visit = facts.one(session, Appointment, appointment_id)
             before = self._states(session, visit)
-            self._clear(session, visit, {Stage.ARRIVAL, Stage.DOSE})
+            self._clear(session, visit, {Stage.DOSE})
             sessions.act(session, Call(visit.id, None), Action.ARRIVE, by=DESK, now=self.now)
             session.commit()
             yield self._line("visit", f"{visit.kind}: the patient is here")
@@ -346,8 +377,8 @@ class Rehearsal:
         self.day = local.date()
         return f"{heading}  {local:%H:%M}  {what:<9}{told}"
 
-    def _session(self) -> Session:
-        session = Session(self.service)
+    def _session(self, engine: Engine | None = None) -> Session:
+        session = Session(engine or self.service)
         assert self.clinic_id is not None
         enter_clinic(session, self.clinic_id)
         return session

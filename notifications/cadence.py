@@ -110,6 +110,8 @@ class Rule:
     to: Recipient
     when: Moment
     not_after: Moment
+    not_before: Moment | None = None
+    """Before this it is of no use either: quiet hours move no "see you later" to the evening."""
     conditions: tuple[Condition, ...] = ()
     """All must hold when the message is due, or it is not said."""
 
@@ -122,6 +124,7 @@ class Rule:
             to=Recipient(told["to"]),
             when=Moment.read(told["when"]),
             not_after=Moment.read(told["not_after"]),
+            not_before=Moment.read(told["not_before"]) if "not_before" in told else None,
             conditions=tuple(map(Condition, told.get("if", ()))),
         )
 
@@ -186,7 +189,10 @@ def plan(rules: Iterable[Rule], visit: Timing, quiet: QuietHours) -> Iterator[Pl
         not_after = _resolve(rule.not_after, visit, due=wanted)
         if wanted < visit.said_at:
             continue
-        due_at = audible(wanted, quiet, earliest=visit.said_at, not_after=not_after, kind=rule.kind)
+        earliest = visit.said_at
+        if rule.not_before is not None:
+            earliest = max(earliest, _resolve(rule.not_before, visit, due=wanted))
+        due_at = audible(wanted, quiet, earliest=earliest, not_after=not_after, kind=rule.kind)
         if due_at is not None and due_at <= not_after:
             yield Planned(rule, due_at, not_after)
 

@@ -2,7 +2,8 @@
 
 For each clinic, in one transaction: read what the messages speak of; end those whose moment
 does not ask for them; put off those found at night; let a patient have one message a day of
-those that can wait, with everything in it that is due that day; make the links.
+those that can wait, none of them during a visit, with everything in it that is due that day;
+make the links.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -84,11 +85,14 @@ class _Gathering:
     ask: Ask
     clinic_id: UUID
     results: list[Result] = field(default_factory=list)
+    in_visits: Mapping[UUID, datetime] = field(default_factory=dict)
+    """Until when patients are in a visit, of those who are."""
 
     def of(self, messages: list[Claimed]) -> list[Group]:
         calm = sorted({one.recipient_id for one in messages if _may_wait(one) or _joins(one)})
         if calm:
             queue.lock_readers(self.connection, calm)
+            self.in_visits = reading.in_visits(self.connection, calm, self.now)
         letters = reading.letters(self.connection, [one.id for one in messages])
         wanted = {one.id: one.conditions for one in messages}
         unmet = reading.unmet(
@@ -116,6 +120,8 @@ class _Gathering:
             self._note(message, End.SUPPRESSED)
         elif not letter.address or (letter.channel is Channel.SMS and not letter.sms_from):
             self._note(message, End.FAILED, code="no-address")
+        elif (until := self._in_visit_until(message)) is not None:
+            self._note(message, End.PUT_BACK, due_at=until)
         else:
             due_at = audible(
                 self.now,
@@ -129,6 +135,11 @@ class _Gathering:
             end = End.EXPIRED if due_at is None else End.PUT_BACK
             self._note(message, end, due_at=due_at)
         return False
+
+    def _in_visit_until(self, message: Claimed) -> datetime | None:
+        """No telephone rings in a visit for what can wait."""
+        until = self.in_visits.get(message.recipient_id) if _may_wait(message) else None
+        return until if until is not None and until <= message.not_after else None
 
     def _groups(self, said: list[Claimed], letters: Mapping[UUID, Letter], own: Own) -> list[Group]:
         heard = self._heard_today(said, letters)

@@ -84,6 +84,14 @@ def letters(connection: Connection, message_ids: Iterable[UUID]) -> dict[UUID, L
     return {row["id"]: _letter(connection, row) for row in rows}
 
 
+def in_visits(
+    connection: Connection, patient_ids: Sequence[UUID], now: datetime
+) -> dict[UUID, datetime]:
+    """Which of the patients are in a visit at `now`, and until when."""
+    rows = _rows(connection, _IN_VISITS, {"patients": list(patient_ids), "now": now})
+    return {row["patient_id"]: row["until"] for row in rows}
+
+
 def raw(session: Session) -> Connection:
     """The psycopg connection of a session, in its transaction and its clinic."""
     connection = session.connection().connection.driver_connection
@@ -308,6 +316,14 @@ _LETTERS = f"""
       LEFT JOIN escort e ON e.clinic_id = m.clinic_id AND e.id = m.recipient_id
       LEFT JOIN practitioner w ON w.clinic_id = m.clinic_id AND w.id = m.recipient_id
      WHERE m.clinic_id = {HERE} AND m.id = ANY(%(ids)s)
+"""
+
+_IN_VISITS = """
+SELECT patient_id, max(ends_at) AS until
+  FROM appointment
+ WHERE patient_id = ANY(%(patients)s) AND status IN ('booked', 'arrived', 'checked-in')
+   AND starts_at <= %(now)s AND ends_at > %(now)s
+ GROUP BY patient_id
 """
 
 _WORDINGS = """

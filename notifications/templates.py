@@ -307,12 +307,12 @@ def _line(line: Line, language: str, is_sms: bool) -> str:
     at = line.starts_at.astimezone(line.zone)
     if is_sms:
         return f"{languages.short_day(at, language)} {languages.clock(at, language)}"
-    told = fill(
-        _say(language, "visit"),
+    return fill(
+        _say(language, "visit_today" if line.patient else "visit"),
         {
             "day": languages.day(at, language),
             "time": languages.clock(at, language),
             "site": line.site,
+            "patient": line.patient,
         },
     )
-    return f"{told}, {line.patient}" if line.patient else told

@@ -70,10 +70,10 @@ PATIENT: Mapping[Kind, Words] = {
         "$clinic: will you come $day, $time? Reply 1: yes, 2: another time. $link",
     ),
     Kind.DAY_OF: Words(
-        "See you at $time",
+        "See you on $day, $time",
         "see you soon:\n\n" + _WHERE + "\n\nPlease come 15 minutes early. Your page:\n\n$link"
         "\n\nRunning late? Call $phone.",
-        "$clinic: see you at $time, 15 minutes early, please. $site, $address. Late? $phone",
+        "$clinic: see you $day, $time, 15 minutes early, please. $site, $address. Late? $phone",
     ),
     Kind.MOVED: Words(
         "Your appointment has a new time: $day",
@@ -97,8 +97,8 @@ PATIENT: Mapping[Kind, Words] = {
     ),
     Kind.SAFETY_CHECK: Words(
         "Are you well? Please answer",
-        "please tell us how you are today. One touch is enough:\n\n$link\n\nIf we hear nothing "
-        "we will call you. If anything worries you now, call $phone.",
+        "thank you for coming. Please tell us how you are today; one touch is enough:\n\n$link\n\n"
+        "If we hear nothing we will call you. If anything worries you now, call $phone.",
         "$clinic: are you well? Reply 1: I am well, 2: please call me. $link",
     ),
     Kind.CHECK_BACK: Words(
@@ -172,8 +172,8 @@ STAFF: Mapping[Kind, Words] = {
     Kind.AGENDA: Words("Your day: $day", "today:\n\n$visits"),
     Kind.UNREADY: Words(
         "Not ready: $patient, $day",
-        "the appointment of $patient on $day, $time, is not ready. What is open, and who can "
-        "settle it, stands in its readiness.",
+        "the appointment of $patient on $day, $time, is not ready. Its readiness shows what is "
+        "open, and who can settle it.",
     ),
     Kind.UNCONFIRMED: Words(
         "Not confirmed: $patient, $day",
@@ -238,6 +238,7 @@ FRAME = {
     "appointment": "Appointment at $clinic",
     "time": "$time ($city time)",
     "visit": "$day, $time, $site",
+    "visit_today": "$time, $site, $patient",
 }
 """The little words around."""
 

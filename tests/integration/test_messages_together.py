@@ -54,7 +54,8 @@ class Post:
         self.session.execute(
             text(
                 "INSERT INTO cadence_override "
-                "(id, protocol_id, cadence, number, rules, written_by) SELECT gen_random_uuid(), protocol_id, 'plain', 1, CAST(:rules AS jsonb), 'test' "
+                "(id, protocol_id, cadence, number, rules, written_by) "
+                "SELECT gen_random_uuid(), protocol_id, 'plain', 1, CAST(:rules AS jsonb), 'test' "
                 "FROM protocol_version WHERE id = :version"
             ),
             {"rules": json.dumps(rules), "version": self.world.protocol_version_id},
@@ -162,6 +163,17 @@ def test_what_comes_on_top_waits_for_the_next_day(post: Post) -> None:
     post.session.commit()
     assert post.sweep(day + 4 * HOUR) == []
     assert post.sweep(day + DAY) == ["Reminder: your appointment on Friday, March 6, 2026"]
+
+
+def test_no_telephone_rings_in_a_visit_for_what_can_wait(post: Post) -> None:
+    post.rules(reminder("early", hours=-24, **{"from": "start"}))
+    post.book(MONDAY_9)
+    post.book(MONDAY_9 + DAY)
+    post.sweep(NINE)
+
+    assert post.sweep(MONDAY_9) == []
+    assert post.sweep(MONDAY_9 + 59 * HOUR / 60) == []
+    assert post.sweep(MONDAY_9 + HOUR) == ["Reminder: your appointment on Tuesday, March 3, 2026"]
 
 
 def test_what_cannot_wait_is_said_all_the_same(post: Post) -> None:

@@ -1,5 +1,6 @@
 """Time: bits, wall clocks, shifts and cadences. Pure, so the tests are tables and oracles."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -152,6 +153,17 @@ def test_a_day_is_the_same_wall_time_and_hours_elapse(when: Moment, due: str) ->
     [planned] = plan([rule(when, limit)], visit, QUIET)
 
     assert planned.due_at == at(due)
+
+
+def test_what_is_of_no_use_before_its_day_is_not_moved_to_the_evening_before() -> None:
+    early = at("2027-03-15T09:00")
+    visit = Timing(early, early + HOUR, NEW_YORK, at("2027-03-01T12:00"))
+    see_you = rule(Moment(hours=-2), Moment(hours=-1))
+    [in_the_evening] = plan([see_you], visit, QUIET)
+    of_the_day = replace(see_you, not_before=Moment(days=0, at=time(0)))
+
+    assert in_the_evening.due_at == at("2027-03-14T19:30")
+    assert list(plan([of_the_day], visit, QUIET)) == []
 
 
 def test_times_that_have_passed_are_left_out() -> None:

@@ -28,7 +28,7 @@ def texts() -> list[str]:
 def test_every_text_is_translated_and_asks_for_the_same(language: str) -> None:
     for told in texts():
         translated = languages.translate(language, told)
-        if told not in {"$time ($city time)", "$day, $time, $site"}:
+        if re.sub(r"\$\w+|[ ,()]", "", told) not in {"", "time"}:
             assert translated != told, told
         theirs = set(Template(translated).get_identifiers())
         assert theirs == set(Template(told).get_identifiers()), told
