@@ -186,7 +186,7 @@ def make(settings: config.Settings) -> Worker:
             unready,
             code,
             _rate(settings, code),
-            at=_ending_at(os.environ.get("AFTERGLOW_DIE_AT")),
+            at=_signalling(os.environ.get("AFTERGLOW_SIGNAL_AT", "")),
         )
         for code, make in _channels(settings).items()
     ]
@@ -267,12 +267,18 @@ def _rate(settings: config.Settings, code: ChannelCode) -> Rate | None:
     return None if per_second is None else Rate(code.value, per_second, max(per_second, 1.0))
 
 
-def _ending_at(wanted: str | None) -> Callable[[str], None]:
-    """For tests of faults: end this process, as a crash would, at a point of a message's way."""
+def _signalling(wanted: str) -> Callable[[str], None]:
+    """For tests of faults: kill or freeze this process, once, at a point of a message's way.
+
+    `wanted` is a point and a signal: `released:SIGKILL`.
+    """
+    place, _, name = wanted.partition(":")
+    still_to_come = [place]
 
     def at(point: str) -> None:
-        if point == wanted:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if point in still_to_come:
+            still_to_come.clear()
+            os.kill(os.getpid(), signal.Signals[name])
 
     return at
 

@@ -25,12 +25,13 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from app import build
-from benchmarks.place import NOW, Place, peak_mb, place, serving
+from benchmarks.place import Place, peak_mb, place, serving
 from benchmarks.report import Report
 from database import embedded
 from database.access import connect, psycopg_url
 from models import db
 from models.vocabulary import Role
+from tests.crowd import NOW
 from tests.fakes import MailServer
 from tests.integration.conftest import settings
 from tests.service import Service

@@ -6,13 +6,13 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from benchmarks.crowd import DUE, Crowd, crowd
 from benchmarks.messages import sink
 from benchmarks.place import peak_mb
 from benchmarks.report import Report
 from models.vocabulary import Channel as ChannelCode
 from notifications import queue
 from notifications.queue import End, Result
+from tests.crowd import DUE, Crowd, crowd
 from tests.fakes import MailServer
 from tests.service import running
 

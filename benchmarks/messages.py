@@ -25,7 +25,6 @@ from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from benchmarks import peer
-from benchmarks.crowd import DUE, Crowd, crowd
 from benchmarks.report import Report
 from models import Patient, Schedule, Site, enter_clinic
 from models.vocabulary import Channel as ChannelCode
@@ -40,6 +39,7 @@ from notifications.outbox import Reader, Subject
 from notifications.queue import End, Result
 from notifications.reading import Letter
 from notifications.templates import Links
+from tests.crowd import DUE, Crowd, crowd
 from tests.fakes import free_port
 
 MANY = 20_000

@@ -19,11 +19,11 @@ from database.access import Access
 from database.scratch import scratch
 from models import Patient, Site
 from models.vocabulary import PractitionerRole
+from tests.crowd import NOW
 from tests.factories import clear, make_patient, make_practitioner, make_room
 from tests.fakes import MailServer
 from tests.service import ROOT, Service, give_keys, running
 
-NOW = datetime(2027, 1, 4, 14, 0, tzinfo=UTC)
 FIRST = datetime(2027, 1, 11, 14, 0, tzinfo=UTC)
 """09:00 on a Monday in New York."""
 PAIRS = 40

@@ -25,7 +25,7 @@ LIMITS = {
 """What a forgotten lock or a lost client may cost at most."""
 
 
-class Unreachable(Exception):
+class Unreachable(psycopg.OperationalError):
     """The database cannot be used. The message is one line that says why and what to do."""
 
 

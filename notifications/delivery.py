@@ -142,13 +142,11 @@ class Delivery:
                 seen = channel.find(one.provider, letter.address, one.released_at - CLOCKS_APART)
                 if seen is None:
                     continue
-                known = queue.known(connection, letter.reader_id)
-                fresh = [there.reference for there in seen if there.reference not in known]
-                if fresh:
-                    queue.found(connection, one.id, fresh[0], self.clock())
-                else:
-                    queue.never_seen(connection, one.id, self.clock())
-                log.info("message.resolved", message_id=str(one.id), seen=bool(fresh))
+                references = [there.reference for there in seen]
+                is_there = queue.resolve(
+                    connection, one.id, letter.address, references, self.clock()
+                )
+                log.info("message.resolved", message_id=str(one.id), seen=is_there)
 
     def close(self) -> None:
         """Let go of channels and connections."""
@@ -228,9 +226,14 @@ class Delivery:
             log.exception("message.broken", message_id=str(group.first.id), kind=group.first.kind)
             self._settle(sender, group, [self._broken(one) for one in group])
             return
-        connection = self._connection_of(sender, group)
-        if not queue.release(connection, group.messages, group.reader_version, self.clock()):
-            self._settle(sender, group, [self._refused(connection, one) for one in group])
+        try:
+            connection = self._connection_of(sender, group)
+            version = group.reader_version
+            if not queue.release(connection, group.messages, version, self.clock()):
+                self._settle(sender, group, [self._refused(connection, one) for one in group])
+                return
+        except psycopg.Error:  # noted or not, nothing was handed over
+            self._settle(sender, group, [self._again_soon(one) for one in group])
             return
         self.at("released")
         begun = time.monotonic()
@@ -279,7 +282,10 @@ class Delivery:
             case Verdict.SUPERSEDED | Verdict.EXPIRED | Verdict.SUPPRESSED:
                 return Result(message=message, end=End(verdict.value))
             case _:
-                return Result(message=message, end=End.AGAIN, due_at=now + AGAIN_SOON)
+                return self._again_soon(message)
+
+    def _again_soon(self, message: Claimed) -> Result:
+        return Result(message=message, end=End.AGAIN, due_at=self.clock() + AGAIN_SOON)
 
     def _result(self, message: Claimed, outcome: Outcome) -> Result:
         now = self.clock()
@@ -315,7 +321,7 @@ class Delivery:
 
         If it stays away, the lease ends and the message counts as uncertain.
         """
-        for pause in (0.2, 1.0, 3.0, None):
+        for pause in (0.2, 1.0, 3.0, 10.0, None):
             try:
                 self._settle_once(self._connection_of(sender, group), group, results, outcome)
                 return

@@ -199,7 +199,7 @@ def gather(
 def lock_readers(connection: Connection[Any], readers: Iterable[UUID]) -> None:
     """Let no other worker put letters to these readers together until the transaction ends."""
     names = sorted(f"say {reader}" for reader in readers)
-    connection.execute(_LOCK_READERS, [names])
+    connection.execute(_LOCK_NAMES, [names])
 
 
 def calm_today(
@@ -352,19 +352,28 @@ def unclear(connection: Connection[Any], channel: Channel) -> list[Unclear]:
         return cursor.fetchall()
 
 
-def known(connection: Connection[Any], reader: UUID) -> set[str]:
-    """What providers call the messages to a reader that we know to be sent."""
-    return {row[0] for row in connection.execute(_KNOWN, [reader]).fetchall()}
+def resolve(
+    connection: Connection[Any],
+    message_id: UUID,
+    address: str,
+    references: Sequence[str],
+    now: datetime,
+) -> bool:
+    """End the doubt about a message, given what the provider took for its address since then.
 
-
-def found(connection: Connection[Any], message_id: UUID, reference: str, now: datetime) -> None:
-    """The provider has an uncertain message: it was sent."""
-    connection.execute(_FOUND, {"id": message_id, "reference": reference, "now": now})
-
-
-def never_seen(connection: Connection[Any], message_id: UUID, now: datetime) -> None:
-    """The provider never had an uncertain message: it may be said, if it still stands."""
-    connection.execute(_NEVER_SEEN, {"id": message_id, "now": now})
+    One of `references` that is no other message's is this one's: it was sent. If there is none,
+    the provider never had it, and it may be said, if it still stands. Says which.
+    """
+    with connection.transaction():
+        # Several readers may share an address, and several workers may ask.
+        connection.execute(_LOCK_NAMES, [[f"resolve {address}"]])
+        taken = {row[0] for row in connection.execute(_TAKEN, [list(references)]).fetchall()}
+        free = [reference for reference in references if reference not in taken]
+        if free:
+            connection.execute(_FOUND, {"id": message_id, "reference": free[0], "now": now})
+        else:
+            connection.execute(_NEVER_SEEN, {"id": message_id, "now": now})
+    return bool(free)
 
 
 def archive(connection: Connection[Any], before: datetime) -> int:
@@ -466,7 +475,7 @@ _GATHER = f"""
     RETURNING {_COLUMNS}
 """
 
-_LOCK_READERS = """
+_LOCK_NAMES = """
     SELECT pg_advisory_xact_lock(hashtextextended(name, 0))
       FROM unnest(%s::text[]) AS name ORDER BY name
 """
@@ -681,9 +690,8 @@ _UNCLEAR = """
      ORDER BY released_at LIMIT 50
 """
 
-_KNOWN = f"""
-    SELECT provider_ref FROM message
-     WHERE clinic_id = {HERE} AND recipient_id = %s AND provider_ref IS NOT NULL
+_TAKEN = f"""
+    SELECT provider_ref FROM message WHERE clinic_id = {HERE} AND provider_ref = ANY(%s)
 """
 
 _AGAIN = f"""

@@ -1,6 +1,7 @@
 """One PostgreSQL for the run of each process; one rolled-back transaction for each test."""
 
 import os
+import random
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +11,20 @@ from sqlalchemy.orm import Session
 from database.access import Access
 from database.scratch import scratch
 from models import Base, enter_clinic
+from tests import ledger
 from tests.factories import World, make_world
+
+os.environ.setdefault("FAULT_SEED", str(random.SystemRandom().randrange(10**6)))
+"""Every random choice of the trials under faults comes from it; all test processes share it."""
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what the trials under faults came to."""
+    stats = terminalreporter.stats
+    if found := ledger.rows([*stats.get("passed", ()), *stats.get("failed", ())]):
+        terminalreporter.section(f"faults, seed {os.environ['FAULT_SEED']}")
+        for line in ledger.table(found):
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

@@ -29,21 +29,51 @@ class MailServer:
     mails: list[EmailMessage] = field(default_factory=list)
     arrived: threading.Condition = field(default_factory=threading.Condition)
     answer: Callable[[EmailMessage], str] = lambda _mail: "250 OK"
-    """What the server says to the final dot; `drop` closes the connection after taking it."""
+    """What the server says to the final dot; `drop` closes the connection after taking it,
+    `gone` before, and `hang` takes it and is silent."""
+    welcome: Callable[[str], str] = lambda _address: "250 OK"
+    """What it says to a recipient."""
+    pause: float = 0.0
+    """Seconds it takes over each mail."""
+    make: Callable[[], Controller] = field(init=False)
+    _running: Controller | None = None
+
+    def open(self) -> None:
+        """Take mail."""
+        self._running = self.make()
+        self._running.start()
+
+    def close(self) -> None:
+        """Be gone: connections are refused."""
+        if self._running is not None:
+            self._running.stop()
+            self._running = None
+
+    async def handle_RCPT(  # noqa: N802
+        self, server: SMTP, session: Any, envelope: Any, address: str, options: Any
+    ) -> str:
+        answer = self.welcome(address)
+        if answer[:3] == "250":
+            envelope.rcpt_tos.append(address)
+        return answer
 
     async def handle_DATA(self, server: SMTP, session: Any, envelope: Any) -> str:  # noqa: N802
         mail = message_from_bytes(envelope.content, policy=policy.default)
         assert isinstance(mail, EmailMessage)
+        if self.pause:
+            await asyncio.sleep(self.pause)
         answer = self.answer(mail)
-        if answer[:3] == "250" or answer == "drop":
+        if answer[:3] == "250" or answer in {"drop", "hang"}:
             with self.arrived:
                 self.mails.append(mail)
                 self.arrived.notify_all()
-        if answer == "drop":
+        if answer == "hang":
+            await asyncio.sleep(30)
+        if answer in {"drop", "gone"}:
             transport = server.transport
             assert isinstance(transport, asyncio.Transport)
             transport.abort()
-        return answer if answer != "drop" else "421 gone"
+        return answer if answer[:1].isdigit() else "421 gone"
 
     def wait_for(self, count: int, seconds: float = 20) -> list[EmailMessage]:
         with self.arrived:
@@ -72,12 +102,14 @@ def mail_server(
     if user:
         options |= {"authenticator": let_in, "auth_required": True, "auth_require_tls": bool(tls)}
     kept.port = free_port()
-    controller = Controller(kept, hostname="127.0.0.1", port=kept.port, ready_timeout=10, **options)
-    controller.start()
+    kept.make = lambda: Controller(
+        kept, hostname="127.0.0.1", port=kept.port, ready_timeout=10, **options
+    )
+    kept.open()
     try:
         yield kept
     finally:
-        controller.stop()
+        kept.close()
 
 
 @dataclass

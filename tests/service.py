@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -113,6 +113,8 @@ class Service:
         """Ask the processes named, or all, to end, and see that they do."""
         stopped = [self.processes.pop(name) for name in names or tuple(self.processes)]
         for process in stopped:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGCONT)  # a frozen one hears nothing
             process.terminate()
         for process in stopped:
             try:

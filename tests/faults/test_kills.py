@@ -4,6 +4,7 @@ Whatever was answered with 2xx is there, whole. Every message was handed over on
 marked uncertain, and of those there are no more than were in hand at a kill.
 """
 
+import os
 import random
 import threading
 import time
@@ -23,79 +24,20 @@ from sqlalchemy.orm import Session
 
 from database.access import Access
 from models import Appointment, AppointmentEvent, ChecklistItem, Message, Slot, enter_clinic
-from models.vocabulary import MessageState, PractitionerRole, Role
+from models.vocabulary import MessageState, Role
 from tests.conftest import clean
-from tests.factories import (
-    DAY,
-    MONDAY_9,
-    SUNDAY_NOON,
-    figure,
-    make_patient,
-    make_practitioner,
-    make_protocol,
-    make_room,
-    make_world,
-    protocol_content,
-    rule,
-)
+from tests.factories import SUNDAY_NOON
 from tests.fakes import mail_server
-from tests.service import Service, give_keys, running
+from tests.faults.conftest import Note
+from tests.faults.place import HOURS, THE_DAY, Place
+from tests.ledger import Row
+from tests.service import Service, running
 
-VISITS, AT_ONCE = 200, 25
+VISITS = 200
 SENDERS = 4
 """Messages that one worker has in hand at a time, and so at a kill."""
-THE_DAY = MONDAY_9 + 14 * DAY - timedelta(hours=1)  # 09:00, after the clocks went forward
-HOURS = (-250, -200, -150, -100)
 
 pytestmark = pytest.mark.faults
-
-
-def busy_protocol() -> dict[str, Any]:
-    """Visits of which five messages are sent each, and none at a time of its own."""
-    content = protocol_content()
-    content["code"] = "busy"
-    content["visits"]["preparation"]["minutes"] = figure(60, "min")
-    content["cadences"]["plain"] = [
-        rule("on-booking", "confirmation", {"on": "booking"}),
-        *(rule(f"r{-n}", "confirm-request", {"hours": n, "from": "start"}) for n in HOURS),
-    ]
-    return content
-
-
-class Place:
-    """A clinic large enough for two hundred visits on one day."""
-
-    def __init__(self, session: Session, service: Service) -> None:
-        world = make_world(session)
-        self.clinic_id = world.clinic_id
-        version_id = make_protocol(session, busy_protocol())
-        session.execute(
-            text(
-                "UPDATE clinic SET quiet_from = '00:00', quiet_until = '00:00', "
-                "default_protocol_id = (SELECT protocol_id FROM protocol_version WHERE id = :id)"
-            ),
-            {"id": version_id},
-        )
-        self.therapists = [
-            make_practitioner(session, world.site_id, PractitionerRole.THERAPIST)[1]
-            for _ in range(AT_ONCE)
-        ]
-        self.rooms = [make_room(session, world.site_id, "consulting") for _ in range(AT_ONCE)]
-        self.patients = [make_patient(session)[0] for _ in range(VISITS)]
-        session.commit()
-        give_keys(service, session, self.clinic_id, SUNDAY_NOON)
-
-    def order(self, number: int) -> dict[str, Any]:
-        hour, place = divmod(number, AT_ONCE)
-        return {
-            "patient_id": str(self.patients[number]),
-            "step_kind": "preparation",
-            "starts_at": (THE_DAY + timedelta(hours=hour)).isoformat(),
-            "assignments": [
-                {"role": "therapist", "schedule_id": str(self.therapists[place])},
-                {"role": "room", "schedule_id": str(self.rooms[place])},
-            ],
-        }
 
 
 @pytest.fixture
@@ -128,12 +70,11 @@ def killing(service: Service, rng: random.Random, *names: str) -> Iterator[Count
 
 
 def test_kills_lose_nothing_and_double_nothing(
-    service: Service, service_engine: Engine, capsys: pytest.CaptureFixture[str]
+    service: Service, service_engine: Engine, note: Note
 ) -> None:
-    seed = random.SystemRandom().randrange(10**6)
-    rng = random.Random(seed)
+    rng = random.Random(os.environ["FAULT_SEED"])
     with Session(service_engine) as session:
-        place = Place(session, service)
+        place = Place(session, service, VISITS)
         for name in ("web", "worker1", "worker2"):
             service.start(name)
 
@@ -151,12 +92,17 @@ def test_kills_lose_nothing_and_double_nothing(
 
         uncertain = _assert_said_once(session, place, service)
     kills = sum(worker_kills.values())
-    with capsys.disabled():
-        print(  # noqa: T201  # what the run tried, for whoever reads the output
-            f"\nseed {seed}: {VISITS} visits under {web_kills['web']} kills of the web, "
-            f"{5 * VISITS} messages under {kills} kills of workers: lost 0, doubled 0, "
-            f"uncertain {uncertain}"
+    note(
+        Row(
+            fault=f"booking and sending: {web_kills['web']} kills of the web, {kills} of 2 workers",
+            tried=5 * VISITS,
+            lost=0,
+            doubled=0,
+            wrong=0,
+            uncertain=uncertain,
+            late=0,
         )
+    )
     assert uncertain <= SENDERS * kills
 
 

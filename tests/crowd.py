@@ -7,7 +7,7 @@ messages' way out and nothing else.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from os import environ
 from uuid import UUID
 
@@ -16,12 +16,12 @@ from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
 import intake.clinic
-from benchmarks.place import NOW
 from database import access
 from database.access import Access
 from database.scratch import scratch
 from tests.service import ROOT
 
+NOW = datetime(2027, 1, 4, 14, 0, tzinfo=UTC)
 DUE = NOW + timedelta(hours=1)
 MONTH = timedelta(days=30)
 
@@ -37,29 +37,60 @@ class Crowd:
         """As the worker."""
         return access.connect(self.ways.worker)
 
-    def plan(self, number: int, due_at: datetime = DUE, *, kind: str = "confirm-request") -> None:
+    def owner(self) -> psycopg.Connection:
+        """As the owner of the tables, seeing the clinic's rows."""
+        connection = access.connect(self.ways.owner)
+        connection.execute(
+            "SELECT set_config('afterglow.clinic', %s, false)", [str(self.clinic_id)]
+        )
+        return connection
+
+    def waiting_for_locks(self) -> int:
+        """How many statements wait for a row that another transaction has."""
+        with self.owner() as connection:
+            [(number,)] = connection.execute(
+                "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"
+            ).fetchall()
+        return int(number)
+
+    def calls_to_make(self) -> int:
+        """How many tasks ask staff to call a patient whom a message did not reach."""
+        with self.owner() as connection:
+            [(number,)] = connection.execute(
+                "SELECT count(*) FROM task WHERE kind = 'call-patient' AND status = 'requested'"
+            ).fetchall()
+        return int(number)
+
+    def plan(
+        self,
+        number: int,
+        due_at: datetime = DUE,
+        *,
+        kind: str = "confirm-request",
+        channel: str = "email",
+    ) -> None:
         """Plan a message for each of `number` visits, all due at once."""
-        self._run(_PLAN, {"number": number, "due": due_at, "kind": kind})
+        self.run(_PLAN, {"number": number, "due": due_at, "kind": kind, "channel": channel})
 
     def plan_apart(self, number: int, first: datetime, apart: timedelta) -> None:
         """Plan a message for each of `number` visits, due one after the other."""
         self.plan(number, first)
-        self._run(_APART, {"first": first, "apart": apart})
+        self.run(_APART, {"first": first, "apart": apart})
 
     def archive(self, number: int) -> None:
         """Write `number` messages of the last year into the archive, month by month."""
         for month in range(13):
             with self.connect() as connection:
                 connection.execute("SELECT keep_message_month(%s)", [DUE - month * MONTH])
-        self._run(_ARCHIVE, {"number": number, "until": DUE - timedelta(days=8)})
+        self.run(_ARCHIVE, {"number": number, "until": DUE - timedelta(days=8)})
         with access.connect(self.ways.owner) as connection:
             connection.execute("SET statement_timeout = 0")
             connection.execute("ANALYZE message_archive")
 
     def clear(self) -> None:
         """Forget all messages."""
-        self._run("DELETE FROM message", {})
-        self._run("DELETE FROM patient_link", {})
+        self.run("DELETE FROM message", {})
+        self.run("DELETE FROM patient_link", {})
         with access.connect(self.ways.owner) as connection:
             connection.execute("VACUUM ANALYZE message")
 
@@ -71,11 +102,9 @@ class Crowd:
             ).fetchall()
         return int(number)
 
-    def _run(self, statement: str, values: dict[str, object]) -> None:
-        with access.connect(self.ways.owner) as connection:
-            connection.execute(
-                "SELECT set_config('afterglow.clinic', %s, false)", [str(self.clinic_id)]
-            )
+    def run(self, statement: str, values: dict[str, object]) -> None:
+        """Do something to the clinic's rows, as the owner of the tables."""
+        with self.owner() as connection:
             connection.execute("SET statement_timeout = 0")
             connection.execute(statement, values)
 
@@ -84,19 +113,22 @@ class Crowd:
 def crowd(patients: int) -> Iterator[Crowd]:
     """A fresh database with so many patients, each with one visit."""
     with scratch(environ.get("DATABASE_URL")) as ways:
-        engine = create_engine(ways.service)
-        with Session(engine) as session:
-            clinic_id = intake.clinic.store(
-                session, intake.clinic.read(ROOT / "demo"), "benchmark", NOW
-            )
-            session.commit()
-        engine.dispose()
-        found = Crowd(ways, clinic_id)
-        for statement in (_SCHEDULES, _PATIENTS, _VISITS):
-            found._run(statement, {"number": patients, "start": NOW + timedelta(days=1)})
-        with access.connect(ways.owner) as connection:
-            connection.execute("VACUUM ANALYZE")
-        yield found
+        yield gather(ways, patients)
+
+
+def gather(ways: Access, patients: int) -> Crowd:
+    """Let so many patients come to the demo's clinic, in an empty database."""
+    engine = create_engine(ways.service)
+    with Session(engine) as session:
+        clinic_id = intake.clinic.store(session, intake.clinic.read(ROOT / "demo"), "crowd", NOW)
+        session.commit()
+    engine.dispose()
+    found = Crowd(ways, clinic_id)
+    for statement in (_SCHEDULES, _PATIENTS, _VISITS):
+        found.run(statement, {"number": patients, "start": NOW + timedelta(days=1)})
+    with access.connect(ways.owner) as connection:
+        connection.execute("VACUUM ANALYZE")
+    return found
 
 
 _SCHEDULES = """
@@ -107,30 +139,32 @@ _PATIENTS = """
     INSERT INTO patient (id, schedule_id, record_number, given_name, family_name, birth_date,
                          email, phone, time_zone)
     SELECT gen_random_uuid(), id, name, 'Invented', 'Example', '1980-01-01',
-           replace(name, ' ', '.') || '@example.com', '+12125550199', 'America/New_York'
+           replace(name, ' ', '.') || '@example.com',
+           '+1' || (2125550000 + split_part(name, ' ', 2)::int), 'America/New_York'
       FROM schedule WHERE name LIKE 'crowd %%'
 """
 _VISITS = """
     INSERT INTO appointment (id, patient_id, protocol_version_id, visit, kind, site_id, status,
                              starts_at, ends_at, revision, booked_by)
     SELECT gen_random_uuid(), p.id, v.id, 'preparation', 'preparation', s.id, 'booked',
-           %(start)s, %(start)s + interval '1 hour', 1, 'benchmark'
+           %(start)s, %(start)s + interval '1 hour', 1, 'crowd'
       FROM patient p, (SELECT id FROM protocol_version LIMIT 1) v, (SELECT id FROM site LIMIT 1) s
      WHERE p.record_number LIKE 'crowd %%'
 """
 _APART = """
-    UPDATE message m SET due_at = %(first)s + (t.place - 1) * %(apart)s::interval
+    UPDATE message m SET due_at = %(first)s + (t.place - 1) * %(apart)s::interval,
+           not_after = %(first)s + (t.place - 1) * %(apart)s::interval + interval '20 h'
       FROM (SELECT id, row_number() OVER (ORDER BY id) AS place FROM message) t WHERE t.id = m.id
 """
 _PLAN = """
     INSERT INTO message (id, subject_id, appointment_id, revision, rule, kind, channel, recipient,
                          recipient_id, starts_at, due_at, not_after, state)
     SELECT gen_random_uuid(), a.id, a.id, 1, 'r' || (n - 1) / greatest(a.number, 1), %(kind)s,
-           'email', 'patient', a.patient_id, a.starts_at, %(due)s,
+           %(channel)s, 'patient', a.patient_id, a.starts_at, %(due)s,
            %(due)s::timestamptz + interval '20 h', 'scheduled'
       FROM generate_series(1, %(number)s) n
       JOIN (SELECT *, row_number() OVER (ORDER BY id) AS place, count(*) OVER () AS number
-              FROM appointment WHERE booked_by = 'benchmark') a
+              FROM appointment WHERE booked_by = 'crowd') a
         ON a.place = (n - 1) %% a.number + 1
 """
 _ARCHIVE = """
@@ -142,7 +176,7 @@ _ARCHIVE = """
            a.patient_id, t.at, t.at, t.at, 'sent', 1, t.at, t.at, t.at
       FROM generate_series(1, %(number)s) n
       JOIN (SELECT *, row_number() OVER (ORDER BY id) AS place, count(*) OVER () AS number
-              FROM appointment WHERE booked_by = 'benchmark') a
+              FROM appointment WHERE booked_by = 'crowd') a
         ON a.place = (n - 1) %% a.number + 1
      CROSS JOIN LATERAL (SELECT %(until)s::timestamptz - (%(number)s - n) * interval '3 s' AS at) t
 """
