@@ -14,7 +14,7 @@ of one that happens twice, the first is taken.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
 from typing import Any, Self
 from zoneinfo import ZoneInfo
@@ -238,4 +238,5 @@ def _resolve(moment: Moment, visit: Timing, *, due: datetime | None) -> datetime
     }
     anchor = anchors[moment.anchor]
     assert anchor is not None  # only `not_after` counts from `due`: the schema says so
-    return anchor + timedelta(hours=moment.hours)
+    # In UTC, because an hour added to a time that carries a zone is an hour on its wall.
+    return anchor.astimezone(UTC) + timedelta(hours=moment.hours)

@@ -6,7 +6,7 @@ the work (a request, a job) ends it. A refusal leaves nothing behind once the ed
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from psycopg.errors import ExclusionViolation, UniqueViolation
@@ -46,6 +46,9 @@ class Order:
     hold: bool = False
     """Keep the time for a while instead of booking it."""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "starts_at", _instant(self.starts_at))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
@@ -54,6 +57,9 @@ class Move:
     starts_at: datetime
     assignments: tuple[Named, ...] | None = None
     reasons: Reasons = field(default_factory=Reasons)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "starts_at", _instant(self.starts_at))
 
 
 def book(session: Session, order: Order, *, by: Authority, now: datetime) -> Appointment:
@@ -212,6 +218,11 @@ def release_expired_holds(session: Session, now: datetime) -> int:
         history.record(session, appointment, happened, Authority("job:holds"), now)
         freed += 1
     return freed
+
+
+def _instant(moment: datetime) -> datetime:
+    """In UTC: an hour added to a time that carries a zone is an hour on its wall, not elapsed."""
+    return moment.astimezone(UTC)
 
 
 def _refuse_expired(appointment: Appointment, now: datetime) -> None:

@@ -174,3 +174,12 @@ def test_times_that_have_passed_are_left_out() -> None:
         at("2027-03-14T10:00"),
         at("2027-03-13T12:00"),
     ]
+
+
+def test_hours_elapse_also_from_a_time_that_carries_its_zone() -> None:
+    monday = datetime(2027, 3, 15, 10, 0, tzinfo=NEW_YORK)
+    visit = Timing(monday, monday + HOUR, NEW_YORK, at("2027-03-01T12:00"))
+
+    [planned] = plan([rule(Moment(hours=-72))], visit, QUIET)
+
+    assert planned.due_at == at("2027-03-12T09:00")
