@@ -32,6 +32,9 @@ from database.opening import Opened
 from models import enter_clinic
 from models.vocabulary import Role
 from notifications import bounces, delivery
+from notifications import rsvp as rsvps
+from notifications.rsvp import Rsvp
+from scheduler import replies
 
 PROCFILE = Path(__file__).with_name("Procfile")
 
@@ -73,19 +76,24 @@ def migrate() -> None:
 
 @main.command()
 @click.argument("mail", type=click.File("rb"), default="-")
-def bounce(mail: BinaryIO) -> None:
-    """Read a mail that came back (a file, or standard input) and settle the message it names.
+def inbound(mail: BinaryIO) -> None:
+    """Read a mail that came in: a file, or standard input.
 
-    Meant to be called by the mail server for the address that our mails are sent from.
+    One of ours that came back settles the message it names; what a patient's calendar answered is
+    heard. Meant to be called by the mail server for the address that our mails are sent from.
     """
     settings = _settings()
     now = clock.clock(settings.clock_file)()
-    told = bounces.read(mail.read())
-    if told is None:
+    told = mail.read()
+    bounce, rsvp = bounces.read(told), rsvps.read(told)
+    if bounce is not None:
+        with _running(settings) as opened, access.connect(opened.ways.worker) as connection:
+            click.echo(delivery.returned(connection, bounce, now))
+    elif rsvp is not None:
+        with _running(settings) as opened:
+            click.echo(_hear_calendar(opened, rsvp, now))
+    else:
         click.echo("This says nothing about a message of ours.")
-        return
-    with _running(settings) as opened, access.connect(opened.ways.worker) as connection:
-        click.echo(delivery.returned(connection, told, now))
 
 
 @main.command(name="import")
@@ -196,6 +204,18 @@ def _session(opened: Opened) -> Iterator[Session]:
             yield session
     finally:
         engine.dispose()
+
+
+def _hear_calendar(opened: Opened, rsvp: Rsvp, now: datetime) -> str:
+    """Let the clinic that invited hear the answer."""
+    for clinic_id in _clinics(opened):
+        with _session(opened) as session:
+            enter_clinic(session, clinic_id)
+            reply = replies.hear_calendar(session, rsvp, now)
+            session.commit()
+            if reply is not None:
+                return f"The patient says: {reply.meaning}."
+    return "Nothing new."
 
 
 def _clinics(opened: Opened) -> dict[UUID, str]:

@@ -36,6 +36,7 @@ class MessageSchema(Schema):
 
     id = Id()
     kind = fields.Enum(MessageKind, by_value=True)
+    rule = fields.String(metadata={"description": "The line of the cadence that planned it."})
     channel = fields.Enum(Channel, by_value=True)
     state = fields.Enum(MessageState, by_value=True)
     due_at = Instant()

@@ -259,7 +259,7 @@ def add_patient_feed(patient_id: UUID) -> Response:
 
 
 @blueprint.route("/calendar-feeds/<uuid:feed_id>", methods=["DELETE"])
-@requires(Role.SCHEDULER, Role.CLINICIAN)
+@requires(Role.ADMIN, Role.SCHEDULER, Role.CLINICIAN)
 @blueprint.response(204)
 def revoke_feed(feed_id: UUID) -> Response:
     """Close a calendar: its address shows nothing from now on."""

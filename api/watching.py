@@ -47,12 +47,17 @@ class _Figures:
         oldest = GaugeMetricFamily(
             "afterglow_messages_oldest_due_seconds", "Age of the oldest due.", labels=["channel"]
         )
+        expiring = GaugeMetricFamily(
+            "afterglow_messages_about_to_expire",
+            "Due, unsaid, and of no use in a quarter of an hour.",
+            labels=["channel"],
+        )
         for row in self.counts:
             states.add_metric([row["channel"], row["state"]], float(row["number"]))
             if row["state"] == "scheduled":
                 oldest.add_metric([row["channel"]], float(row["oldest"] or 0))
-        yield states
-        yield oldest
+                expiring.add_metric([row["channel"]], float(row["expiring"]))
+        yield from (states, oldest, expiring)
         yield from self._of_workers()
 
     def _of_workers(self) -> Iterator[Metric]:
@@ -96,7 +101,7 @@ def _buckets(told: Mapping[str, Any]) -> tuple[list[tuple[str, float]], float]:
     return buckets, float(told["total"])
 
 
-_COUNTS = text("SELECT channel, state, number, oldest FROM count_messages(:now)")
+_COUNTS = text("SELECT channel, state, number, oldest, expiring FROM count_messages(:now)")
 _WORKERS = text(
     "SELECT id, stats FROM worker WHERE seen_at > clock_timestamp() - CAST('5 min' AS interval)"
 )

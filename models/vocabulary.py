@@ -150,6 +150,7 @@ class MessageKind(StrEnum):
     OFFER = "offer"
     # answers to what a patient wrote
     NOTED = "noted"
+    DECLINED = "declined"
     OPTED_OUT = "opted-out"
     OPTED_IN = "opted-in"
     HELP = "help"

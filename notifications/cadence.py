@@ -35,6 +35,7 @@ MUST_BE_SAID = frozenset({MessageKind.CONFIRMATION, MessageKind.MOVED, MessageKi
 AT_ONCE = frozenset(
     {
         MessageKind.NOTED,
+        MessageKind.DECLINED,
         MessageKind.OPTED_OUT,
         MessageKind.OPTED_IN,
         MessageKind.HELP,

@@ -37,6 +37,8 @@ HAND_OVER_SECONDS = 20
 MOST_FAULTS = 5
 """Times that a message may fail by our own fault before it is given up."""
 AGAIN_SOON = timedelta(seconds=1)
+ALARM_BEFORE = timedelta(minutes=15)
+"""So long before a message is of no use any more it is for people to say."""
 CLOCKS_APART = timedelta(seconds=30)
 """How far a provider's clock may be from ours when it is asked."""
 
@@ -114,15 +116,29 @@ class Delivery:
             return queue.next_due(self._connection(), self.code)
 
     def tidy(self) -> None:
-        """Take back what dead workers held, say again what may be, end what is useless."""
+        """Take back what dead workers held, say again what may be, end what is useless.
+
+        What could not be said in time, or soon cannot, is for people to say.
+        """
         now = self.clock()
         with self._busy:
             connection = self._connection()
             reaped = queue.reap(connection, now)
             resent = queue.resend(connection)
             expired = queue.expire(connection, now)
+            expiring = queue.expiring(connection, now, ALARM_BEFORE)
+            self._have_people_call([*expired, *expiring], now)
         if reaped or resent or expired:
-            log.warning("messages.tidied", reaped=reaped, resent=resent, expired=expired)
+            log.warning("messages.tidied", reaped=reaped, resent=resent, expired=len(expired))
+        if expiring:
+            log.error("messages.about-to-expire", number=len(expiring))
+
+    def _have_people_call(self, messages: Sequence[tuple[UUID, UUID]], now: datetime) -> None:
+        connection = self._connection()
+        for clinic_id, message_id in messages:
+            queue.enter(connection, clinic_id)
+            with connection.transaction():
+                fallback.have_somebody_call(connection, message_id, now)
 
     def resolve(self) -> None:
         """Ask the provider about what is uncertain, where it can be asked.
@@ -164,7 +180,8 @@ class Delivery:
                 break
             batch = queue.claim(connection, self.code, self.clock(), size)
             self.stats.claimed(len(batch))
-            self.at("claimed")
+            if batch:
+                self.at("claimed")
             begun = time.monotonic()
             self._deliver(connection, batch)
             looked_at += len(batch)
@@ -339,15 +356,11 @@ class Delivery:
         outcome: Outcome | None,
     ) -> None:
         now = self.clock()
-        if not any(one.end in {End.FAILED, End.SUPPRESSED} for one in results):
+        if all(one.end is End.SENT for one in results):
             queue.settle(connection, results, now)
             return
         with connection.transaction():
-            states = queue.settle(connection, results, now)
-            ended = {MessageState.FAILED, MessageState.SUPPRESSED}
-            fallback.fall_over(
-                connection, [id for id, state in states.items() if state in ended], now
-            )
+            fallback.after(connection, queue.settle(connection, results, now), now)
             if isinstance(outcome, Refused) and outcome.bad_address and group.to_patient:
                 fallback.give_up_address(connection, group.first.recipient_id, self.code, now)
 

@@ -5,7 +5,7 @@ reader's next channel, in the transaction that ends it. If no channel is left an
 know, a task asks staff to call: nobody can opt out of that.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -13,7 +13,7 @@ from uuid import UUID
 from psycopg import Connection
 from uuid_utils.compat import uuid7
 
-from models.vocabulary import Channel, MessageKind, Owner, Recipient, TaskKind
+from models.vocabulary import Channel, MessageKind, MessageState, Owner, Recipient, TaskKind
 from notifications import queue
 from notifications.reading import HERE
 
@@ -30,12 +30,23 @@ MUST_KNOW = (
 CALL_WITHIN = timedelta(hours=4)
 
 
+def after(connection: Connection[Any], states: Mapping[UUID, MessageState], now: datetime) -> None:
+    """See to it that what ended unsaid is said in another way, given the states it ended in."""
+    fall_over(connection, [id for id, state in states.items() if state in _ANOTHER_WAY], now)
+    for message_id, state in states.items():
+        if state is MessageState.EXPIRED:
+            have_somebody_call(connection, message_id, now)
+
+
+_ANOTHER_WAY = frozenset({MessageState.FAILED, MessageState.SUPPRESSED})
+
+
 def fall_over(connection: Connection[Any], message_ids: Iterable[UUID], now: datetime) -> None:
     """Give each of the ended messages a twin on the next channel, or have somebody call."""
     for message_id in message_ids:
         values = {"id": message_id, "twin": uuid7(), "now": now}
         if connection.execute(_TWIN, values).rowcount == 0:
-            _have_somebody_call(connection, message_id, now)
+            have_somebody_call(connection, message_id, now)
 
 
 def give_up_address(
@@ -51,7 +62,8 @@ def reroute(connection: Connection[Any], patient_id: UUID, channel: Channel, now
     fall_over(connection, queue.drop(connection, patient_id, channel, now), now)
 
 
-def _have_somebody_call(connection: Connection[Any], message_id: UUID, now: datetime) -> None:
+def have_somebody_call(connection: Connection[Any], message_id: UUID, now: datetime) -> None:
+    """Set a task to call a patient about what a message should say, once, if they must know."""
     task = connection.execute(
         _CALL,
         {
@@ -114,6 +126,7 @@ _CALL = f"""
       FROM message m
       JOIN appointment a ON a.clinic_id = m.clinic_id AND a.id = m.appointment_id
      WHERE m.clinic_id = {HERE} AND m.id = %(id)s AND m.kind = ANY(%(kinds)s) AND NOT m.withdrawn
+       AND (m.starts_at > %(now)s OR m.kind = 'safety-check')
     ON CONFLICT ON CONSTRAINT uq__task__once DO NOTHING
 """
 

@@ -116,6 +116,8 @@ class _Gathering:
             self._note(message, End.SUPERSEDED, code="gone")
         elif is_unmet:
             self._note(message, End.SUPERSEDED, code="not-needed")
+        elif message.not_after < self.now:
+            self._note(message, End.EXPIRED)
         elif letter.silent:
             self._note(message, End.SUPPRESSED)
         elif not letter.address or (letter.channel is Channel.SMS and not letter.sms_from):
@@ -193,7 +195,7 @@ class _Gathering:
         if can_wait:
             until = _day_of(self.now, group.letters[0])[1] - timedelta(microseconds=1)
         kinds = CALM if can_wait else TOGETHER
-        more = queue.gather(self.connection, group.first, kinds, until)
+        more = queue.gather(self.connection, group.first, kinds, (self.now, until))
         letters = reading.letters(self.connection, [one.id for one in more])
         for message in more:
             group.messages.append(message)
@@ -210,9 +212,8 @@ class _Gathering:
         self.results.append(Result(message=message, end=end, due_at=due_at, code=code))
 
     def _end(self) -> None:
-        queue.settle(self.connection, self.results, self.now)
-        over = [one.message.id for one in self.results if one.end in {End.FAILED, End.SUPPRESSED}]
-        fallback.fall_over(self.connection, over, self.now)
+        states = queue.settle(self.connection, self.results, self.now)
+        fallback.after(self.connection, states, self.now)
 
     def _make_links(self, groups: list[Group]) -> None:
         wanted = [

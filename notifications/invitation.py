@@ -66,7 +66,17 @@ class Entry:
     @property
     def uid(self) -> str:
         """The same for the life of the visit, unlike any other anywhere, and saying nothing."""
-        return str(uuid5(self.clinic_id, str(self.appointment_id)))
+        return uid(self.clinic_id, self.appointment_id)
+
+    @property
+    def sequence(self) -> int:
+        """Rises with each change of the visit."""
+        return self.revision - 1
+
+
+def uid(clinic_id: UUID, appointment_id: UUID) -> str:
+    """What calendars know a visit by."""
+    return str(uuid5(clinic_id, str(appointment_id)))
 
 
 def calendar(entries: Iterable[Entry], method: Method, now: datetime) -> bytes:
@@ -83,7 +93,7 @@ def calendar(entries: Iterable[Entry], method: Method, now: datetime) -> bytes:
 def _event(entry: Entry, method: Method, now: datetime) -> Event:
     event = Event()
     event.add("uid", entry.uid)
-    event.add("sequence", entry.revision - 1)
+    event.add("sequence", entry.sequence)
     event.add("dtstamp", now)
     event.add("dtstart", entry.starts_at)
     event.add("dtend", entry.ends_at)

@@ -26,6 +26,7 @@ _METHODS = {
     MessageKind.CONFIRMATION: Method.REQUEST,
     MessageKind.MOVED: Method.REQUEST,
     MessageKind.CANCELLATION: Method.CANCEL,
+    MessageKind.DECLINED: Method.CANCEL,
 }
 """The kinds that carry an invitation, and what it asks of a calendar."""
 

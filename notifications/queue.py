@@ -178,9 +178,12 @@ def gather(
     connection: Connection[Any],
     carrier: Claimed,
     kinds: Iterable[MessageKind],
-    until: datetime,
+    period: tuple[datetime, datetime],
 ) -> list[Claimed]:
-    """Claim what else waits for the reader of `carrier` and is due by `until`, to go with it."""
+    """Claim what else waits for the reader of `carrier`, to go with it.
+
+    It is of use at the beginning of the period, and due by its end.
+    """
     with connection.cursor(row_factory=class_row(Claimed)) as cursor:
         cursor.execute(
             _GATHER,
@@ -188,7 +191,8 @@ def gather(
                 "recipient": carrier.recipient_id,
                 "channel": carrier.channel,
                 "kinds": [kind.value for kind in kinds],
-                "until": until,
+                "now": period[0],
+                "until": period[1],
                 "token": carrier.claim_token,
                 "lease": LEASE,
             },
@@ -298,9 +302,16 @@ def resend(connection: Connection[Any]) -> int:
     return connection.execute(_RESEND, {"kinds": kinds, "after": RESEND_AFTER}).rowcount
 
 
-def expire(connection: Connection[Any], now: datetime) -> int:
-    """End the scheduled messages whose time of use is over."""
-    return connection.execute(_EXPIRE, {"now": now}).rowcount
+def expire(connection: Connection[Any], now: datetime) -> list[tuple[UUID, UUID]]:
+    """End the scheduled messages whose time of use is over. Returns their clinics and ids."""
+    return connection.execute(_EXPIRE, {"now": now}).fetchall()
+
+
+def expiring(
+    connection: Connection[Any], now: datetime, within: timedelta
+) -> list[tuple[UUID, UUID]]:
+    """Due messages that are still unsaid and soon of no use. Returns their clinics and ids."""
+    return connection.execute(_EXPIRING, {"now": now, "soon": now + within}).fetchall()
 
 
 def receive(connection: Connection[Any], word: Word, now: datetime) -> MessageState | None:
@@ -465,7 +476,8 @@ _GATHER = f"""
         SELECT clinic_id, id FROM message
          WHERE clinic_id = {HERE} AND state = 'scheduled'
            AND recipient_id = %(recipient)s AND channel = %(channel)s
-           AND kind = ANY(%(kinds)s) AND due_at <= %(until)s AND conditions = '{{}}'
+           AND kind = ANY(%(kinds)s) AND due_at <= %(until)s AND not_after >= %(now)s
+           AND conditions = '{{}}'
          ORDER BY due_at, id LIMIT 20 FOR UPDATE SKIP LOCKED
     )
     UPDATE message m
@@ -611,6 +623,14 @@ _EXPIRE = """
     )
     UPDATE message m SET state = 'expired', done_at = %(now)s, version = m.version + 1
       FROM useless WHERE m.clinic_id = useless.clinic_id AND m.id = useless.id
+    RETURNING m.clinic_id, m.id
+"""
+
+_EXPIRING = """
+    SELECT clinic_id, id FROM message
+     WHERE state = 'scheduled' AND due_at <= %(now)s AND not_after < %(soon)s
+       AND due_at <= not_after - interval '1 min'
+     ORDER BY id LIMIT 500
 """
 
 _DROP = f"""

@@ -124,6 +124,13 @@ PATIENT: Mapping[Kind, Words] = {
         "we have noted your answer. If something changes, call $phone.",
         "$clinic: thank you, noted. If something changes, call $phone.",
     ),
+    Kind.DECLINED: Words(
+        "We will look for another time",
+        "your calendar told us that $day, $time, does not suit you, and has dropped it. We will "
+        "call you to find another time; until then we keep this one for you.\n\nIf it suits you "
+        "after all, call $phone.",
+        "$clinic: noted, $day, $time does not suit you. We will call. $phone",
+    ),
     Kind.OPTED_OUT: Words(
         "You will get no more e-mails from us",
         "we will not write to you by e-mail any more. What you need to know we will tell you in "

@@ -11,7 +11,7 @@ from typing import TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import exists, select
+from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session, aliased
 
 from models import (
@@ -239,6 +239,23 @@ def gates_of(session: Session, patient_id: UUID) -> list[Gate]:
         for visit in protocol(session, version_id).visits.values()
         for gate in visit.gates
     ]
+
+
+def upcoming_of_address(session: Session, email: str, now: datetime) -> Sequence[Appointment]:
+    """The booked visits ahead of patients with an e-mail address, written in small letters."""
+    return session.scalars(
+        select(Appointment)
+        .join(
+            Patient,
+            (Patient.clinic_id == Appointment.clinic_id) & (Patient.id == Appointment.patient_id),
+        )
+        .where(
+            func.lower(Patient.email) == email,
+            Appointment.status == AppointmentStatus.BOOKED,
+            Appointment.starts_at > now,
+        )
+        .order_by(Appointment.starts_at)
+    ).all()
 
 
 def patients_at(session: Session, phone: str) -> Sequence[Patient]:

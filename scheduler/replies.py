@@ -23,8 +23,9 @@ from models.vocabulary import (
     ReplyMeaning,
     TaskKind,
 )
-from notifications import answers, fallback, outbox, reading
+from notifications import answers, fallback, invitation, outbox, reading
 from notifications.outbox import Notice
+from notifications.rsvp import Rsvp
 from scheduler import booking, checklists, facts, tasks
 from scheduler.authority import Authority, Call
 from scheduler.errors import Refusal
@@ -123,6 +124,46 @@ def grant(session: Session, patient: Patient, wish: Wish) -> None:
         fallback.reroute(reading.raw(session), patient.id, wish.channel, wish.at)
 
 
+def hear_calendar(session: Session, rsvp: Rsvp, now: datetime) -> Reply | None:
+    """Take in what a patient's calendar answered to an invitation of the entered clinic.
+
+    None if it is not about a visit as it stands, or was heard before. Coming confirms. A decline
+    asks for another time, as words would; the visit stands until people decide.
+    """
+    home = facts.clinic(session)
+    visit = next(
+        (
+            one
+            for one in facts.upcoming_of_address(session, rsvp.attendee, now)
+            if invitation.uid(home.clinic_id, one.id) == rsvp.uid
+            and one.revision - 1 == rsvp.sequence
+        ),
+        None,
+    )
+    if visit is None:
+        return None
+    said = "accepted" if rsvp.comes else "declined"
+    reply = _keep(
+        session,
+        Reply(
+            id=uuid7(),
+            provider="calendar",
+            reference=f"{rsvp.uid}:{rsvp.sequence}:{said}",
+            channel=Channel.EMAIL,
+            patient_id=visit.patient_id,
+            appointment_id=visit.id,
+            meaning=ReplyMeaning.CONFIRM if rsvp.comes else ReplyMeaning.MOVE,
+            body="",
+            at=now,
+        ),
+    )
+    if reply is not None and rsvp.comes:
+        booking.confirm(session, Call(visit.id, None), by=PATIENT, now=now)
+    elif reply is not None:
+        _decline(session, reply, visit, now)
+    return reply
+
+
 def note_wellbeing(
     session: Session, appointment: Appointment, meaning: ReplyMeaning, now: datetime
 ) -> None:
@@ -218,6 +259,27 @@ def _about_visit(
         _ask(session, reply, TaskKind.READ_REPLY, now + TODAY)
         return
     _answer(session, reply, patients, MessageKind.NOTED, now)
+
+
+def _decline(session: Session, reply: Reply, visit: Appointment, now: datetime) -> None:
+    checklists.ask_to_move(session, visit.id, by=PATIENT, now=now)
+    _ask(session, reply, TaskKind.MOVE_VISIT, now + TODAY)
+    outbox.notify(
+        session,
+        Notice(
+            kind=MessageKind.DECLINED,
+            recipient=Recipient.PATIENT,
+            recipient_id=visit.patient_id,
+            subject_id=reply.id,
+            occasion=MessageKind.DECLINED.value,
+            due_at=now,
+            not_after=min(now + USEFUL, visit.starts_at),
+            appointment_id=visit.id,
+            revision=visit.revision,
+            starts_at=visit.starts_at,
+        ),
+        now,
+    )
 
 
 def _alarm(session: Session, reply: Reply, patients: Sequence[Patient], now: datetime) -> None:

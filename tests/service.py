@@ -148,7 +148,7 @@ class Service:
             assert time.monotonic() < give_up, (
                 f"waited in vain for {what}; {self.log.read_text()[-2000:]}"
             )
-            time.sleep(0.02)
+            time.sleep(0.05)
 
     def _answers(self) -> bool:
         try:

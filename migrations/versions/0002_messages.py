@@ -32,6 +32,7 @@ KINDS = (
     "questionnaire-due",
     "offer",
     "noted",
+    "declined",
     "opted-out",
     "opted-in",
     "help",
@@ -176,11 +177,14 @@ def _counting() -> None:
     op.execute(
         """
         CREATE FUNCTION count_messages(now timestamptz)
-        RETURNS TABLE (channel text, state text, number bigint, oldest double precision)
+        RETURNS TABLE (channel text, state text, number bigint, oldest double precision,
+                       expiring bigint)
         LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_catalog, pg_temp AS $$
             SELECT m.channel, m.state, count(*),
                    extract(epoch FROM now - min(m.due_at) FILTER
-                       (WHERE m.state = 'scheduled' AND m.due_at <= now))::float
+                       (WHERE m.state = 'scheduled' AND m.due_at <= now))::float,
+                   count(*) FILTER (WHERE m.state = 'scheduled' AND m.due_at <= now
+                                      AND m.not_after < now + interval '15 min')
               FROM message m GROUP BY m.channel, m.state
         $$
         """

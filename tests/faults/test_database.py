@@ -101,7 +101,8 @@ def test_connections_are_cut(begin: Begin, note: Note) -> None:
     tried.start("worker1", "worker2")
     cuts = 0
     while tried.count("scheduled"):
-        time.sleep(tried.rng.uniform(0.1, 0.4))
+        time.sleep(tried.rng.uniform(0.1, 0.8))
+        tried.clock_goes_on()
         cuts += cut(tried)
 
     tried.come_to_rest()

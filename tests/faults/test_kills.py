@@ -30,10 +30,11 @@ from tests.factories import SUNDAY_NOON
 from tests.fakes import mail_server
 from tests.faults.conftest import Note
 from tests.faults.place import HOURS, THE_DAY, Place
+from tests.faults.trial import many
 from tests.ledger import Row
 from tests.service import Service, running
 
-VISITS = 200
+VISITS = many(75, 200)
 SENDERS = 4
 """Messages that one worker has in hand at a time, and so at a kill."""
 

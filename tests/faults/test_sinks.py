@@ -17,7 +17,7 @@ import requests
 
 from tests.crowd import DUE
 from tests.faults.conftest import Begin, Note
-from tests.faults.trial import WHOLE, Trial, many
+from tests.faults.trial import Trial, many, whole
 
 pytestmark = pytest.mark.faults
 
@@ -44,6 +44,7 @@ class TestMail:
         assert (trial.count("sent"), row.uncertain) == (number, 0)
         note(row)
 
+    @whole
     def test_refuses_for_ever(self, begin: Begin, note: Note) -> None:
         number = many(20, 300)
         trial = begin(number)
@@ -87,6 +88,7 @@ class TestMail:
         assert set(tries.values()) == {2}
         note(row)
 
+    @whole
     def test_is_slow(self, begin: Begin, note: Note) -> None:
         number = many(12, 200)
         trial = begin(number)
@@ -119,7 +121,7 @@ class TestMail:
         assert 0 < row.uncertain == number - trial.count("sent")
         note(row)
 
-    @pytest.mark.skipif(not WHOLE, reason="waits for time-outs")
+    @whole
     def test_takes_the_mail_and_times_out(self, begin: Begin, note: Note) -> None:
         trial = begin(60)
         trial.crowd.plan(60)
@@ -134,6 +136,7 @@ class TestMail:
         assert 0 < row.uncertain == 60 - trial.count("sent")
         note(row)
 
+    @whole
     def test_sometimes_busy(self, begin: Begin, note: Note) -> None:
         number = many(40, 1000)
         trial = begin(min(number, 1000))
@@ -158,11 +161,11 @@ class TestTexts:
     @pytest.mark.parametrize(
         ("answer", "how"),
         [
-            ("429", "429"),
-            ("503", "503"),
+            pytest.param("429", "429", marks=whole),
+            pytest.param("503", "503", marks=whole),
             ("500", "500, nothing taken"),
             ("lost", "takes it and closes unanswered"),
-            ("refuse-late", "closes before it takes it"),
+            pytest.param("refuse-late", "closes before it takes it", marks=whole),
         ],
     )
     def test_answers(self, begin: Begin, note: Note, answer: str, how: str) -> None:
@@ -186,7 +189,7 @@ class TestTexts:
         assert (trial.count("sent"), row.uncertain) == (number, 0)
         note(row)
 
-    @pytest.mark.skipif(not WHOLE, reason="waits for time-outs")
+    @whole
     def test_times_out(self, begin: Begin, note: Note) -> None:
         trial = begin(40)
         trial.crowd.plan(40, channel="sms")

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
+import pytest
 from psycopg.rows import class_row
 
 from database.access import Access
@@ -24,6 +25,9 @@ from tests.ledger import Row
 from tests.service import Service, running
 
 WHOLE = os.environ.get("FAULTS") == "whole"
+whole = pytest.mark.skipif(not WHOLE, reason="in the whole run: make faults")
+"""For trials that the short run leaves out, because others are like them or because they wait."""
+
 HOUR = timedelta(hours=1)
 A_MINUTE = timedelta(minutes=1)
 
@@ -81,32 +85,46 @@ class Trial:
         return told.rsplit(")", 1)[1].split()[0] == "T"
 
     def count(self, *states: str) -> int:
-        """How many messages are in these states."""
-        return sum(line.state in states for line in self.lines())
+        """How many messages to patients are in these states."""
+        with self.crowd.connect() as connection:
+            [(number,)] = connection.execute(
+                "SELECT count(*) FROM message WHERE state = ANY(%s) AND recipient = 'patient'",
+                [list(states)],
+            ).fetchall()
+        return int(number)
 
     def lines(self) -> list[Line]:
-        """All messages."""
+        """All messages to patients; what staff are told besides is not counted."""
         with (
             self.crowd.connect() as connection,
             connection.cursor(row_factory=class_row(Line)) as c,
         ):
             return c.execute(
-                "SELECT id, state, due_at, not_after, sent_at, last_error FROM message"
+                "SELECT id, state, due_at, not_after, sent_at, last_error FROM message "
+                "WHERE recipient = 'patient'"
             ).fetchall()
 
     def wait_until_said(self, number: int, seconds: float = 60) -> None:
         """So many mails have arrived."""
         self.mail.wait_for(number, seconds)
 
+    def clock_goes_on(self) -> None:
+        """Some seconds pass, so that what was put off for a moment is due again."""
+        now = datetime.fromisoformat(self.service.clock_file.read_text())
+        self.service.set_clock(now + timedelta(seconds=2), swept=False)
+
     def first_round(self) -> None:
         """Everything that is due has been tried once."""
         now = datetime.fromisoformat(self.service.clock_file.read_text())
 
         def is_over() -> bool:
-            return not any(
-                line.state == "sending" or (line.state == "scheduled" and line.due_at <= now)
-                for line in self.lines()
-            )
+            with self.crowd.connect() as connection:
+                found = connection.execute(
+                    "SELECT 1 FROM message WHERE state = 'sending' "
+                    "OR (state = 'scheduled' AND due_at <= %s) LIMIT 1",
+                    [now],
+                ).fetchone()
+            return found is None
 
         self.service.wait_until(is_over, "the first round", 90)
 
@@ -164,7 +182,6 @@ class Trial:
         )
         states = Counter((line.state, line.last_error) for line in lines)
         assert (row.lost, row.doubled, row.wrong) == (0, 0, 0), (row, states)
-        assert set(said) <= {line.id for line in lines}
         return row
 
     def _is_lost(self, line: Line, times: int) -> bool:

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from email.message import EmailMessage
 from pathlib import Path
@@ -13,6 +13,7 @@ from uuid import UUID
 import icalendar
 import psycopg
 import pytest
+import vobject
 from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
@@ -219,7 +220,11 @@ class TestWhatNoLongerStands:
         post.sweep(TUESDAY - timedelta(minutes=59))
 
         assert server.mails == []
-        assert post.states() == ["confirmation:expired", "reminder:expired"]
+        assert post.states() == [
+            "confirmation:expired",
+            "reminder:expired",
+            "message-failed:scheduled",  # the desk is told to call
+        ]
 
 
 def test_what_is_found_by_night_waits_for_the_morning(
@@ -337,6 +342,63 @@ def test_the_invitation_is_updated_in_place_and_taken_back(
     assert [event["SEQUENCE"] for event in events] == [0, 1, 2]
     assert [event["STATUS"] for event in events] == ["CONFIRMED", "CONFIRMED", "CANCELLED"]
     assert events[1].decoded("DTSTART") == TUESDAY + timedelta(hours=2)
+
+
+@dataclass
+class Client:
+    """A calendar that does what invitations ask, read by a library that did not write them.
+
+    Source: RFC 5546, 2.1.5: of two with one UID the higher SEQUENCE counts.
+    """
+
+    events: dict[str, Any] = field(default_factory=dict)
+    seen: dict[str, int] = field(default_factory=dict)
+
+    def take(self, mail: EmailMessage) -> None:
+        [part] = [part for part in mail.walk() if part.get_content_type() == "text/calendar"]
+        told = vobject.readOne(part.get_content())
+        event = told.vevent
+        uid, sequence = event.uid.value, int(event.sequence.value)
+        assert told.method.value == part.get_param("method")
+        if sequence < self.seen.get(uid, 0):
+            return
+        self.seen[uid] = sequence
+        if told.method.value == "CANCEL":
+            self.events.pop(uid, None)
+        else:
+            self.events[uid] = event
+
+
+def test_a_calendar_has_one_right_event_and_then_none(
+    post: Post, server: MailServer, committed_world: World
+) -> None:
+    client = Client()
+    appointment = book(post.session, committed_world)
+    post.sweep()
+    client.take(server.mails[0])
+    [event] = client.events.values()
+    assert event.dtstart.value == TUESDAY
+
+    later = TUESDAY + DAY + timedelta(hours=2)
+    call = Call(appointment.id, None)
+    booking.reschedule(post.session, call, Move(starts_at=later), by=DESK, now=NINE)
+    post.session.commit()
+    post.sweep(NINE + timedelta(minutes=3))
+    client.take(server.mails[1])
+    client.take(server.mails[0])  # an old one that comes late changes nothing
+    [event] = client.events.values()
+    assert (event.dtstart.value, event.dtend.value - event.dtstart.value) == (
+        later,
+        appointment.ends_at - appointment.starts_at,
+    )
+    assert event.summary.value == "Appointment at Test Practice"
+
+    booking.cancel(post.session, call, by=DESK, now=NINE + timedelta(hours=1))
+    post.session.commit()
+    post.sweep(NINE + timedelta(hours=2))
+    client.take(server.mails[2])
+    client.take(server.mails[1])
+    assert client.events == {}
 
 
 def test_one_broken_message_does_not_stop_the_others(

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from email.message import EmailMessage
 from typing import Any
 
 import icalendar
@@ -12,12 +13,13 @@ from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
 from database import access
-from models import Appointment, Message, MessageArchive, Task, enter_clinic
+from models import Appointment, Message, MessageArchive, Reply, Task, enter_clinic
 from models.vocabulary import MessageKind, PractitionerRole, Role, StepKind
 from notifications import bounces
+from notifications import rsvp as rsvps
 from notifications.channels.smtp import Server, SmtpChannel
 from notifications.delivery import Delivery, returned
-from scheduler import booking, notices
+from scheduler import booking, notices, replies
 from scheduler.authority import Authority, Call
 from scheduler.booking import Order
 from scheduler.jobs import archive_messages
@@ -319,3 +321,132 @@ def test_a_mail_that_comes_back_is_a_failure_after_all(post: Post) -> None:
     unreachable = post.session.scalar(text("SELECT unreachable FROM patient"))
     assert unreachable == ["email"]
     assert bounces.read(b"Subject: hello\n\nI am on holiday.") is None
+
+
+def answer_of_a_calendar(invitation: EmailMessage, told: str, sender: str) -> bytes:
+    """What a calendar mails back."""
+    [part] = [part for part in invitation.walk() if part.get_content_type() == "text/calendar"]
+    [event] = icalendar.Calendar.from_ical(part.get_content()).walk("VEVENT")
+    content = "\r\n".join(
+        [
+            "BEGIN:VCALENDAR",
+            "VERSION:2.0",
+            "PRODID:-//Invented//Calendar//EN",
+            "METHOD:REPLY",
+            "BEGIN:VEVENT",
+            f"UID:{event['UID']}",
+            f"SEQUENCE:{event['SEQUENCE']}",
+            "DTSTAMP:20260301T150000Z",
+            f"ATTENDEE;PARTSTAT={told}:mailto:{sender}",
+            "END:VEVENT",
+            "END:VCALENDAR",
+            "",
+        ]
+    )
+    mail = EmailMessage()
+    mail["From"], mail["To"], mail["Subject"] = sender, invitation["From"], f"{told}: appointment"
+    mail.set_content("See the calendar.")
+    mail.add_alternative(content, subtype="calendar", params={"method": "REPLY"})
+    return mail.as_bytes()
+
+
+class TestCalendars:
+    def answer(self, post: Post, told: str, *, sender: str | None = None) -> Reply | None:
+        mail = post.server.mails[0]
+        sender = sender or str(mail["To"].addresses[0].addr_spec).upper()
+        rsvp = rsvps.read(answer_of_a_calendar(mail, told, sender))
+        if rsvp is None:
+            return None
+        post.session.rollback()
+        enter_clinic(post.session, post.world.clinic_id)
+        reply = replies.hear_calendar(post.session, rsvp, post.now)
+        post.session.commit()
+        return reply
+
+    def test_one_that_accepts_confirms(self, post: Post) -> None:
+        visit = post.book(MONDAY_9 + DAY)
+        post.sweep(NINE)
+
+        assert self.answer(post, "ACCEPTED") is not None
+
+        post.session.refresh(visit)
+        assert visit.confirmed_at == NINE
+        assert post.sweep(NINE + HOUR) == []
+
+    def test_one_that_declines_asks_for_another_time_and_is_told_to_drop_it(
+        self, post: Post
+    ) -> None:
+        visit = post.book(MONDAY_9 + DAY)
+        post.sweep(NINE)
+
+        assert self.answer(post, "DECLINED") is not None
+        assert self.answer(post, "DECLINED") is None  # told twice, heard once
+
+        assert post.sweep(NINE) == ["We will look for another time"]
+        [part] = [
+            part
+            for part in post.server.mails[-1].walk()
+            if part.get_content_type() == "text/calendar"
+        ]
+        told = icalendar.Calendar.from_ical(part.get_content())
+        [first] = [
+            part
+            for part in post.server.mails[0].walk()
+            if part.get_content_type() == "text/calendar"
+        ]
+        [invited] = icalendar.Calendar.from_ical(first.get_content()).walk("VEVENT")
+        assert (told["METHOD"], told.walk("VEVENT")[0]["UID"]) == ("CANCEL", invited["UID"])
+        post.session.refresh(visit)
+        assert visit.status == "booked"  # a calendar cancels nothing; people decide
+        assert [task.kind for task in post.session.scalars(select(Task))] == ["move-visit"]
+
+    @pytest.mark.parametrize("told", ["TENTATIVE", "NEEDS-ACTION", "DELEGATED"])
+    def test_anything_else_is_no_answer(self, post: Post, told: str) -> None:
+        post.book(MONDAY_9 + DAY)
+        post.sweep(NINE)
+        assert self.answer(post, told) is None
+
+    def test_an_answer_to_an_old_invitation_or_from_a_stranger_counts_for_nothing(
+        self, post: Post
+    ) -> None:
+        visit = post.book(MONDAY_9 + DAY)
+        post.sweep(NINE)
+        assert self.answer(post, "DECLINED", sender="stranger@example.com") is None
+        enter_clinic(post.session, post.world.clinic_id)
+        move = booking.Move(starts_at=MONDAY_9 + 2 * DAY)
+        booking.reschedule(post.session, Call(visit.id, None), move, by=DESK, now=NINE)
+        post.session.commit()
+        assert self.answer(post, "DECLINED") is None
+
+    @pytest.mark.parametrize("content", [b"", b"\xff\x00", b"BEGIN:VCALENDAR\nMETHOD:REPLY\n"])
+    def test_what_cannot_be_read_is_no_answer(self, content: bytes) -> None:
+        mail = EmailMessage()
+        mail.set_content("hello")
+        mail.add_attachment(content, maintype="text", subtype="calendar")
+        assert rsvps.read(mail.as_bytes()) is None
+        assert rsvps.read(content) is None
+
+
+def test_what_soon_is_of_no_use_is_for_people_to_say(post: Post) -> None:
+    post.rules(rule("ask", "confirm-request", {"hours": -24, "from": "start"}))
+    post.book(MONDAY_9 + DAY)
+    post.server.answer = lambda _: "451 not now"
+    last = MONDAY_9 + DAY - HOUR
+    post.sweep(MONDAY_9)
+    post.delivery.tidy()
+    assert tasks_of(post) == []
+
+    post.now = last - timedelta(minutes=14)
+    post.delivery.tidy()
+    post.delivery.tidy()
+    assert tasks_of(post) == ["call-patient"]
+
+    post.now = last + timedelta(minutes=1)
+    post.delivery.tidy()
+    assert tasks_of(post) == ["call-patient"]
+    assert "expired" in {message.state for message in post.messages()}
+
+
+def tasks_of(post: Post) -> list[str]:
+    post.session.rollback()
+    return [str(task.kind) for task in post.session.scalars(select(Task))]
