@@ -55,7 +55,7 @@ def killing(service: Service, rng: random.Random, *names: str) -> Iterator[Count
     enough = threading.Event()
 
     def storm() -> None:
-        while not enough.wait(rng.uniform(0.3, 1.8)):
+        while not enough.wait(rng.uniform(1.0, 3.0)):
             name = rng.choice(names)
             service.kill(name)
             kills[name] += 1
