@@ -20,6 +20,7 @@ from notifications.languages import LOCALES
 from notifications.templates import Links
 from notifications.words import kinds_to
 from scheduler import protocols
+from tests.house import sources
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("models", "notifications", "scheduler", "api", "web", "intake", "database")
@@ -138,3 +139,7 @@ def _figures(told: Any) -> Iterator[dict[str, Any]]:
     elif isinstance(told, list):
         for part in told:
             yield from _figures(part)
+
+
+def test_the_page_of_clinical_sources_is_what_the_protocols_say() -> None:
+    assert (ROOT / "docs/clinical-sources.md").read_text() == sources.page()
