@@ -36,6 +36,7 @@ from models import (
 from models.vocabulary import (
     AppointmentStatus,
     ClearanceOutcome,
+    MessageKind,
     ReplyMeaning,
     Role,
     Stage,
@@ -225,13 +226,14 @@ class Rehearsal:
                 if visit is None:
                     break
                 last = visit.starts_at
-                self._plan(visit)
+                asks = facts.brief_of(session, visit).visit.cadence
+                self._plan(visit, any(rule.kind is MessageKind.CONFIRM_REQUEST for rule in asks))
                 when = visit.starts_at.astimezone(self.zone)
                 yield self._line("book", f"{step.key}: {when:%a %d %b %Y, %H:%M}")
             session.commit()
 
-    def _plan(self, visit: Appointment) -> None:
-        """What people will do around a visit."""
+    def _plan(self, visit: Appointment, is_asked: bool) -> None:
+        """What people will do around a visit; of some the patient is asked to confirm them."""
         start, end = visit.starts_at, visit.ends_at
         acts = [("prepare", start - 60 * 60 * MINUTE), ("hold", start - 10 * MINUTE)]
         if visit.kind is StepKind.SCREENING:
@@ -239,7 +241,8 @@ class Rehearsal:
         if visit.kind is StepKind.DOSING:
             acts += [("dose", start + 15 * MINUTE), ("recover", start + 100 * MINUTE)]
             self.doses += 1
-        if visit.kind is not StepKind.DOSING or self.doses != FORGETS_TO_CONFIRM:
+        forgets = visit.kind is StepKind.DOSING and self.doses == FORGETS_TO_CONFIRM
+        if is_asked and not forgets:
             acts.append(("confirm", start - 22 * 60 * MINUTE))
         if visit.kind is StepKind.DOSING and self.doses != FORGETS_TO_ANSWER:
             acts.append(("tell", end + 27 * 60 * MINUTE))

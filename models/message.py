@@ -48,6 +48,8 @@ class Message(Tenanted):
     """The durable point of no return: from here on the message may have gone out."""
     carried_by: Mapped[UUID | None]
     """The message within which this one goes out: several visits near each other, one letter."""
+    said_again: Mapped[bool] = mapped_column(server_default=text("false"))
+    """It was uncertain, and is said once more under the same Message-ID; never twice."""
     withdrawn: Mapped[bool] = mapped_column(server_default=text("false"))
     """The visit was moved or cancelled while the message was out of our hands."""
     provider: Mapped[str | None]

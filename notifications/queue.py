@@ -609,10 +609,11 @@ _RESEND = """
         SELECT clinic_id, id FROM message
          WHERE state = 'uncertain' AND NOT withdrawn AND kind = ANY(%(kinds)s)
            AND channel = 'email' AND carried_by IS NULL
-           AND released_at < clock_timestamp() - %(after)s AND attempts < 2
+           AND released_at < clock_timestamp() - %(after)s AND NOT said_again
          ORDER BY id LIMIT 500 FOR UPDATE SKIP LOCKED
     )
-    UPDATE message m SET state = 'scheduled', released_at = NULL, version = m.version + 1
+    UPDATE message m
+       SET state = 'scheduled', released_at = NULL, said_again = true, version = m.version + 1
       FROM unclear WHERE m.clinic_id = unclear.clinic_id AND m.id = unclear.id
 """
 

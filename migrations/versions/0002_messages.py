@@ -558,6 +558,10 @@ def _tables() -> None:
         ),
     )
     op.add_column("message", sa.Column("carried_by", sa.Uuid(), nullable=True))
+    op.add_column(
+        "message",
+        sa.Column("said_again", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+    )
     op.add_column("message", sa.Column("provider", sa.String(), nullable=True))
     op.add_column("message", sa.Column("provider_ref", sa.String(), nullable=True))
     op.add_column("message", sa.Column("delivered_at", sa.DateTime(timezone=True), nullable=True))
@@ -618,6 +622,7 @@ def _drop_tables() -> None:
     op.drop_column("message", "delivered_at")
     op.drop_column("message", "provider_ref")
     op.drop_column("message", "provider")
+    op.drop_column("message", "said_again")
     op.drop_column("message", "carried_by")
     op.drop_column("message", "conditions")
     op.drop_column("message", "subject_id")

@@ -17,7 +17,8 @@ from database import access, embedded, migrating, opening
 from database.opening import Opened
 from tests.crowd import DUE
 from tests.faults.conftest import Begin, Note
-from tests.faults.trial import Trial, many, trial
+from tests.faults.trial import Trial, many, trial, whole
+from worker import GONE_QUIET
 
 SECRET = "nothing here is worth a secret"
 
@@ -89,6 +90,39 @@ def test_postgresql_goes_away_in_the_midst(
         row = tried.verdict(f"PostgreSQL {how} in the midst, {times} times")
         # The result of a letter is tried again while the database is away, so most are known.
         assert row.uncertain <= 8 * times
+        note(row)
+
+
+@whole
+def test_a_database_that_is_silent_is_given_up(
+    opened: Opened, tmp_path: Path, note: Note, request: pytest.FixtureRequest
+) -> None:
+    """Open connections that say nothing, as when a network is cut: the watchdog ends the worker."""
+    with trial(opened.ways, tmp_path, 200, request.node.name) as tried:
+        tried.crowd.plan(200)
+        tried.mail.pause = 0.02
+        tried.service.set_clock(DUE, swept=False)
+        tried.start("worker1")
+        tried.wait_until_said(40)
+        with tried.crowd.owner() as connection:
+            found = connection.execute(
+                "SELECT pid FROM pg_stat_activity WHERE usename = %s",
+                [opened.ways.worker.username],
+            ).fetchall()
+        for (pid,) in found:
+            os.kill(pid, signal.SIGSTOP)
+        stuck = tried.service.processes.pop("worker1")
+        try:
+            assert stuck.wait(90) == GONE_QUIET
+        finally:
+            for (pid,) in found:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+
+        tried.come_to_rest()
+
+        row = tried.verdict("a database that is silent: the watchdog ends the worker")
+        assert row.uncertain <= 4
         note(row)
 
 
