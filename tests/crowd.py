@@ -159,13 +159,14 @@ _APART = """
 _PLAN = """
     INSERT INTO message (id, subject_id, appointment_id, revision, rule, kind, channel, recipient,
                          recipient_id, starts_at, due_at, not_after, state)
-    SELECT gen_random_uuid(), a.id, a.id, 1, 'r' || (n - 1) / greatest(a.number, 1), %(kind)s,
+    SELECT gen_random_uuid(), a.id, a.id, 1,
+           'r' || (n - 1) / (SELECT count(*) FROM appointment WHERE booked_by = 'crowd'), %(kind)s,
            %(channel)s, 'patient', a.patient_id, a.starts_at, %(due)s,
            %(due)s::timestamptz + interval '20 h', 'scheduled'
       FROM generate_series(1, %(number)s) n
-      JOIN (SELECT *, row_number() OVER (ORDER BY id) AS place, count(*) OVER () AS number
+      JOIN (SELECT *, row_number() OVER (ORDER BY id) AS place
               FROM appointment WHERE booked_by = 'crowd') a
-        ON a.place = (n - 1) %% a.number + 1
+        ON a.place = (n - 1) %% (SELECT count(*) FROM appointment WHERE booked_by = 'crowd') + 1
 """
 _ARCHIVE = """
     INSERT INTO message_archive (id, subject_id, appointment_id, revision, rule, kind, channel,
@@ -175,8 +176,8 @@ _ARCHIVE = """
            'day-before', 'confirm-request', 'email', 'patient',
            a.patient_id, t.at, t.at, t.at, 'sent', 1, t.at, t.at, t.at
       FROM generate_series(1, %(number)s) n
-      JOIN (SELECT *, row_number() OVER (ORDER BY id) AS place, count(*) OVER () AS number
+      JOIN (SELECT *, row_number() OVER (ORDER BY id) AS place
               FROM appointment WHERE booked_by = 'crowd') a
-        ON a.place = (n - 1) %% a.number + 1
+        ON a.place = (n - 1) %% (SELECT count(*) FROM appointment WHERE booked_by = 'crowd') + 1
      CROSS JOIN LATERAL (SELECT %(until)s::timestamptz - (%(number)s - n) * interval '3 s' AS at) t
 """
