@@ -10,6 +10,7 @@ anybody's is ever opened up.
 import contextlib
 import hashlib
 import importlib.util
+import itertools
 import os
 import pwd
 import re
@@ -64,8 +65,15 @@ def locate(folder: Path) -> Server:
     account = _account()
     home = folder.resolve()
     if account is not None and not folder.is_symlink() and not _reachable(home, account):
-        home = ELSEWHERE / hashlib.sha256(str(home).encode()).hexdigest()[:12]
+        home = _free_elsewhere(home)
     return Server(home, _binaries(), account)
+
+
+def _free_elsewhere(home: Path) -> Path:
+    """A place that nobody has: what is there without a link is another clinic's, long deleted."""
+    digest = hashlib.sha256(str(home).encode()).hexdigest()[:12]
+    places = (ELSEWHERE / f"{digest}-{number}" for number in itertools.count(1))
+    return next(place for place in places if not place.exists())
 
 
 def start(server: Server, folder: Path, password: str) -> bool:

@@ -6,12 +6,13 @@ import hmac
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
 from psycopg import sql
 from psycopg.errors import DuplicateDatabase, DuplicateObject
-from sqlalchemy import make_url
+from sqlalchemy import URL, make_url
 
 from database import embedded
-from database.access import Access, access, connect
+from database.access import Access, Unreachable, access, connect
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ def start(opened: Opened, folder: Path, secret: str) -> bool:
         drivername="postgresql+psycopg"
     )
     owner = sql.Identifier(embedded.OWNER)
-    with connect(superuser) as connection:
+    with _let_in(superuser, opened.server) as connection:
         with contextlib.suppress(DuplicateObject):
             connection.execute(sql.SQL("CREATE ROLE {} CREATEROLE").format(owner))
         connection.execute(
@@ -62,6 +63,18 @@ def start(opened: Opened, folder: Path, secret: str) -> bool:
                 )
             )
     return started
+
+
+def _let_in(superuser: URL, server: embedded.Server) -> psycopg.Connection:
+    try:
+        return connect(superuser)
+    except Unreachable as error:
+        if "password authentication failed" not in str(error):
+            raise
+        raise Unreachable(
+            f"The data in {server.data} were made with another secret. Put back the "
+            "AFTERGLOW_SECRET or the secret file they were made with, or move them away."
+        ) from error
 
 
 def _password(secret: str, role: str) -> str:

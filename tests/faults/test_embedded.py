@@ -102,3 +102,27 @@ def test_a_database_that_cannot_be_used_is_one_line(url: str, told: str) -> None
 
     assert "\n" not in str(refusal.value)
     assert ":y@" not in str(refusal.value)
+
+
+def test_another_secret_is_told_from_a_server_that_is_away(folder: Path) -> None:
+    start(folder)
+
+    opened = opening.ways_in(None, folder, "another")
+    with pytest.raises(Unreachable, match="made with another secret"):
+        opening.start(opened, folder, "another")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's data are moved")
+def test_a_folder_made_anew_never_takes_over_a_deleted_ones_data(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    monkeypatch.setattr(embedded, "ELSEWHERE", tmp_path / "elsewhere")
+    first = embedded.locate(closed / "postgres")
+    first.data.mkdir(parents=True)
+
+    again = embedded.locate(closed / "postgres")
+
+    assert first.home.parent == again.home.parent == tmp_path / "elsewhere"
+    assert again.home != first.home
