@@ -20,6 +20,7 @@ import intake.clinic
 from api import keys
 from models import (
     Appointment,
+    Course,
     CourseStep,
     Patient,
     Practitioner,
@@ -28,7 +29,7 @@ from models import (
     Qualification,
     enter_clinic,
 )
-from models.vocabulary import ClearanceOutcome, PractitionerRole, Role
+from models.vocabulary import ClearanceOutcome, PractitionerRole, Role, Stage
 from notifications import links, reading
 from scheduler import booking, checklists, courses, facts, openings, rules
 from scheduler.authority import Authority
@@ -79,10 +80,14 @@ def make(session: Session, now: datetime) -> UUID:
         .join(Protocol, Protocol.id == ProtocolVersion.protocol_id)
         .where(Protocol.code == "kap")
     ).one()
+    begun = [
+        courses.open_course(session, patient.id, version_id, by=BY)
+        for patient in patients[:COURSES]
+    ]
     for patient in patients:
         _clear(session, patient.id, now)
-    for number, patient in enumerate(patients[:COURSES]):
-        _begin_course(session, patient.id, version_id, now + (number + 1) * DAY, now)
+    for number, course in enumerate(begun):
+        _book_first_visits(session, course, now + (number + 1) * DAY, now)
     return clinic_id
 
 
@@ -145,29 +150,23 @@ def _new_keys(session: Session, now: datetime) -> dict[str, str]:
 
 def _clear(session: Session, patient_id: UUID, now: datetime) -> None:
     """Vouch for what every patient of a clinic in working order has settled."""
-    gates = session.scalars(select(ProtocolVersion.content))
     codes = {
-        gate["code"]
-        for content in gates
-        for visit in content["visits"].values()
-        for gate in visit["gates"]
-        if gate["shuts"] == "booking" and gate["by"] == SettledBy.CLEARANCE
+        gate.code
+        for gate in facts.gates_of(session, patient_id)
+        if gate.shuts is Stage.BOOKING and gate.settled_by is SettledBy.CLEARANCE
     }
     for code in sorted(codes):
         told = NewClearance(gate=code, outcome=ClearanceOutcome.CLEARED, cleared_at=now)
         checklists.clear(session, patient_id, told, by=BY, now=now)
 
 
-def _begin_course(
-    session: Session, patient_id: UUID, version_id: UUID, start: datetime, now: datetime
-) -> None:
-    """Open a course and book its first visits, each at the first time that is right."""
-    course = courses.open_course(session, patient_id, version_id, by=BY)
+def _book_first_visits(session: Session, course: Course, start: datetime, now: datetime) -> None:
+    """Book a course's first visits, each at the first time that is right."""
     steps = session.scalars(
         select(CourseStep).where(CourseStep.course_id == course.id).order_by(CourseStep.position)
     ).all()
     for step in steps[:5]:
-        booked = book_first(session, patient_id, step.id, start, now)
+        booked = book_first(session, course.patient_id, step.id, start, now)
         if booked is None:
             return
         start = booked.starts_at + DAY
