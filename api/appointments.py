@@ -184,7 +184,7 @@ def _nearby(order: Order) -> list[dict[str, Any]]:
         patient_id=order.patient_id,
     )
     near = openings.nearby(db.session(), search, now())
-    return [OpeningSchema().dump(showing.opening(one)) for one in near]
+    return [showing.opening(one) for one in near]
 
 
 def _query(asked: dict[str, Any]) -> Select[Appointment]:

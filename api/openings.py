@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, validates_schema
+from flask import Response, jsonify
+from marshmallow import Schema, ValidationError, fields, validate, validates_schema
+from webargs.fields import DelimitedList
 
 from api import pages, showing
 from api.blueprint import Blueprint
@@ -13,9 +15,12 @@ from api.showing import OpeningSchema
 from models import db
 from models.vocabulary import StepKind
 from scheduler import openings
-from scheduler.openings import Search
+from scheduler.availability import Hours
+from scheduler.openings import Found, Search
 
 blueprint = Blueprint("openings", __name__, url_prefix="/api/v1/openings", description="Free time.")
+
+WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
 class OpeningQuery(PageQuery):
@@ -28,6 +33,27 @@ class OpeningQuery(PageQuery):
     practitioner_id = Id(load_default=None)
     site_id = Id(load_default=None)
     patient_id = Id(load_default=None, metadata={"description": "Whose time it takes as well."})
+    weekdays = DelimitedList(
+        fields.String(validate=validate.OneOf(WEEKDAYS)),
+        load_default=list,
+        metadata={"description": "Only these, by the site's wall clock: `monday,friday`."},
+    )
+    begin = fields.Time(
+        format="%H:%M",
+        load_default=None,
+        data_key="not_before",
+        metadata={"description": "Wall time: `09:00`."},
+    )
+    until = fields.Time(
+        format="%H:%M",
+        load_default=None,
+        data_key="before",
+        metadata={"description": "Nothing starts at or after this wall time."},
+    )
+    within_notice = fields.Boolean(
+        load_default=False,
+        metadata={"description": "Also times nearer than the visit's notice; they want a reason."},
+    )
 
     @validates_schema
     def names_one(self, data: dict[str, Any], **_: Any) -> None:
@@ -35,37 +61,80 @@ class OpeningQuery(PageQuery):
         if (data.get("step_kind") is None) == (data.get("course_step_id") is None):
             raise ValidationError("Give either this or course_step_id.", "step_kind")
 
+    @validates_schema
+    def day_runs_forward(self, data: dict[str, Any], **_: Any) -> None:
+        """Refuse times of the day that leave none."""
+        begin, until = data.get("begin"), data.get("until")
+        if begin is not None and until is not None and until <= begin:
+            raise ValidationError("It must be later than not_before.", "before")
+
+
+class ShutSchema(Schema):
+    """Something that shuts a window."""
+
+    code = fields.String(metadata={"description": "A role, room, device, rule, gate or `patient`."})
+    detail = fields.String()
+    would_open = fields.Integer(metadata={"description": "How many times would be open without."})
+
+
+class AlternativeSchema(Schema):
+    """The nearest opening if one wish were let go."""
+
+    change = fields.String(
+        metadata={"description": "`practitioner`, `site`, `hours`, `notice` or `later`."}
+    )
+    opening = fields.Nested(OpeningSchema)
+
 
 class OpeningPageSchema(Schema):
-    """A page of openings; of an empty answer, why, and what is nearest."""
+    """A page of openings; of an empty answer, why, and what is near."""
 
     items = fields.List(fields.Nested(OpeningSchema), required=True)
     next = fields.String(allow_none=True)
-    shut_by = fields.List(
-        fields.String(),
-        metadata={"description": "Of whom or what there is nobody free in the whole window."},
-    )
-    nearest = fields.Nested(OpeningSchema, allow_none=True)
+    shut_by = fields.List(fields.Nested(ShutSchema), metadata={"description": "Worst first."})
+    alternatives = fields.List(fields.Nested(AlternativeSchema))
 
 
 @blueprint.route("", methods=["GET"])
 @requires(*STAFF)
 @blueprint.arguments(OpeningQuery, location="query")
-@blueprint.response(200, OpeningPageSchema)
-def list_openings(asked: dict[str, Any]) -> dict[str, Any]:
+@blueprint.alt_response(200, schema=OpeningPageSchema)
+def list_openings(asked: dict[str, Any]) -> Response:
     """List the times at which a visit could be booked, earliest first.
 
-    What is offered can be booked as it is, if nobody is faster.
+    What is offered can be booked as it is, if nobody is faster. An empty answer says what shuts
+    the window, and what would be open if one wish were let go.
     """
     cursor = asked.pop("cursor")
     after = None if cursor is None else tuple(pages.opened(cursor))
-    found = openings.find(db.session(), Search(**asked, after=after), now())
+    search = Search(**_with_hours(asked), after=after)
+    found = openings.find(db.session(), search, now())
     last = found.openings[-1] if found.more else None
     answer: dict[str, Any] = {
         "items": [showing.opening(one) for one in found.openings],
         "next": None if last is None else pages.next_url([last.starts_at, last.site.site_id]),
     }
     if not found.openings and after is None:
-        answer["shut_by"] = found.shut_by
-        answer["nearest"] = None if found.nearest is None else showing.opening(found.nearest)
-    return answer
+        answer |= _explained(found)
+    return jsonify(answer)
+
+
+def _with_hours(asked: dict[str, Any]) -> dict[str, Any]:
+    days, begin, until = asked.pop("weekdays"), asked.pop("begin"), asked.pop("until")
+    if not days and begin is None and until is None:
+        return asked
+    numbers = map(WEEKDAYS.index, days or WEEKDAYS)
+    hours = Hours(weekdays=frozenset(numbers), end=until)
+    if begin is not None:
+        hours = Hours(weekdays=hours.weekdays, begin=begin, end=until)
+    return {**asked, "hours": hours}
+
+
+def _explained(found: Found) -> dict[str, Any]:
+    return {
+        "shut_by": ShutSchema(many=True).dump(found.shut_by),
+        "alternatives": [
+            {"change": one.change, "opening": showing.opening(one.opening)}
+            for one in found.alternatives
+        ],
+    }

@@ -8,7 +8,7 @@ from uuid import UUID
 from marshmallow import Schema, fields
 from sqlalchemy import func, select
 
-from api.fields import Id, Instant
+from api.fields import Id, Instant, write_instant
 from models import Appointment, Schedule, Site, Slot, db
 from models.vocabulary import ActorKind, AppointmentStatus, Progress, SlotStatus, StepKind
 from scheduler.actors import Assignment, Opening
@@ -76,11 +76,11 @@ def appointments(rows: Sequence[Appointment]) -> list[dict[str, Any]]:
 
 
 def opening(found: Opening) -> dict[str, Any]:
-    """An opening, ready to be written."""
+    """An opening as OpeningSchema has it, written out here: a page holds hundreds of these."""
     return {
-        "starts_at": found.starts_at,
-        "ends_at": found.ends_at,
-        "site_id": found.site.site_id,
+        "starts_at": write_instant(found.starts_at),
+        "ends_at": write_instant(found.ends_at),
+        "site_id": str(found.site.site_id),
         "time_zone": found.site.zone.key,
         "assignments": [_assignment(one) for one in found.assignments],
     }
@@ -89,10 +89,10 @@ def opening(found: Opening) -> dict[str, Any]:
 def _assignment(one: Assignment) -> dict[str, Any]:
     return {
         "role": one.role,
-        "schedule_id": one.actor.schedule_id,
+        "schedule_id": str(one.actor.schedule_id),
         "name": one.actor.name,
-        "starts_at": one.starts_at,
-        "ends_at": one.ends_at,
+        "from": write_instant(one.starts_at),
+        "to": write_instant(one.ends_at),
     }
 
 

@@ -13,7 +13,7 @@ from models.course import Course, CourseStep
 from models.message import Message, MessageArchive, Receipt
 from models.people import Patient, Practitioner, Qualification
 from models.protocol import Protocol, ProtocolVersion
-from models.schedule import Closure, OpeningHours, Schedule, Slot
+from models.schedule import CalendarChange, Closure, OpeningHours, Schedule, Slot
 from models.talk import (
     CadenceOverride,
     CalendarFeed,
@@ -31,6 +31,7 @@ __all__ = [
     "AuditEvent",
     "Base",
     "CadenceOverride",
+    "CalendarChange",
     "CalendarFeed",
     "ChannelConsent",
     "ChecklistItem",

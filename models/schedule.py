@@ -13,7 +13,7 @@ politely, and never relies on having looked.
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ARRAY, CheckConstraint, DateTime, Index, text
+from sqlalchemy import ARRAY, BigInteger, CheckConstraint, DateTime, Index, text
 from sqlalchemy.dialects.postgresql import TSTZRANGE, ExcludeConstraint, Range
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -29,10 +29,19 @@ class Schedule(Tenanted):
     actor_kind: Mapped[ActorKind]
     name: Mapped[str]
     lanes: Mapped[int] = mapped_column(server_default=text("1"))
+    most_per_day: Mapped[int | None]
+    """How many visits it serves on one wall day of a site at most. None: no matter."""
+    most_per_week: Mapped[int | None]
+    """The same for a week, Monday to Sunday."""
     version: Mapped[int] = mapped_column(server_default=text("1"))
     """Rises with its opening hours and closures."""
 
-    __table_args__ = (of_clinic(), CheckConstraint("lanes BETWEEN 1 AND 64", name="has_lanes"))
+    __table_args__ = (
+        of_clinic(),
+        CheckConstraint("lanes BETWEEN 1 AND 64", name="has_lanes"),
+        CheckConstraint("most_per_day > 0", name="most_per_day_is_real"),
+        CheckConstraint("most_per_week > 0", name="most_per_week_is_real"),
+    )
 
 
 class OpeningHours(Tenanted):
@@ -123,4 +132,27 @@ class Slot(Tenanted):
         ),
         Index("ix__slot__schedule", "clinic_id", "schedule_id", "starts_at"),
         Index("ix__slot__appointment", "clinic_id", "appointment_id"),
+    )
+
+
+class CalendarChange(Tenanted):
+    """A line of what changed in the clinic's calendars, written by PostgreSQL's triggers.
+
+    Processes that keep calendars warm read it to know what to read again; see
+    scheduler/warmth.py. Kept for an hour.
+    """
+
+    __tablename__ = "calendar_change"
+
+    schedule_id: Mapped[UUID | None]
+    """None: who can be booked at all has changed."""
+    starts_at: Mapped[datetime | None]
+    ends_at: Mapped[datetime | None]
+    """The stretch in which slots changed. None: the schedule's opening hours did."""
+    by_transaction: Mapped[int] = mapped_column(BigInteger)
+
+    __table_args__ = (
+        of_clinic(),
+        Index("ix__calendar_change__transaction", "clinic_id", "by_transaction"),
+        Index("ix__calendar_change__starts_at", "clinic_id", "starts_at"),
     )

@@ -3,16 +3,16 @@
 Pure: no database, no clock, no Flask. All datetimes are aware.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from models.vocabulary import ActorKind
-from scheduler.hours import Stretch
-from scheduler.intervals import Frame
+from scheduler.intervals import GRANULE, Frame
 from scheduler.protocols import Phase
+from scheduler.timeline import BYTES, DAY, Timeline, Track, epoch_granule, midnight
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,13 @@ class Assignment:
     ends_at: datetime
     until: datetime
     """Until when the actor stays taken: turnover and charting included."""
+    setup: timedelta = timedelta(0)
+    """For how long before the actor is taken already: making ready."""
+
+    @property
+    def since(self) -> datetime:
+        """From when on the actor is taken."""
+        return self.starts_at - self.setup
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,34 +108,85 @@ class Opening:
 
 @dataclass(slots=True)
 class Calendar:
-    """Who is open and who is taken within a frame. Works out each actor's bits once."""
+    """Who is open and who is taken in a window of whole days. Slices each actor's bits once.
+
+    A calendar is one question's own: time can be taken and given back on it for trial.
+    """
 
     frame: Frame
     actors: Sequence[Actor]
-    open: Mapping[UUID, Sequence[tuple[UUID, Stretch]]]
-    """For each schedule its open stretches, closures taken out, with their site."""
-    taken: Mapping[UUID, Sequence[Taken]]
+    timeline: Timeline
+    full: Mapping[UUID, int] = field(default_factory=dict)
+    """For each schedule that serves so many visits a day or week at most: where that is reached."""
     _bits: dict[tuple[UUID, UUID], int] = field(default_factory=dict)
     _lanes: dict[UUID, tuple[int, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def over(
+        cls, timeline: Timeline, actors: Sequence[Actor], start: datetime, end: datetime
+    ) -> "Calendar":
+        """The calendar of the days that `start` to `end` touches."""
+        first = midnight(start)
+        return cls(Frame.over(first, midnight(end - GRANULE) + DAY), actors, timeline)
 
     def open_at(self, actor: Actor, site_id: UUID) -> int:
         """The granules in which the actor is open at the site."""
         key = (actor.schedule_id, site_id)
         if key not in self._bits:
-            stretches = (
-                stretch
-                for where, stretch in self.open.get(actor.schedule_id, ())
-                if where == site_id
-            )
-            self._bits[key] = self.frame.inside(stretches)
+            self._bits[key] = self._slice(self.timeline.open.get(key))
         return self._bits[key]
 
     def taken_on(self, actor: Actor) -> tuple[int, ...]:
         """For each lane of the actor, the granules that are gone."""
         if actor.schedule_id not in self._lanes:
-            gone = self.taken.get(actor.schedule_id, ())
+            tracks = self.timeline.taken.get(actor.schedule_id, {})
             self._lanes[actor.schedule_id] = tuple(
-                self.frame.touched((t.starts_at, t.ends_at) for t in gone if t.lane == lane)
-                for lane in range(actor.lanes)
+                self._slice(tracks.get(lane)) for lane in range(actor.lanes)
             )
         return self._lanes[actor.schedule_id]
+
+    def know(self, actor: Actor, lanes: Mapping[int, Iterable[tuple[int, int]]]) -> None:
+        """Let the taken time of an actor that the timeline does not hold be this.
+
+        Granules `[first, end)` on each lane, counted from the start of the epoch.
+        """
+        offset = epoch_granule(self.frame.start)
+        self._lanes[actor.schedule_id] = tuple(
+            self.frame.marked((first - offset, end - offset) for first, end in lanes.get(lane, ()))
+            for lane in range(actor.lanes)
+        )
+
+    def leave_out(self, gone: Iterable[Taken]) -> None:
+        """Let these stretches be free: they are of the visit that is moved."""
+        known = {actor.schedule_id: actor for actor in self.actors}
+        for one in gone:
+            actor = known.get(one.schedule_id)
+            if actor is not None and one.lane < actor.lanes:
+                bits = self.frame.touched([(one.starts_at, one.ends_at)])
+                self._change(actor, one.lane, self.taken_on(actor)[one.lane] & ~bits)
+
+    def take(self, assignments: Iterable[Assignment]) -> None:
+        """Let the time of these assignments be gone, on this calendar alone."""
+        for actor, lane, bits in self._spans(assignments):
+            self._change(actor, lane, self.taken_on(actor)[lane] | bits)
+
+    def give_back(self, assignments: Iterable[Assignment]) -> None:
+        """Let the time of these assignments be free again, on this calendar alone."""
+        for actor, lane, bits in self._spans(assignments):
+            self._change(actor, lane, self.taken_on(actor)[lane] & ~bits)
+
+    def _spans(self, assignments: Iterable[Assignment]) -> Iterator[tuple[Actor, int, int]]:
+        for one in assignments:
+            bits = self.frame.touched([(one.since, one.until)])
+            for lane in one.lanes:
+                yield one.actor, lane, bits
+
+    def _change(self, actor: Actor, lane: int, bits: int) -> None:
+        lanes = self.taken_on(actor)
+        self._lanes[actor.schedule_id] = (*lanes[:lane], bits, *lanes[lane + 1 :])
+
+    def _slice(self, track: Track | None) -> int:
+        if track is None:
+            return 0
+        first = (self.frame.start - self.timeline.start) // DAY * BYTES
+        return int.from_bytes(track[first : first + self.frame.size // 8], "little")

@@ -1,25 +1,42 @@
 """Availability: when could this visit take place, and on whose time?
 
-Each phase of a visit asks for one actor of a kind. An actor's free time at a site is a
-number with a bit for every five minutes; the actors that could serve a phase are OR-ed, the
-phases of the visit AND-ed, and what is left are the starts. For each start that is wanted,
-`assign` then names the actors.
+Each phase of a visit asks for one actor of a kind, or for several. An actor's free time at a
+site is a number with a bit for every five minutes; the actors that could serve a phase are
+OR-ed, the phases of the visit AND-ed, and what is left are the starts. For each start that
+is wanted, `Staffing.assign` then names the actors.
 
-The same `assign` serves a booking that leaves the choice to us and, with the actors given,
-one that does not: so a time that is offered can be booked.
+The same `Staffing` serves a search, a booking that leaves the choice to us and the plan of a
+whole course: so a time that is offered can be booked.
 
 Pure: no database, no clock, no Flask. All datetimes are aware.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
+from functools import cached_property, lru_cache
+from itertools import groupby
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from notifications.wall_time import at_wall_time
 from scheduler.actors import Actor, Assignment, Calendar, Opening, Site
-from scheduler.intervals import GRANULE, Frame, granules, positions, runs
+from scheduler.intervals import GRANULE, Frame, at_least, granules, positions, runs, shifted
 from scheduler.protocols import Phase, Visit
+
+DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hours:
+    """Times of the week that somebody would like, by the site's wall clock."""
+
+    weekdays: frozenset[int] = frozenset(range(7))
+    """Monday is 0."""
+    begin: time = time(0)
+    """Nothing starts before."""
+    end: time | None = None
+    """Nothing starts at or after; None: the day's end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,86 +48,144 @@ class Question:
     """Nothing starts before."""
     latest: datetime
     """Nothing starts at or after."""
-    grid: timedelta = timedelta(minutes=15)
-    """Starts lie on multiples of it by the site's wall clock."""
     patient: Actor | None = None
     """Whose time it takes as well. None: anybody's."""
     prefer: frozenset[UUID] = frozenset()
     """Schedules to choose first: the course's therapist."""
     only: frozenset[UUID] = frozenset()
     """Practitioners' schedules of which one must take part; empty: no matter."""
-
-
-def search(question: Question, site: Site, calendar: Calendar) -> Iterator[Opening]:
-    """List the openings of a visit at a site, in the order of time."""
-    starts = _starts(question, site, calendar)
-    for index in positions(starts):
-        start = calendar.frame.at(index)
-        if not _on_grid(start, question.grid, site.zone):
-            continue
-        found = assign(question, site, calendar, start)
-        if found is not None:
-            yield Opening(site, start, start + question.visit.length, found)
-
-
-def assign(
-    question: Question, site: Site, calendar: Calendar, start: datetime
-) -> tuple[Assignment, ...] | None:
-    """Name an actor for every phase of a visit that starts at `start`, or None.
-
-    No actor serves two phases at once. Of several that could, those the question prefers come
-    first, then those who serve another phase of the visit already, then the order of names.
-    """
-    if not is_stood_by(question.visit, site, calendar, start):
-        return None
-    phases = [phase for phase in question.visit.phases if not phase.present]
-    return _Attempt(question, site, calendar, start).place(phases, ())
-
-
-def is_stood_by(visit: Visit, site: Site, calendar: Calendar, start: datetime) -> bool:
-    """Whether everybody whom the visit merely wants on site works there throughout."""
-    return all(
-        any(_stands_by(actor, phase, site, calendar, start) for actor in calendar.actors)
-        for phase in visit.phases
-        if phase.present
-    )
-
-
-def free_lanes(
-    actor: Actor, phase: Phase, site: Site, calendar: Calendar, start: datetime
-) -> tuple[int, ...]:
-    """The lanes that the phase would take of the actor at `start`; empty if it cannot.
-
-    A shared phase takes one lane, any other takes the whole actor.
-    """
-    if not actor.is_licensed(phase.role, start.astimezone(site.zone).date()):
-        return ()
-    wanted = _wanted(phase, calendar.frame, start)
-    if wanted & ~calendar.open_at(actor, site.site_id):
-        return ()
-    free = [lane for lane, gone in enumerate(calendar.taken_on(actor)) if not wanted & gone]
-    if phase.shared:
-        return tuple(free[:1])
-    return tuple(free) if len(free) == actor.lanes else ()
+    hours: Hours | None = None
+    """Times of the week to keep to; None: any."""
+    any_minute: bool = False
+    """Whether a start may lie off the visit's grid: somebody named it."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Attempt:
-    """One start, to be staffed by trying actors in turn."""
+class Candidate:
+    """An actor that could serve a phase, and the starts of the visit at which it can."""
 
-    question: Question
-    site: Site
-    calendar: Calendar
-    start: datetime
+    actor: Actor
+    starts: int
 
-    def place(
-        self, phases: Sequence[Phase], placed: tuple[Assignment, ...]
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A phase, and who could serve it. Those the question prefers come first."""
+
+    phase: Phase
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def starts(self) -> int:
+        """The starts at which enough actors could serve the phase, taken alone."""
+        return at_least(self.phase.count, (one.starts for one in self.candidates))
+
+
+class Staffing:
+    """Who could serve a visit at a site, at each start: the bits behind openings and plans.
+
+    Bit n of every number stands for the visit that starts with granule n of the calendar.
+    """
+
+    def __init__(self, question: Question, site: Site, calendar: Calendar) -> None:
+        self.question, self.site, self.calendar = question, site, calendar
+
+    @cached_property
+    def served(self) -> tuple[Served, ...]:
+        """The visit's phases with their candidates, in the order of the protocol."""
+        return tuple(self._serve(phase) for phase in self.question.visit.phases)
+
+    @cached_property
+    def wanted(self) -> int:
+        """The starts that the question allows, whoever is free."""
+        question, frame = self.question, self.calendar.frame
+        starts = frame.inside([(question.earliest, question.latest)])
+        if not question.any_minute:
+            starts &= grid_of(frame, self.site.zone, question.visit.grid)
+        if question.hours is not None:
+            starts &= hours_of(frame, self.site.zone, question.hours)
+        return starts
+
+    @cached_property
+    def patient_free(self) -> int:
+        """The starts at which the patient is in no other visit."""
+        everywhere = (1 << self.calendar.frame.size) - 1
+        if self.question.patient is None:
+            return everywhere
+        gone = self.calendar.taken_on(self.question.patient)[0]
+        return runs(everywhere & ~gone, granules(self.question.visit.length))
+
+    @cached_property
+    def starts(self) -> int:
+        """The starts for which each phase, taken alone, has somebody, and the patient is free."""
+        starts = self.wanted & self.patient_free
+        for served in self.served:
+            starts &= served.starts
+        if self.question.only:
+            starts &= self.starts_with(self.question.only)
+        return starts
+
+    def starts_with(self, only: frozenset[UUID], role: str | None = None) -> int:
+        """The starts at which one of these schedules can take part, in `role` or in any."""
+        found = 0
+        for served in self.served:
+            if not served.phase.present and role in {None, served.phase.role}:
+                for one in served.candidates:
+                    if one.actor.schedule_id in only:
+                        found |= one.starts
+        return found
+
+    def obstacles(self) -> Iterator[tuple[str, int, int]]:
+        """List what stands between the question and its openings.
+
+        For each role, room, device and the patient: how many starts it alone allows, and how
+        many there would be but for it.
+        """
+        sides = [(_spoken(one.phase), one.starts) for one in self.served]
+        if self.question.patient is not None:
+            sides.append(("patient", self.patient_free))
+        if self.question.only:
+            sides.append(("practitioner", self.starts_with(self.question.only)))
+        for number, (code, allowed) in enumerate(sides):
+            without = self.wanted
+            for other, (_, bits) in enumerate(sides):
+                if other != number:
+                    without &= bits
+            yield code, (self.wanted & allowed).bit_count(), (without & ~allowed).bit_count()
+
+    def openings(self) -> Iterator[Opening]:
+        """List the openings in the order of time."""
+        length = self.question.visit.length
+        for index in positions(self.starts):
+            found = self.assign(index)
+            if found is not None:
+                start = self.calendar.frame.at(index)
+                yield Opening(self.site, start, start + length, found)
+
+    def assign(self, index: int) -> tuple[Assignment, ...] | None:
+        """Name an actor for every phase of the visit that starts with granule `index`, or None.
+
+        No actor serves two phases at once. Of several that could, those the question prefers
+        come first, then those who serve another phase of the visit already, then by name.
+        """
+        if not self.starts >> index & 1:
+            return None
+        taking = [one for one in self.served if not one.phase.present]
+        wanted = [served for served in taking for _ in range(served.phase.count)]
+        return self._place(index, wanted, ())
+
+    def is_stood_by(self, index: int) -> bool:
+        """Whether everybody whom the visit merely wants on site works there throughout."""
+        return all(one.starts >> index & 1 for one in self.served if one.phase.present)
+
+    def _place(
+        self, index: int, left: Sequence[Served], placed: tuple[Assignment, ...]
     ) -> tuple[Assignment, ...] | None:
-        """Serve the remaining phases beside those `placed`; None if it cannot be done."""
-        if not phases:
+        """Serve what is left beside those `placed`; None if it cannot be done."""
+        if not left:
             return placed if self._has_whom_it_must(placed) else None
-        for assignment in self._choices(phases[0], placed):
-            done = self.place(phases[1:], (*placed, assignment))
+        for assignment in self._choices(index, left[0], placed):
+            done = self._place(index, left[1:], (*placed, assignment))
             if done is not None:
                 return done
         return None
@@ -119,82 +194,155 @@ class _Attempt:
         only = self.question.only
         return not only or any(a.actor.schedule_id in only for a in placed)
 
-    def _choices(self, phase: Phase, placed: Sequence[Assignment]) -> Iterator[Assignment]:
-        begin, end = self.start + phase.start, self.start + phase.end
-        until = end + phase.turnover
-        busy = {a.actor.schedule_id for a in placed if a.starts_at < until and begin < a.until}
-        there = {a.actor.schedule_id for a in placed}
-        for actor in self._in_order(phase, there):
-            if actor.schedule_id not in busy:
-                lanes = free_lanes(actor, phase, self.site, self.calendar, self.start)
-                if lanes:
-                    yield Assignment(phase.role, actor, lanes, begin, end, until)
+    def _choices(
+        self, index: int, served: Served, placed: Sequence[Assignment]
+    ) -> Iterator[Assignment]:
+        phase = served.phase
+        start = self.calendar.frame.at(index)
+        begin, end = start + phase.start, start + phase.end
+        since, until = begin - phase.setup, end + phase.turnover
+        busy = {a.actor.schedule_id for a in placed if a.since < until and since < a.until}
+        there = {a.actor.schedule_id for a in placed} - busy
+        free = [
+            one
+            for one in served.candidates
+            if one.starts >> index & 1 and one.actor.schedule_id not in busy
+        ]
+        for _, equals in groupby(free, self._rank):
+            for one in sorted(equals, key=lambda one: one.actor.schedule_id not in there):
+                lanes = self._free_lanes(one.actor, phase, index)
+                yield Assignment(phase.role, one.actor, lanes, begin, end, until, phase.setup)
 
-    def _in_order(self, phase: Phase, there: set[UUID]) -> Iterable[Actor]:
-        question = self.question
-        return sorted(
-            (actor for actor in self.calendar.actors if actor.could_serve(phase)),
-            key=lambda actor: (
-                actor.schedule_id not in question.only,
-                actor.schedule_id not in question.prefer,
-                actor.schedule_id not in there,
-                actor.name,
-            ),
-        )
+    def _free_lanes(self, actor: Actor, phase: Phase, index: int) -> tuple[int, ...]:
+        """The lanes that the phase takes: one if it is shared, else the whole actor."""
+        if not phase.shared:
+            return tuple(range(actor.lanes))
+        wanted = ((1 << _length(phase)) - 1) << (index + _offset(phase))
+        lanes = self.calendar.taken_on(actor)
+        return (next(lane for lane, gone in enumerate(lanes) if not gone & wanted),)
+
+    def _serve(self, phase: Phase) -> Served:
+        found = [
+            Candidate(actor, starts)
+            for actor in self.calendar.actors
+            if actor.could_serve(phase) and (starts := self._starts_of(actor, phase))
+        ]
+        found.sort(key=lambda one: (*self._rank(one), one.actor.name))
+        return Served(phase, tuple(found))
+
+    def _rank(self, one: Candidate) -> tuple[bool, bool]:
+        question, schedule_id = self.question, one.actor.schedule_id
+        return schedule_id not in question.only, schedule_id not in question.prefer
+
+    def _starts_of(self, actor: Actor, phase: Phase) -> int:
+        """The starts of the visit at which the actor can serve the phase."""
+        opened = self.calendar.open_at(actor, self.site.site_id)
+        if not opened:
+            return 0
+        begins = _free_runs(opened, self.calendar.taken_on(actor), phase)
+        if phase.role not in {"room", "device"}:
+            begins &= self._licensed(actor, phase.role)
+            begins &= ~self.calendar.full.get(actor.schedule_id, 0)
+        return shifted(begins, _offset(phase))
+
+    def _licensed(self, actor: Actor, role: str) -> int:
+        """The granules of the days on which the actor may act in the role."""
+        frame, zone = self.calendar.frame, self.site.zone
+        bits = 0
+        for licence in actor.licences:
+            if licence.role == role:
+                bits |= days_of(frame, zone, licence.valid_from, licence.valid_until)
+        return bits
 
 
-def _stands_by(actor: Actor, phase: Phase, site: Site, calendar: Calendar, start: datetime) -> bool:
-    """Whether the actor works at the site throughout the phase; taken or not is no matter."""
-    return (
-        actor.could_serve(phase)
-        and actor.is_licensed(phase.role, start.astimezone(site.zone).date())
-        and not _wanted(phase, calendar.frame, start) & ~calendar.open_at(actor, site.site_id)
-    )
-
-
-def _wanted(phase: Phase, frame: Frame, start: datetime) -> int:
-    """The granules of a phase; -1, which nobody has, if the frame does not hold them all."""
-    first = (start + phase.start - frame.start) // GRANULE
-    length = granules(phase.end + phase.turnover - phase.start)
-    if first < 0 or first + length > frame.size:
-        return -1
-    return ((1 << length) - 1) << first
-
-
-def _starts(question: Question, site: Site, calendar: Calendar) -> int:
-    """The starts for which each phase, taken alone, has somebody."""
-    frame = calendar.frame
-    starts = frame.inside([(question.earliest, question.latest)])
-    if question.patient is not None:
-        gone = calendar.taken_on(question.patient)[0]
-        free = ((1 << frame.size) - 1) & ~gone
-        starts &= runs(free, granules(question.visit.length))
-    for phase in question.visit.phases:
-        served = 0
-        for actor in calendar.actors:
-            if actor.could_serve(phase):
-                served |= _runs_of(actor, phase, site, calendar)
-        starts &= served >> (phase.start // GRANULE)
-    return starts
-
-
-def _runs_of(actor: Actor, phase: Phase, site: Site, calendar: Calendar) -> int:
-    length = granules(phase.end + phase.turnover - phase.start)
-    opened = calendar.open_at(actor, site.site_id)
+def _free_runs(opened: int, lanes: Sequence[int], phase: Phase) -> int:
+    """Where a stretch as long as the phase begins that one actor has to give."""
+    length = _length(phase)
     if phase.present:
         return runs(opened, length)
-    lanes = calendar.taken_on(actor)
     if not phase.shared:
-        gone = 0
-        for lane in lanes:
-            gone |= lane
-        return runs(opened & ~gone, length)
+        for gone in lanes:
+            opened &= ~gone
+        return runs(opened, length)
     found = 0
-    for lane in lanes:
-        found |= runs(opened & ~lane, length)
+    for gone in lanes:
+        found |= runs(opened & ~gone, length)
     return found
 
 
-def _on_grid(start: datetime, grid: timedelta, zone: ZoneInfo) -> bool:
-    wall = start.astimezone(zone)
-    return (wall.hour * 60 + wall.minute) % (grid // timedelta(minutes=1)) == 0
+def _spoken(phase: Phase) -> str:
+    return phase.role if phase.kind is None else f"{phase.kind} {phase.role}"
+
+
+def _length(phase: Phase) -> int:
+    return granules(phase.setup + phase.end - phase.start + phase.turnover)
+
+
+def _offset(phase: Phase) -> int:
+    """How many granules after the visit's start the phase begins to take time."""
+    return (phase.start - phase.setup) // GRANULE
+
+
+@lru_cache(maxsize=64)
+def grid_of(frame: Frame, zone: ZoneInfo, grid: timedelta) -> int:
+    """The granules that begin on a multiple of `grid` by the wall clock of `zone`."""
+    step = granules(grid)
+    bits = 0
+    for first, end in _even_days(frame, zone):
+        wall = frame.at(first).astimezone(zone)
+        since_midnight = (wall.hour * 60 + wall.minute) // (GRANULE // timedelta(minutes=1))
+        begin = first + -since_midnight % step
+        if begin < end:
+            bits |= _every(step, -(-(end - begin) // step)) << begin
+    return bits
+
+
+@lru_cache(maxsize=256)
+def days_of(frame: Frame, zone: ZoneInfo, first: date, last: date) -> int:
+    """The granules of the wall days from `first` through `last`."""
+    begin = _midnight(first, zone)
+    end = _midnight(last + DAY, zone) if last < date.max - DAY else frame.at(frame.size)
+    return frame.inside([(begin, end)])
+
+
+@lru_cache(maxsize=64)
+def hours_of(frame: Frame, zone: ZoneInfo, hours: Hours) -> int:
+    """The granules that lie in the wanted times of the week."""
+    day = frame.start.astimezone(zone).date() - DAY
+    last = frame.at(frame.size).astimezone(zone).date()
+    stretches = []
+    while day <= last:
+        if day.weekday() in hours.weekdays:
+            begin = at_wall_time(datetime.combine(day, hours.begin), zone)
+            end = _midnight(day + DAY, zone)
+            if hours.end is not None:
+                end = at_wall_time(datetime.combine(day, hours.end), zone)
+            stretches.append((begin, end))
+        day += DAY
+    return frame.inside(stretches)
+
+
+def _even_days(frame: Frame, zone: ZoneInfo) -> Iterator[tuple[int, int]]:
+    """Parts of the frame in each of which the zone's offset stays the same, as granules."""
+    day = DAY // GRANULE
+    first = 0
+    while first < frame.size:
+        end = min(first + day, frame.size)
+        if _offset_at(frame, zone, first) == _offset_at(frame, zone, end - 1):
+            yield first, end
+        else:
+            yield from ((one, one + 1) for one in range(first, end))
+        first = end
+
+
+def _offset_at(frame: Frame, zone: ZoneInfo, index: int) -> timedelta | None:
+    return frame.at(index).astimezone(zone).utcoffset()
+
+
+def _every(step: int, times: int) -> int:
+    """So many bits, `step` apart, from bit 0 on."""
+    return ((1 << step * times) - 1) // ((1 << step) - 1)
+
+
+def _midnight(day: date, zone: ZoneInfo) -> datetime:
+    return at_wall_time(datetime.combine(day, time(0)), zone).astimezone(UTC)

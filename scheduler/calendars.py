@@ -30,7 +30,8 @@ from models.vocabulary import ActorKind, SlotStatus
 from scheduler import actors
 from scheduler.actors import Actor, Calendar, Licence, Taken
 from scheduler.hours import Hours, Stretch, expand
-from scheduler.intervals import GRANULE, Frame
+from scheduler.intervals import GRANULE
+from scheduler.timeline import DAY, Timeline, midnight
 
 LONGEST = timedelta(days=2)
 """No slot is longer: a visit and its turnover end within two days. tests/house checks it."""
@@ -103,19 +104,55 @@ def all_actors(session: Session, only: Collection[UUID] | None = None) -> list[A
 def load(
     session: Session, of: Sequence[Actor], window: Window, *, with_taken: bool = True
 ) -> Calendar:
-    """Who of `of` is open, and taken, in the window, which starts on a granule."""
+    """Who of `of` is open, and taken, in the window, read for this question alone."""
+    timeline = timeline_of(session, of, window, with_taken=with_taken)
+    return Calendar.over(timeline, of, window.start, window.end)
+
+
+def timeline_of(
+    session: Session, of: Sequence[Actor], window: Window, *, with_taken: bool = True
+) -> Timeline:
+    """The bits of these actors over the days that the window touches."""
+    first = midnight(window.start)
+    timeline = Timeline(first, -((first - window.end) // DAY))
+    last = first + timeline.days * DAY
     ids = [actor.schedule_id for actor in of]
-    start, end = window.start, window.end
+    for schedule_id, stretches in open_stretches(session, ids, first, last).items():
+        timeline.set_open(schedule_id, stretches)
+    if with_taken:
+        spans = taken_spans(session, ids, Window(first, last, window.but))
+        for schedule_id, lanes in spans.items():
+            timeline.set_taken(schedule_id, lanes)
+    return timeline
+
+
+def open_stretches(
+    session: Session, ids: Sequence[UUID], start: datetime, end: datetime
+) -> Mapping[UUID, list[tuple[UUID, Stretch]]]:
+    """For each schedule when it is open, closures taken out, with the site."""
     shut = _closures(session, ids, start, end)
-    opened: dict[UUID, list[tuple[UUID, Stretch]]] = {}
-    for schedule_id, hours in _hours(session, ids).items():
-        opened[schedule_id] = [
+    return {
+        schedule_id: [
             (site_id, part)
             for site_id, stretch in expand(hours, start, end)
             for part in _without(stretch, shut[schedule_id])
         ]
-    gone = taken(session, ids, window) if with_taken else {}
-    return Calendar(Frame.over(start, end), of, opened, gone)
+        for schedule_id, hours in _hours(session, ids).items()
+    }
+
+
+Spans = Mapping[UUID, Mapping[int, Sequence[tuple[int, int]]]]
+"""For each schedule and lane the granules that are gone, from the start of the epoch."""
+
+
+def taken_spans(session: Session, ids: Sequence[UUID], window: Window) -> Spans:
+    """The slots of many schedules that reach into a window, lane by lane."""
+    found: dict[UUID, dict[int, list[tuple[int, int]]]] = defaultdict(dict)
+    told = {"ids": list(ids), "but": window.but, "earliest": window.start - LONGEST}
+    rows = session.execute(_SPANS, {**told, "start": window.start, "end": window.end})
+    for schedule_id, lane, firsts, ends in rows:
+        found[schedule_id][lane] = list(zip(firsts, ends, strict=True))
+    return found
 
 
 def taken(
@@ -137,6 +174,13 @@ def taken(
     return found
 
 
+def slots_of(session: Session, appointment_id: UUID) -> Sequence[Taken]:
+    """Everything that a visit takes."""
+    query = select(Slot.schedule_id, Slot.lane, Slot.starts_at, Slot.ends_at)
+    rows = session.execute(query.where(Slot.appointment_id == appointment_id))
+    return [Taken(*row) for row in rows]
+
+
 def lock(session: Session, schedule_ids: Collection[UUID]) -> None:
     """Wait until nobody else is booking on these schedules; held to the end of the transaction.
 
@@ -146,6 +190,19 @@ def lock(session: Session, schedule_ids: Collection[UUID]) -> None:
     keys = sorted({int.from_bytes(one.bytes[8:], "big", signed=True) for one in schedule_ids})
     session.execute(_LOCK, {"keys": keys})
 
+
+_SPANS = text(
+    """
+    SELECT schedule_id, lane,
+           array_agg(floor(extract(epoch FROM starts_at) / 300)::integer),
+           array_agg(ceil(extract(epoch FROM ends_at) / 300)::integer)
+      FROM slot
+     WHERE schedule_id = ANY(:ids) AND starts_at >= :earliest AND starts_at < :end
+       AND ends_at > :start AND appointment_id IS DISTINCT FROM CAST(:but AS uuid)
+     GROUP BY schedule_id, lane
+    """
+)
+"""A row for each lane, whatever its number of slots: half a million rows would take seconds."""
 
 _LOCK = text("SELECT pg_advisory_xact_lock(key) FROM unnest(CAST(:keys AS bigint[])) AS key")
 

@@ -7,7 +7,7 @@ many queries as one visit does.
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 from sqlalchemy import select
@@ -26,7 +26,7 @@ from models import (
 from models.vocabulary import AppointmentStatus, ClearanceOutcome, Stage, StepKind, TaskStatus
 from scheduler import facts, readiness
 from scheduler.lifecycle import Action
-from scheduler.protocols import Step
+from scheduler.protocols import Step, Visit
 from scheduler.readiness import Companion, EarlierStep, Item, Known, Readiness, Vouched
 
 
@@ -70,6 +70,27 @@ def judge(session: Session, visits: Sequence[Appointment], now: datetime) -> dic
         )
         for visit in visits
     }
+
+
+def before_booking(
+    session: Session, patient_id: UUID, course_id: UUID | None, step: Step | None, visit: Visit
+) -> Known | None:
+    """What the gates that shut the booking of a visit are judged by. None: there are none."""
+    if all(gate.shuts is not Stage.BOOKING for gate in visit.gates):
+        return None
+    earlier, first = None, True
+    if course_id is not None and step is not None:
+        earlier, first = steps_before(session, course_id, step)
+    return Known(
+        starts_at=_ANY_TIME,
+        clearances=clearances(session, [patient_id]).get(patient_id, {}),
+        earlier=earlier,
+        first_of_kind=first,
+    )
+
+
+_ANY_TIME = datetime.max.replace(tzinfo=UTC)
+"""A visit that is not booked has no checklist yet, whose items would be due by its start."""
 
 
 def unready(session: Session, ids: Sequence[UUID], now: datetime) -> set[UUID]:

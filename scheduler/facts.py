@@ -46,7 +46,7 @@ from notifications.outbox import Reader, Subject
 from scheduler import protocols
 from scheduler.errors import CourseClosed, NotFound, NotSigned, Stale, Unfit
 from scheduler.protocols import Gate, Protocol, Step, Visit
-from scheduler.rules import Booked
+from scheduler.rules import STANDING, Booked
 
 Row = TypeVar("Row", bound=Tenanted)
 
@@ -136,6 +136,39 @@ def brief_of_step(session: Session, patient_id: UUID, course_step_id: UUID) -> B
     return Brief(
         patient, course.id, course_step_id, course.protocol_version_id, read, step, step.visit
     )
+
+
+def step_to_place(
+    session: Session, course_step_id: UUID
+) -> tuple[Brief, UUID | None, AppointmentStatus | None]:
+    """What a search for a step's time is about, and the live visit that it has, if any.
+
+    Locks nothing. Refuses with `NotFound` and with `CourseClosed`.
+    """
+    row = session.execute(
+        select(CourseStep.key, Course, Patient, Appointment.id, Appointment.status)
+        .join(
+            Course, (Course.clinic_id == CourseStep.clinic_id) & (Course.id == CourseStep.course_id)
+        )
+        .join(Patient, (Patient.clinic_id == Course.clinic_id) & (Patient.id == Course.patient_id))
+        .outerjoin(
+            Appointment,
+            (Appointment.clinic_id == CourseStep.clinic_id)
+            & (Appointment.course_step_id == CourseStep.id)
+            & Appointment.status.in_(STANDING),
+        )
+        .where(CourseStep.id == course_step_id)
+    ).one_or_none()
+    if row is None:
+        raise NotFound("There is no such course step.")
+    key, course, patient, live, status = row
+    if course.status is not CourseStatus.ACTIVE:
+        raise CourseClosed("The course is not active any more.", course_status=course.status)
+    read = protocol(session, course.protocol_version_id)
+    step = read.step(key)
+    version_id = course.protocol_version_id
+    brief = Brief(patient, course.id, course_step_id, version_id, read, step, step.visit)
+    return brief, live, status
 
 
 def brief_of_kind(session: Session, patient_id: UUID, kind: StepKind) -> Brief:

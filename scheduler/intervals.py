@@ -31,6 +31,10 @@ class Frame:
         """The instant at which granule `index` begins."""
         return self.start + index * GRANULE
 
+    def index(self, moment: datetime) -> int:
+        """The granule that holds `moment`."""
+        return (moment - self.start) // GRANULE
+
     def inside(self, stretches: Iterable[tuple[datetime, datetime]]) -> int:
         """The granules that lie wholly inside one of the stretches."""
         bits = 0
@@ -45,6 +49,13 @@ class Frame:
             bits |= self._mask((start - self.start) // GRANULE, -((self.start - end) // GRANULE))
         return bits
 
+    def marked(self, spans: Iterable[tuple[int, int]]) -> int:
+        """The granules `[first, end)` of each span, as far as the frame holds them."""
+        bits = 0
+        for first, end in spans:
+            bits |= self._mask(first, end)
+        return bits
+
     def _mask(self, first: int, end: int) -> int:
         first, end = max(first, 0), min(end, self.size)
         return ((1 << (end - first)) - 1) << first if end > first else 0
@@ -53,6 +64,21 @@ class Frame:
 def granules(length: timedelta) -> int:
     """How many granules `length` takes, the last one whole."""
     return -(-length // GRANULE)
+
+
+def at_least(count: int, sets: Iterable[int]) -> int:
+    """The positions that are set in `count` of the sets or more."""
+    reached = [0] * count
+    for bits in sets:
+        for level in range(count - 1, 0, -1):
+            reached[level] |= reached[level - 1] & bits
+        reached[0] |= bits
+    return reached[-1]
+
+
+def shifted(bits: int, by: int) -> int:
+    """The positions, each earlier by `by` granules; later if it is negative."""
+    return bits >> by if by >= 0 else bits << -by
 
 
 def runs(bits: int, length: int) -> int:

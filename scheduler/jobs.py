@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from notifications import queue, reading
-from scheduler import booking, notices, sessions
+from scheduler import booking, notices, sessions, warmth
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,17 @@ def forget_answers(session: Session, now: datetime) -> int:
     return len(gone.all())
 
 
+def forget_changes(session: Session, now: datetime) -> int:
+    """Drop the lines about changed calendars that every process has read, or is too late for."""
+    gone = session.execute(
+        text(
+            "DELETE FROM calendar_change WHERE created_at <= clock_timestamp() - :kept RETURNING 1"
+        ),
+        {"kept": warmth.LINES_KEPT},
+    )
+    return len(gone.all())
+
+
 def archive_messages(session: Session, now: datetime) -> int:
     """Move what is over for a week into the archive of its month."""
     return queue.archive(reading.raw(session), now - ARCHIVE_AFTER)
@@ -49,4 +60,5 @@ JOBS = (
     Job("set-tasks", timedelta(minutes=1), notices.set_tasks),
     Job("archive-messages", timedelta(hours=1), archive_messages),
     Job("forget-answers", timedelta(hours=1), forget_answers),
+    Job("forget-changes", timedelta(minutes=10), forget_changes),
 )

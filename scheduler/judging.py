@@ -6,7 +6,7 @@ the moving of an old one are judged by the same questions.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -18,7 +18,7 @@ from scheduler.authority import Authority, Reasons
 from scheduler.errors import NotReady, OffGrid, RuleBroken, StartsInThePast, TooYoung
 from scheduler.facts import Brief
 from scheduler.intervals import GRANULE
-from scheduler.readiness import Judged, Known
+from scheduler.readiness import Judged
 from scheduler.rules import Broken, Candidate
 
 
@@ -52,7 +52,7 @@ def weigh(session: Session, proposal: Proposal, by: Authority) -> Mapping[str, s
     """
     about = proposal.about
     day = proposal.starts_at.astimezone(proposal.site.zone).date()
-    if _age(about.patient.birth_date, day) < about.protocol.minimum_age:
+    if rules.age_on(day, about.patient.birth_date) < about.protocol.minimum_age:
         raise TooYoung(f"The protocol is for people of {about.protocol.minimum_age} and older.")
     overridden = [
         *_weigh_gates(_shut_gates(session, proposal), proposal.reasons, by),
@@ -63,19 +63,12 @@ def weigh(session: Session, proposal: Proposal, by: Authority) -> Mapping[str, s
 
 def _shut_gates(session: Session, proposal: Proposal) -> list[Judged]:
     about = proposal.about
-    gates = [gate for gate in about.visit.gates if gate.shuts is Stage.BOOKING]
-    if not gates:
-        return []
-    earlier, first = None, True
-    if about.course_id is not None and about.step is not None:
-        earlier, first = evidence.steps_before(session, about.course_id, about.step)
-    known = Known(
-        starts_at=proposal.starts_at,
-        clearances=evidence.clearances(session, [about.patient.id]).get(about.patient.id, {}),
-        earlier=earlier,
-        first_of_kind=first,
+    known = evidence.before_booking(
+        session, about.patient.id, about.course_id, about.step, about.visit
     )
-    return readiness.assess(gates, known, proposal.starts_at).shut(Stage.BOOKING)
+    if known is None:
+        return []
+    return readiness.assess(about.visit.gates, known, proposal.starts_at).shut(Stage.BOOKING)
 
 
 def _weigh_gates(shut: list[Judged], reasons: Reasons, by: Authority) -> list[str]:
@@ -132,7 +125,3 @@ def told(gates: list[Judged]) -> list[dict[str, object]]:
 
 def _who(rule: Broken) -> list[str]:
     return ["anyone"] if rule.severity is Severity.WARN else sorted(rule.lift)
-
-
-def _age(born: date, day: date) -> int:
-    return day.year - born.year - ((day.month, day.day) < (born.month, born.day))

@@ -1,11 +1,12 @@
 """Openings: the free times for a visit, fetched and searched.
 
 Between the facts and the pure search of availability.py: chooses the window, the sites and the
-people, and explains an empty answer.
+people, keeps to what the course and its gates ask, and explains an empty answer.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from heapq import merge
 from itertools import islice
@@ -13,21 +14,26 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from models import CourseStep, Patient, Practitioner
-from models.vocabulary import ActorKind, StepKind
-from scheduler import availability, calendars, facts, rules
+from models import Patient, Practitioner
+from models.vocabulary import ActorKind, AppointmentStatus, Stage, StepKind
+from scheduler import calendars, evidence, facts, readiness, rules, warmth
 from scheduler.actors import Actor, Opening
-from scheduler.availability import Question
+from scheduler.availability import Hours, Question, Staffing
 from scheduler.calendars import Window
 from scheduler.errors import Unfit
 from scheduler.protocols import Protocol, Step, Visit
-from scheduler.rules import Booked, Candidate
+from scheduler.readiness import Known
+from scheduler.rules import Booked
+from scheduler.warmth import Around
 
 LONGEST_SEARCH = timedelta(days=92)
 """How far one search may reach."""
 
 AHEAD = timedelta(days=28)
 """How far beyond an empty window the nearest opening is looked for."""
+
+LOOKED_AT = 300
+"""Of how many times that the course shuts the reasons are counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,34 +49,59 @@ class Search:
     site_id: UUID | None = None
     patient_id: UUID | None = None
     """Whose time it takes as well; of a course step, the course's patient."""
+    hours: Hours | None = None
+    """Times of the week to keep to."""
+    within_notice: bool = False
+    """Also times that are nearer than the visit's notice: they want a reason."""
     after: tuple[datetime, UUID] | None = None
     """Leave out what comes before, and this start at this site: a page's end."""
     limit: int = 50
 
 
 @dataclass(frozen=True, slots=True)
+class Shut:
+    """Something that shuts a window: a role, a room, a rule, a gate, the patient."""
+
+    code: str
+    detail: str
+    would_open: int
+    """How many times would be open but for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """The nearest opening if one wish were let go."""
+
+    change: str
+    """Which: `practitioner`, `site`, `hours`, `notice` or `later`."""
+    opening: Opening
+
+
+@dataclass(frozen=True, slots=True)
 class Found:
-    """What a search found; of an empty one, why, and what is nearest."""
+    """What a search found; of an empty one, why, and what is near."""
 
     openings: Sequence[Opening]
     more: bool
-    shut_by: Sequence[str] = ()
-    """The roles, rooms or devices of which nobody is free at any time of the window."""
-    nearest: Opening | None = None
+    shut_by: Sequence[Shut] = ()
+    """What shuts most first."""
+    alternatives: Sequence[Alternative] = ()
 
 
 def find(session: Session, search: Search, now: datetime) -> Found:
     """List the openings between `start` and `end`, in the order of time.
 
-    Refuses with `NotFound` and `Unfit`.
+    What is found could be booked at once and without a reason, but for times within the
+    notice where the search asks for them. Refuses with `NotFound`, `CourseClosed` and `Unfit`.
     """
     if not timedelta(0) < search.end - search.start <= LONGEST_SEARCH:
         raise Unfit(f"Search between 0 and {LONGEST_SEARCH.days} days at a time.", field="to")
-    found = list(islice(_all(session, search, now), search.limit + 1))
+    wanted = _wanted(session, search)
+    looking = _Looking(session, search, wanted, now)
+    found = list(islice(looking.openings(), search.limit + 1))
     if found or search.after is not None:
         return Found(found[: search.limit], len(found) > search.limit)
-    later = replace(search, start=search.end, end=search.end + AHEAD)
-    return Found([], False, _shut_by(session, search, now), next(_all(session, later, now), None))
+    return Found([], False, looking.shut_by(), _alternatives(session, search, wanted, now))
 
 
 def nearby(session: Session, search: Search, now: datetime, most: int = 3) -> list[Opening]:
@@ -80,81 +111,190 @@ def nearby(session: Session, search: Search, now: datetime, most: int = 3) -> li
         start=search.start - timedelta(days=1),
         end=search.start + timedelta(days=1),
     )
-    near = sorted(_all(session, wide, now), key=lambda found: abs(found.starts_at - search.start))
+    found = _Looking(session, wide, _wanted(session, search), now).openings()
+    near = sorted(found, key=lambda found: abs(found.starts_at - search.start))
     return near[:most]
-
-
-def _all(session: Session, search: Search, now: datetime) -> Iterator[Opening]:
-    wanted = _wanted(session, search)
-    start = max(search.start, now).astimezone(UTC)
-    if start >= search.end:
-        return
-    actors = calendars.all_actors(session)
-    patient = None if wanted.patient_id is None else _patient(session, wanted.patient_id)
-    everybody = [*actors, patient] if patient is not None else actors
-    window = Window(_hour_before(start), search.end + timedelta(days=1))
-    calendar = calendars.load(session, everybody, window)
-    question = Question(
-        visit=wanted.visit,
-        earliest=start + timedelta(microseconds=1) if start == now else start,
-        latest=search.end,
-        patient=patient,
-        prefer=wanted.prefer,
-        only=_only(session, search.practitioner_id),
-    )
-    sites = calendars.sites(session, search.site_id)
-    found = merge(
-        *(availability.search(question, site, calendar) for site in sites),
-        key=lambda opening: (opening.starts_at, opening.site.site_id),
-    )
-    for opening in found:
-        is_new = search.after is None or (opening.starts_at, opening.site.site_id) > search.after
-        if is_new and wanted.keeps_the_rules(opening):
-            yield opening
 
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """What is looked for, and what the course has to say about times."""
+    """What is looked for, and what the patient's course has to say about times."""
 
     visit: Visit
-    patient_id: UUID | None
+    protocol: Protocol
+    patient: Patient | None = None
+    step: Step | None = None
     prefer: frozenset[UUID] = frozenset()
     """Whom the course knows already."""
-    protocol: Protocol | None = None
-    step: Step | None = None
     others: Sequence[Booked] = ()
+    known: Known | None = None
+    """What the gates of the booking are judged by."""
+    moving: UUID | None = None
+    """The visit that the step has already: it is not in its own way."""
 
-    def keeps_the_rules(self, opening: Opening) -> bool:
-        """Whether a time could be booked without a reason. Asked of course steps alone."""
-        if self.protocol is None or self.step is None:
-            return True
-        candidate = Candidate(self.step, self.visit.kind, opening.starts_at, opening.site.zone)
-        return not rules.judge(candidate, self.protocol, self.others)
+    def objections(self, opening: Opening) -> list[tuple[str, str]]:
+        """What would keep the time from being booked without a reason: codes with details."""
+        if self.patient is None:
+            return []
+        found = self._too_young(opening)
+        if self.known is not None:
+            judged = readiness.assess(self.visit.gates, self.known, opening.starts_at)
+            found += [(one.gate.code, one.detail) for one in judged.shut(Stage.BOOKING)]
+        candidate = rules.Candidate(
+            self.step, self.visit.kind, opening.starts_at, opening.site.zone
+        )
+        broken = rules.judge(candidate, self.protocol, self.others)
+        return found + [(one.code, one.detail) for one in broken]
+
+    def _too_young(self, opening: Opening) -> list[tuple[str, str]]:
+        assert self.patient is not None
+        least = self.protocol.minimum_age
+        day = opening.starts_at.astimezone(opening.site.zone).date()
+        if rules.age_on(day, self.patient.birth_date) < least:
+            return [("too-young", f"The protocol is for people of {least} and older.")]
+        return []
+
+
+@dataclass(frozen=True, slots=True)
+class _Looking:
+    """One search, under way."""
+
+    session: Session
+    search: Search
+    wanted: _Wanted
+    now: datetime
+    views: list[Staffing] = field(default_factory=list)
+    """The sites of the search, each with who could serve there."""
+
+    def openings(self) -> Iterator[Opening]:
+        """List what can be booked, in the order of time."""
+        for opening in self._staffed():
+            if self._is_new(opening) and not self.wanted.objections(opening):
+                yield opening
+
+    def shut_by(self) -> list[Shut]:
+        """What shuts the window, what shuts most first."""
+        staffed = list(islice(self._staffed(), LOOKED_AT))
+        if staffed:
+            return self._shut_by_course(staffed)
+        would_open: Counter[str] = Counter()
+        alone: Counter[str] = Counter()
+        for view in self.views:
+            for code, free, opened in view.obstacles():
+                would_open[code] += opened
+                alone[code] += free
+        found = [Shut(code, _why(code, alone[code]), would_open[code]) for code in alone]
+        shutting = [one for one in found if one.would_open or not alone[one.code]]
+        return sorted(shutting or found, key=lambda one: (alone[one.code] > 0, -one.would_open))
+
+    def _staffed(self) -> Iterator[Opening]:
+        """List the times at which everybody is free, whatever the course says."""
+        if not self.views:
+            self._look()
+        return merge(
+            *(view.openings() for view in self.views),
+            key=lambda opening: (opening.starts_at, opening.site.site_id),
+        )
+
+    def _look(self) -> None:
+        question = self._question()
+        if question.earliest >= question.latest:
+            return
+        around = self._around(question)
+        patient = self._patient(around)
+        for site in around.sites:
+            if self.search.site_id in {None, site.site_id}:
+                asked = replace(question, patient=patient)
+                self.views.append(Staffing(asked, site, around.calendar))
+
+    def _question(self) -> Question:
+        search, visit = self.search, self.wanted.visit
+        earliest = max(search.start.astimezone(UTC), self.now + timedelta(microseconds=1))
+        if visit.notice is not None and not search.within_notice:
+            earliest = max(earliest, self.now + visit.notice)
+        latest = search.end.astimezone(UTC)
+        if visit.ahead is not None:
+            latest = min(latest, self.now + visit.ahead)
+        return Question(
+            visit=visit,
+            earliest=earliest,
+            latest=latest,
+            prefer=self.wanted.prefer,
+            only=_only(self.session, search.practitioner_id),
+            hours=search.hours,
+        )
+
+    def _around(self, question: Question) -> Around:
+        around = warmth.around(self.session, question.earliest, question.latest + timedelta(days=1))
+        if self.wanted.moving is not None:
+            own = calendars.slots_of(self.session, self.wanted.moving)
+            around.calendar.leave_out(own)
+        return around
+
+    def _patient(self, around: Around) -> Actor | None:
+        patient = self.wanted.patient
+        if patient is None:
+            return None
+        frame = around.calendar.frame
+        window = Window(frame.start, frame.at(frame.size), self.wanted.moving)
+        spans = calendars.taken_spans(self.session, [patient.schedule_id], window)
+        actor = Actor(patient.schedule_id, "", ActorKind.PATIENT, None, None, 1)
+        around.calendar.know(actor, spans.get(patient.schedule_id, {}))
+        return actor
+
+    def _is_new(self, opening: Opening) -> bool:
+        after = self.search.after
+        return after is None or (opening.starts_at, opening.site.site_id) > after
+
+    def _shut_by_course(self, staffed: Iterable[Opening]) -> list[Shut]:
+        """The rules and gates that stand against these times, most often in the way first."""
+        alone: Counter[str] = Counter()
+        times: Counter[str] = Counter()
+        details: dict[str, str] = {}
+        for opening in staffed:
+            against = dict(self.wanted.objections(opening))
+            details |= against
+            times.update(against.keys())
+            if len(against) == 1:
+                alone.update(against.keys())
+        return [Shut(code, details[code], alone[code]) for code, _ in times.most_common()]
 
 
 def _wanted(session: Session, search: Search) -> _Wanted:
     if search.course_step_id is not None:
-        found = facts.one(session, CourseStep, search.course_step_id)
-        course, protocol = facts.course_of(session, found.course_id)
-        step = protocol.step(found.key)
-        # A visit that the step has already is being moved: it is not in its own way.
-        others = [
-            visit
-            for visit in facts.other_visits(session, course.patient_id, course.id)
-            if visit.step != step.key
-        ]
-        therapists = facts.therapists_of(session, course.id)
-        return _Wanted(step.visit, course.patient_id, therapists, protocol, step, others)
+        return _wanted_of_step(session, search.course_step_id)
     if search.step_kind is None:
         raise Unfit("Say what the visit is for: a step_kind or a course_step_id.")
-    _, _, visit = facts.visit_of_kind(session, search.step_kind)
-    return _Wanted(visit, search.patient_id)
+    _, protocol, visit = facts.visit_of_kind(session, search.step_kind)
+    if search.patient_id is None:
+        return _Wanted(visit, protocol)
+    patient = facts.one(session, Patient, search.patient_id)
+    return _Wanted(
+        visit,
+        protocol,
+        patient,
+        others=facts.other_visits(session, patient.id, None),
+        known=evidence.before_booking(session, patient.id, None, None, visit),
+    )
 
 
-def _patient(session: Session, patient_id: UUID) -> Actor:
-    patient = facts.one(session, Patient, patient_id)
-    return Actor(patient.schedule_id, "", ActorKind.PATIENT, None, None, 1)
+def _wanted_of_step(session: Session, course_step_id: UUID) -> _Wanted:
+    about, moving, status = facts.step_to_place(session, course_step_id)
+    if status not in {None, AppointmentStatus.PENDING, AppointmentStatus.BOOKED}:
+        raise Unfit("This step has its visit already, and it has begun.", field="course_step_id")
+    assert about.course_id is not None
+    return _Wanted(
+        about.visit,
+        about.protocol,
+        about.patient,
+        about.step,
+        facts.therapists_of(session, about.course_id),
+        facts.other_visits(session, about.patient.id, about.course_id, moving),
+        evidence.before_booking(
+            session, about.patient.id, about.course_id, about.step, about.visit
+        ),
+        moving,
+    )
 
 
 def _only(session: Session, practitioner_id: UUID | None) -> frozenset[UUID]:
@@ -163,22 +303,34 @@ def _only(session: Session, practitioner_id: UUID | None) -> frozenset[UUID]:
     return frozenset({facts.one(session, Practitioner, practitioner_id).schedule_id})
 
 
-def _shut_by(session: Session, search: Search, now: datetime) -> list[str]:
-    """Which phases, each taken alone, nobody can serve at any time of the window."""
-    visit = _wanted(session, search).visit
-    actors = calendars.all_actors(session)
-    start = max(search.start, now).astimezone(UTC)
-    window = Window(_hour_before(start), search.end + timedelta(days=1))
-    calendar = calendars.load(session, actors, window)
-    shut = []
-    for phase in visit.phases:
-        alone = replace(visit, phases=(phase,))
-        question = Question(visit=alone, earliest=start, latest=search.end)
-        sites = calendars.sites(session, search.site_id)
-        if not any(next(availability.search(question, site, calendar), None) for site in sites):
-            shut.append(phase.role if phase.kind is None else f"{phase.kind} {phase.role}")
-    return list(dict.fromkeys(shut))
+def _alternatives(
+    session: Session, search: Search, wanted: _Wanted, now: datetime
+) -> list[Alternative]:
+    """The nearest opening for each wish that could be let go."""
+    found = []
+    for change, other in _relaxed(search, wanted).items():
+        opening = next(_Looking(session, other, wanted, now).openings(), None)
+        if opening is not None:
+            found.append(Alternative(change, opening))
+    return found
 
 
-def _hour_before(start: datetime) -> datetime:
-    return start.replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
+def _relaxed(search: Search, wanted: _Wanted) -> Mapping[str, Search]:
+    """The search with one wish less, for each wish that it has."""
+    relaxed = {}
+    if search.practitioner_id is not None:
+        relaxed["practitioner"] = replace(search, practitioner_id=None)
+    if search.site_id is not None:
+        relaxed["site"] = replace(search, site_id=None)
+    if search.hours is not None:
+        relaxed["hours"] = replace(search, hours=None)
+    if wanted.visit.notice is not None and not search.within_notice:
+        relaxed["notice"] = replace(search, within_notice=True)
+    relaxed["later"] = replace(search, start=search.end, end=search.end + AHEAD)
+    return relaxed
+
+
+def _why(code: str, free: int) -> str:
+    if free == 0:
+        return f"No {code} is free at any time of the window."
+    return f"A {code} is free at {free} times of the window, never together with the others."

@@ -13,9 +13,9 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from scheduler import availability, calendars
+from scheduler import calendars
 from scheduler.actors import Actor, Assignment, Calendar, Site, Taken
-from scheduler.availability import Question
+from scheduler.availability import Question, Staffing
 from scheduler.calendars import Window
 from scheduler.errors import NoOpening, NotOpen, NotQualified, SlotTaken, UnfitAssignment
 from scheduler.intervals import GRANULE
@@ -65,14 +65,9 @@ def choose(session: Session, wish: Wish) -> Placement:
     calendar, sites = _around(session, wish)
     if wish.named is not None:
         return _check(wish, wish.named, calendar, sites)
-    question = Question(
-        visit=wish.visit,
-        earliest=wish.starts_at,
-        latest=wish.starts_at + GRANULE,
-        prefer=wish.prefer,
-    )
+    question = _question(wish)
     for site in sites:
-        found = availability.assign(question, site, calendar, wish.starts_at)
+        found = Staffing(question, site, calendar).assign(calendar.frame.index(wish.starts_at))
         if found is not None:
             return Placement(site, found)
     raise NoOpening("Nobody and no room is free together at that time.")
@@ -85,14 +80,16 @@ def secure(session: Session, wish: Wish, placement: Placement, now: datetime) ->
     """
     ids = {a.actor.schedule_id for a in placement.assignments} | {wish.patient_schedule_id}
     calendars.lock(session, ids | wish.leaving)
-    start = wish.starts_at
+    start = min(a.since for a in placement.assignments)
     end = max(a.until for a in placement.assignments)
     window = Window(start, end, wish.moving)
     taken = calendars.taken(session, list(ids), window)
     if any(one.is_tentative for gone in taken.values() for one in gone):
         _give_way(session, ids, (start, end), now)
         taken = calendars.taken(session, list(ids), window)
-    gone = _overlapping(taken.get(wish.patient_schedule_id, ()), start, start + wish.visit.length)
+    gone = _overlapping(
+        taken.get(wish.patient_schedule_id, ()), wish.starts_at, wish.starts_at + wish.visit.length
+    )
     lost = [wish.patient_schedule_id] if gone else []
     secured = []
     for assignment, phase in zip(placement.assignments, _taking(wish.visit), strict=True):
@@ -103,6 +100,16 @@ def secure(session: Session, wish: Wish, placement: Placement, now: datetime) ->
     if lost:
         raise SlotTaken("That time is taken.", schedule_ids=[str(one) for one in lost])
     return Placement(placement.site, tuple(secured))
+
+
+def _question(wish: Wish) -> Question:
+    return Question(
+        visit=wish.visit,
+        earliest=wish.starts_at,
+        latest=wish.starts_at + GRANULE,
+        prefer=wish.prefer,
+        any_minute=True,
+    )
 
 
 def _give_way(
@@ -139,7 +146,8 @@ def _check(
     site = _site_of(chosen, calendar, sites, wish.starts_at)
     for assignment, phase in zip(chosen, _taking(wish.visit), strict=True):
         _refuse_unless_there(assignment, phase, site, calendar)
-    if not availability.is_stood_by(wish.visit, site, calendar, wish.starts_at):
+    staffing = Staffing(_question(wish), site, calendar)
+    if not staffing.is_stood_by(calendar.frame.index(wish.starts_at)):
         raise NotOpen(
             "The protocol wants somebody on site throughout who is not there then.",
             roles=sorted({phase.role for phase in wish.visit.phases if phase.present}),
@@ -164,11 +172,29 @@ def _match(wish: Wish, named: Sequence[Named], known: Mapping[UUID, Actor]) -> l
                 role=phase.role,
                 schedule_id=str(here.schedule_id),
             )
-        begin, end = wish.starts_at + phase.start, wish.starts_at + phase.end
-        chosen.append(Assignment(phase.role, actor, (), begin, end, end + phase.turnover))
+        chosen.append(_assignment(wish, phase, actor))
+        _refuse_twice(chosen)
     if left:
         raise UnfitAssignment(f"The visit has no use for a {left[0].role}.", role=left[0].role)
     return chosen
+
+
+def _assignment(wish: Wish, phase: Phase, actor: Actor) -> Assignment:
+    begin, end = wish.starts_at + phase.start, wish.starts_at + phase.end
+    return Assignment(phase.role, actor, (), begin, end, end + phase.turnover, phase.setup)
+
+
+def _refuse_twice(chosen: Sequence[Assignment]) -> None:
+    """Refuse the last of `chosen` if it names somebody who serves another phase meanwhile."""
+    *before, last = chosen
+    for one in before:
+        same = one.actor.schedule_id == last.actor.schedule_id
+        if same and one.since < last.until and last.since < one.until:
+            raise UnfitAssignment(
+                f"This schedule is named twice for the same time, as {one.role} and {last.role}.",
+                role=last.role,
+                schedule_id=str(last.actor.schedule_id),
+            )
 
 
 def _site_of(
@@ -206,17 +232,17 @@ def _refuse_unless_there(
 
 
 def _is_open(assignment: Assignment, site: Site, calendar: Calendar) -> bool:
-    wanted = calendar.frame.touched([(assignment.starts_at, assignment.until)])
+    wanted = calendar.frame.touched([(assignment.since, assignment.until)])
     return not wanted & ~calendar.open_at(assignment.actor, site.site_id)
 
 
 def _taking(visit: Visit) -> list[Phase]:
     """The phases that take a slot; presence takes none."""
-    return [phase for phase in visit.phases if not phase.present]
+    return [phase for phase in visit.phases if not phase.present for _ in range(phase.count)]
 
 
 def _free_lanes(assignment: Assignment, phase: Phase, gone: Sequence[Taken]) -> tuple[int, ...]:
-    busy = {one.lane for one in _overlapping(gone, assignment.starts_at, assignment.until)}
+    busy = {one.lane for one in _overlapping(gone, assignment.since, assignment.until)}
     free = tuple(lane for lane in range(assignment.actor.lanes) if lane not in busy)
     if phase.shared:
         return free[:1]

@@ -67,6 +67,10 @@ class Phase:
     """Takes one lane, so that the actor can serve several visits at once."""
     present: bool
     """Must be working at the site, but takes no slot."""
+    count: int = 1
+    """How many different actors."""
+    setup: timedelta = timedelta(0)
+    """For how long the actor is taken before: making ready."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +121,12 @@ class Visit:
     checklist: tuple[Check, ...]
     cadence_name: str
     cadence: tuple[Rule, ...]
+    grid: timedelta = timedelta(minutes=15)
+    """Starts lie on multiples of it by the site's wall clock."""
+    notice: timedelta | None = None
+    """The least time between its booking and its start."""
+    ahead: timedelta | None = None
+    """How far ahead it may be booked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ Pure: no database, no clock, no Flask. All datetimes are aware.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 from models.vocabulary import AppointmentStatus, Severity, StepKind
@@ -89,6 +89,11 @@ def earliest(step: Step, others: Iterable[Booked], zone: ZoneInfo) -> datetime |
         else:
             found.append(anchor.starts_at + window.least.elapsed)
     return max(found, default=None)
+
+
+def age_on(day: date, born: date) -> int:
+    """How old somebody is on a day, in years."""
+    return day.year - born.year - ((day.month, day.day) < (born.month, born.day))
 
 
 def _frequency(

@@ -68,17 +68,19 @@ def make_firm(session: Session, appointment_id: UUID) -> None:
 
 
 def _of(assignment: Assignment, busy: SlotStatus) -> list[_Row]:
-    """A slot on each lane, and one more for the turnover after it."""
-    rows = []
-    schedule_id, role = assignment.actor.schedule_id, assignment.role
-    for lane in assignment.lanes:
-        rows.append(
-            _Row(schedule_id, lane, assignment.starts_at, assignment.ends_at, role, busy.value)
-        )
-        if assignment.until > assignment.ends_at:
-            after = SlotStatus.BUSY_UNAVAILABLE.value
-            rows.append(_Row(schedule_id, lane, assignment.ends_at, assignment.until, role, after))
-    return rows
+    """A slot on each lane, one more for making ready before it and for the turnover after it."""
+    one, beside = assignment, SlotStatus.BUSY_UNAVAILABLE
+    parts = (
+        (one.since, one.starts_at, beside),
+        (one.starts_at, one.ends_at, busy),
+        (one.ends_at, one.until, beside),
+    )
+    return [
+        _Row(one.actor.schedule_id, lane, start, end, one.role, status.value)
+        for lane in one.lanes
+        for start, end, status in parts
+        if start < end
+    ]
 
 
 _INSERT = text(

@@ -90,9 +90,11 @@ def test_leave_takes_openings_away_and_an_empty_answer_says_who_is_missing(
     found = openings.find(session, search(world), SUNDAY_NOON)
 
     assert found.openings == []
-    assert found.shut_by == ["therapist"]
-    assert found.nearest is not None
-    assert found.nearest.starts_at == MONDAY_9 + 2 * DAY
+    assert found.shut_by[0].code == "therapist"
+    assert found.shut_by[0].detail == "No therapist is free at any time of the window."
+    [later] = found.alternatives
+    assert later.change == "later"
+    assert later.opening.starts_at == MONDAY_9 + 2 * DAY
 
 
 def test_pages_go_on_where_the_last_one_ended(session: Session, world: World) -> None:
