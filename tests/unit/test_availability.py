@@ -1,9 +1,10 @@
 """Openings against an oracle that looks at every start and tries everybody, minute for minute."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import product
+from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -292,3 +293,20 @@ def test_wanted_hours_are_those_of_the_wall_clock() -> None:
     oracle = [n for n, wall in enumerate(walls) if wall.weekday() in {5, 6} and wall.hour >= 9]
 
     assert list(positions(hours_of(frame, NEW_YORK, wanted))) == oracle
+
+
+def test_nobody_serves_two_phases_at_once_making_ready_and_turnover_included() -> None:
+    both = (Licence("therapist", date.min, date.max), Licence("monitor", date.min, date.max))
+    alone = Actor(UUID(int=1), "alone", ActorKind.PRACTITIONER, None, None, 1, both)
+    made = Given([alone], {alone.schedule_id: [(START, START + DAY)]}, length=minutes(6))
+    plain: Any = {"kind": None, "shared": False, "present": False}
+    first = Phase(role="therapist", start=minutes(0), end=minutes(3), turnover=minutes(0), **plain)
+    then = Phase(role="monitor", start=minutes(3), end=minutes(6), turnover=minutes(0), **plain)
+
+    for phases_, possible in [
+        ((first, then), True),
+        ((replace(first, turnover=minutes(1)), then), False),
+        ((first, replace(then, setup=minutes(1))), False),
+    ]:
+        made.phases = phases_
+        assert bool(list(made.staffing().openings())) is possible
