@@ -106,6 +106,22 @@ class Opening:
     assignments: tuple[Assignment, ...]
 
 
+class Roster:
+    """Everybody and everything that can be booked, in the order of names."""
+
+    def __init__(self, actors: Iterable[Actor]) -> None:
+        self.actors = tuple(actors)
+        self._serving: dict[tuple[str, str | None], tuple[Actor, ...]] = {}
+
+    def serving(self, phase: Phase) -> Sequence[Actor]:
+        """Those of the kind that `phase` asks for. Looked up once, then known."""
+        key = (phase.role, phase.kind)
+        if key not in self._serving:
+            found = (actor for actor in self.actors if actor.could_serve(phase))
+            self._serving[key] = tuple(found)
+        return self._serving[key]
+
+
 @dataclass(slots=True)
 class Calendar:
     """Who is open and who is taken in a window of whole days. Slices each actor's bits once.
@@ -114,7 +130,7 @@ class Calendar:
     """
 
     frame: Frame
-    actors: Sequence[Actor]
+    roster: Roster
     timeline: Timeline
     full: Mapping[UUID, int] = field(default_factory=dict)
     """For each schedule that serves so many visits a day or week at most: where that is reached."""
@@ -122,12 +138,10 @@ class Calendar:
     _lanes: dict[UUID, tuple[int, ...]] = field(default_factory=dict)
 
     @classmethod
-    def over(
-        cls, timeline: Timeline, actors: Sequence[Actor], start: datetime, end: datetime
-    ) -> "Calendar":
+    def over(cls, timeline: Timeline, roster: Roster, start: datetime, end: datetime) -> "Calendar":
         """The calendar of the days that `start` to `end` touches."""
         first = midnight(start)
-        return cls(Frame.over(first, midnight(end - GRANULE) + DAY), actors, timeline)
+        return cls(Frame.over(first, midnight(end - GRANULE) + DAY), roster, timeline)
 
     def open_at(self, actor: Actor, site_id: UUID) -> int:
         """The granules in which the actor is open at the site."""
@@ -158,7 +172,7 @@ class Calendar:
 
     def leave_out(self, gone: Iterable[Taken]) -> None:
         """Let these stretches be free: they are of the visit that is moved."""
-        known = {actor.schedule_id: actor for actor in self.actors}
+        known = {actor.schedule_id: actor for actor in self.roster.actors}
         for one in gone:
             actor = known.get(one.schedule_id)
             if actor is not None and one.lane < actor.lanes:

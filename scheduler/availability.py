@@ -19,12 +19,14 @@ from itertools import groupby
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from models.vocabulary import ActorKind
 from notifications.wall_time import at_wall_time
 from scheduler.actors import Actor, Assignment, Calendar, Opening, Site
 from scheduler.intervals import GRANULE, Frame, at_least, granules, positions, runs, shifted
 from scheduler.protocols import Phase, Visit
 
 DAY = timedelta(days=1)
+_THINGS = frozenset({ActorKind.ROOM, ActorKind.DEVICE})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,12 +62,14 @@ class Question:
     """Whether a start may lie off the visit's grid: somebody named it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
     """An actor that could serve a phase, and the starts of the visit at which it can."""
 
     actor: Actor
     starts: int
+    rank: int
+    """0 for those the question asks for, 3 for those it does not know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,15 +205,10 @@ class Staffing:
         start = self.calendar.frame.at(index)
         begin, end = start + phase.start, start + phase.end
         since, until = begin - phase.setup, end + phase.turnover
-        busy = {a.actor.schedule_id for a in placed if a.since < until and since < a.until}
-        there = {a.actor.schedule_id for a in placed} - busy
-        free = [
-            one
-            for one in served.candidates
-            if one.starts >> index & 1 and one.actor.schedule_id not in busy
-        ]
-        for _, equals in groupby(free, self._rank):
-            for one in sorted(equals, key=lambda one: one.actor.schedule_id not in there):
+        busy = [a.actor for a in placed if a.since < until and since < a.until]
+        there = [a.actor for a in placed]
+        for one in _in_order(served.candidates, there):
+            if one.starts >> index & 1 and not _among(one.actor, busy):
                 lanes = self._free_lanes(one.actor, phase, index)
                 yield Assignment(phase.role, one.actor, lanes, begin, end, until, phase.setup)
 
@@ -223,16 +222,19 @@ class Staffing:
 
     def _serve(self, phase: Phase) -> Served:
         found = [
-            Candidate(actor, starts)
-            for actor in self.calendar.actors
-            if actor.could_serve(phase) and (starts := self._starts_of(actor, phase))
+            Candidate(actor, starts, self._rank(actor))
+            for actor in self.calendar.roster.serving(phase)
+            if (starts := self._starts_of(actor, phase))
         ]
-        found.sort(key=lambda one: (*self._rank(one), one.actor.name))
+        found.sort(key=lambda one: one.rank)
         return Served(phase, tuple(found))
 
-    def _rank(self, one: Candidate) -> tuple[bool, bool]:
-        question, schedule_id = self.question, one.actor.schedule_id
-        return schedule_id not in question.only, schedule_id not in question.prefer
+    def _rank(self, actor: Actor) -> int:
+        question = self.question
+        if not question.only and not question.prefer:
+            return 0
+        asked = actor.schedule_id not in question.only
+        return 2 * asked + (actor.schedule_id not in question.prefer)
 
     def _starts_of(self, actor: Actor, phase: Phase) -> int:
         """The starts of the visit at which the actor can serve the phase."""
@@ -240,7 +242,7 @@ class Staffing:
         if not opened:
             return 0
         begins = _free_runs(opened, self.calendar.taken_on(actor), phase)
-        if phase.role not in {"room", "device"}:
+        if begins and phase.role not in _THINGS:
             begins &= self._licensed(actor, phase.role)
             begins &= ~self.calendar.full.get(actor.schedule_id, 0)
         return shifted(begins, _offset(phase))
@@ -253,6 +255,25 @@ class Staffing:
             if licence.role == role:
                 bits |= days_of(frame, zone, licence.valid_from, licence.valid_until)
         return bits
+
+
+def _in_order(candidates: Sequence[Candidate], there: Sequence[Actor]) -> Iterator[Candidate]:
+    """Of equals those first who serve another phase of the visit."""
+    if not there:
+        yield from candidates
+        return
+    for _, equals in groupby(candidates, lambda one: one.rank):
+        later = []
+        for one in equals:
+            if _among(one.actor, there):
+                yield one
+            else:
+                later.append(one)
+        yield from later
+
+
+def _among(actor: Actor, others: Sequence[Actor]) -> bool:
+    return any(actor is other for other in others)
 
 
 def _free_runs(opened: int, lanes: Sequence[int], phase: Phase) -> int:

@@ -28,7 +28,7 @@ from models import (
 )
 from models.vocabulary import ActorKind, SlotStatus
 from scheduler import actors
-from scheduler.actors import Actor, Calendar, Licence, Taken
+from scheduler.actors import Actor, Calendar, Licence, Roster, Taken
 from scheduler.hours import Hours, Stretch, expand
 from scheduler.intervals import GRANULE
 from scheduler.timeline import DAY, Timeline, midnight
@@ -106,7 +106,7 @@ def load(
 ) -> Calendar:
     """Who of `of` is open, and taken, in the window, read for this question alone."""
     timeline = timeline_of(session, of, window, with_taken=with_taken)
-    return Calendar.over(timeline, of, window.start, window.end)
+    return Calendar.over(timeline, Roster(of), window.start, window.end)
 
 
 def timeline_of(

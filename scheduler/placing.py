@@ -142,7 +142,7 @@ def _around(session: Session, wish: Wish) -> tuple[Calendar, list[Site]]:
 def _check(
     wish: Wish, named: Sequence[Named], calendar: Calendar, sites: Sequence[Site]
 ) -> Placement:
-    chosen = _match(wish, named, {actor.schedule_id: actor for actor in calendar.actors})
+    chosen = _match(wish, named, {actor.schedule_id: actor for actor in calendar.roster.actors})
     site = _site_of(chosen, calendar, sites, wish.starts_at)
     for assignment, phase in zip(chosen, _taking(wish.visit), strict=True):
         _refuse_unless_there(assignment, phase, site, calendar)

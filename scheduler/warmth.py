@@ -21,7 +21,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from scheduler import calendars
-from scheduler.actors import Actor, Calendar, Site
+from scheduler.actors import Calendar, Roster, Site
 from scheduler.calendars import Window
 from scheduler.timeline import DAY, Timeline, midnight
 
@@ -40,9 +40,8 @@ CLINICS = 32
 
 @dataclass(frozen=True, slots=True)
 class Around:
-    """Who and what can be booked at a clinic, where, and their time in a window."""
+    """Where a clinic is, and whom and what can be booked there in a window."""
 
-    actors: Sequence[Actor]
     sites: Sequence[Site]
     calendar: Calendar
 
@@ -72,7 +71,7 @@ class _Clinic:
     """A clinic's calendars as of its last look."""
 
     lock: Lock = field(default_factory=Lock)
-    actors: Sequence[Actor] = ()
+    roster: Roster = field(default_factory=lambda: Roster(()))
     sites: Sequence[Site] = ()
     timeline: Timeline | None = None
     horizon: int = 2**62
@@ -92,15 +91,15 @@ def around(session: Session, start: datetime, end: datetime) -> Around:
         return fresh(session, start, end)
     with clinic.lock:
         timeline = _refresh(session, clinic, look, (start, end))
-        actors, sites = clinic.actors, clinic.sites
-    return Around(actors, sites, Calendar.over(timeline, actors, start, end))
+        roster, sites = clinic.roster, clinic.sites
+    return Around(sites, Calendar.over(timeline, roster, start, end))
 
 
 def fresh(session: Session, start: datetime, end: datetime, but: UUID | None = None) -> Around:
     """The same, read for this question alone; without the time of the visit `but`."""
     actors = calendars.all_actors(session)
     calendar = calendars.load(session, actors, Window(start, end, but))
-    return Around(actors, calendars.sites(session), calendar)
+    return Around(calendars.sites(session), calendar)
 
 
 def forget() -> None:
@@ -134,7 +133,7 @@ def _refresh(
     if timeline is None or is_old or everything or not timeline.reaches(*wanted):
         timeline = _read(session, clinic, wanted)
     else:
-        _read_again(session, timeline, clinic.actors, look.changes)
+        _read_again(session, timeline, clinic.roster, look.changes)
     clinic.timeline = timeline
     clinic.horizon = look.horizon if is_old else max(clinic.horizon, look.horizon)
     clinic.looked_at = look.at
@@ -147,15 +146,15 @@ def _read(session: Session, clinic: _Clinic, wanted: tuple[datetime, datetime]) 
     known = clinic.timeline
     if known is not None:
         end = max(end, known.start + known.days * DAY)
-    clinic.actors = calendars.all_actors(session)
+    clinic.roster = Roster(calendars.all_actors(session))
     clinic.sites = calendars.sites(session)
-    return calendars.timeline_of(session, clinic.actors, Window(start, end))
+    return calendars.timeline_of(session, clinic.roster.actors, Window(start, end))
 
 
 def _read_again(
-    session: Session, timeline: Timeline, actors: Sequence[Actor], changes: Sequence[_Change]
+    session: Session, timeline: Timeline, roster: Roster, changes: Sequence[_Change]
 ) -> None:
-    known = {actor.schedule_id for actor in actors}
+    known = {actor.schedule_id for actor in roster.actors}
     first, last = timeline.start, timeline.start + timeline.days * DAY
     reopened = [one.schedule_id for one in changes if one.schedule_id and one.starts_at is None]
     if reopened:

@@ -48,7 +48,7 @@ def picture(around: warmth.Around) -> dict[str, object]:
             calendar.taken_on(actor),
             actor.licences,
         )
-        for actor in around.actors
+        for actor in calendar.roster.actors
     }
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.vocabulary import ActorKind, StepKind
-from scheduler.actors import Actor, Calendar, Licence, Site
+from scheduler.actors import Actor, Calendar, Licence, Roster, Site
 from scheduler.availability import Hours, Question, Staffing, grid_of, hours_of
 from scheduler.hours import Stretch
 from scheduler.intervals import GRANULE, Frame, at_least, positions
@@ -64,7 +64,7 @@ class Given:
                 spans = lanes.setdefault(lane, [])
                 spans.append((epoch_granule(start), epoch_granule(end)))
             timeline.set_taken(schedule_id, lanes)
-        return Calendar.over(timeline, self.actors, START, START + DAYS * DAY)
+        return Calendar.over(timeline, Roster(self.actors), START, START + DAYS * DAY)
 
     def staffing(self) -> Staffing:
         calendar = self.calendar()
