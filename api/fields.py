@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from importlib import resources
 from typing import Any
 from uuid import UUID
@@ -44,8 +45,9 @@ class Instant(fields.AwareDateTime):
         return instant
 
 
+@lru_cache(maxsize=8192)
 def write_instant(value: datetime) -> str:
-    """An instant as the API writes it."""
+    """An instant as the API writes it. Kept: a page of openings names few, many times."""
     return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 

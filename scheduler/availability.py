@@ -85,6 +85,16 @@ class Served:
         return at_least(self.phase.count, (one.starts for one in self.candidates))
 
 
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """What one actor has to serve, and who could."""
+
+    phase: Phase
+    candidates: tuple[Candidate, ...]
+    clashes: tuple[int, ...]
+    """The numbers of earlier seats that the same actor cannot take as well."""
+
+
 class Staffing:
     """Who could serve a visit at a site, at each start: the bits behind openings and plans.
 
@@ -174,43 +184,50 @@ class Staffing:
         """
         if not self.starts >> index & 1:
             return None
-        taking = [one for one in self.served if not one.phase.present]
-        wanted = [served for served in taking for _ in range(served.phase.count)]
-        return self._place(index, wanted, ())
+        chosen = self._choose(index, ())
+        if chosen is None:
+            return None
+        start = self.calendar.frame.at(index)
+        pairs = zip(self.seats, chosen, strict=True)
+        return tuple(self._assignment(seat.phase, actor, index, start) for seat, actor in pairs)
 
     def is_stood_by(self, index: int) -> bool:
         """Whether everybody whom the visit merely wants on site works there throughout."""
         return all(one.starts >> index & 1 for one in self.served if one.phase.present)
 
-    def _place(
-        self, index: int, left: Sequence[Served], placed: tuple[Assignment, ...]
-    ) -> tuple[Assignment, ...] | None:
-        """Serve what is left beside those `placed`; None if it cannot be done."""
-        if not left:
-            return placed if self._has_whom_it_must(placed) else None
-        for assignment in self._choices(index, left[0], placed):
-            done = self._place(index, left[1:], (*placed, assignment))
-            if done is not None:
-                return done
+    @cached_property
+    def seats(self) -> tuple[Seat, ...]:
+        """What has to be served: a seat for each actor that the visit takes."""
+        made: list[Seat] = []
+        for served in self.served:
+            for _ in range(0 if served.phase.present else served.phase.count):
+                clashes = [
+                    number for number, seat in enumerate(made) if _overlap(served.phase, seat.phase)
+                ]
+                made.append(Seat(served.phase, served.candidates, tuple(clashes)))
+        return tuple(made)
+
+    def _choose(self, index: int, chosen: tuple[Actor, ...]) -> tuple[Actor, ...] | None:
+        """Serve what is left beside those `chosen`; None if it cannot be done."""
+        if len(chosen) == len(self.seats):
+            return chosen if self._has_whom_it_must(chosen) else None
+        seat = self.seats[len(chosen)]
+        busy = [chosen[number] for number in seat.clashes]
+        for one in _in_order(seat.candidates, chosen):
+            if one.starts >> index & 1 and not _among(one.actor, busy):
+                done = self._choose(index, (*chosen, one.actor))
+                if done is not None:
+                    return done
         return None
 
-    def _has_whom_it_must(self, placed: Sequence[Assignment]) -> bool:
+    def _has_whom_it_must(self, chosen: Sequence[Actor]) -> bool:
         only = self.question.only
-        return not only or any(a.actor.schedule_id in only for a in placed)
+        return not only or any(actor.schedule_id in only for actor in chosen)
 
-    def _choices(
-        self, index: int, served: Served, placed: Sequence[Assignment]
-    ) -> Iterator[Assignment]:
-        phase = served.phase
-        start = self.calendar.frame.at(index)
+    def _assignment(self, phase: Phase, actor: Actor, index: int, start: datetime) -> Assignment:
         begin, end = start + phase.start, start + phase.end
-        since, until = begin - phase.setup, end + phase.turnover
-        busy = [a.actor for a in placed if a.since < until and since < a.until]
-        there = [a.actor for a in placed]
-        for one in _in_order(served.candidates, there):
-            if one.starts >> index & 1 and not _among(one.actor, busy):
-                lanes = self._free_lanes(one.actor, phase, index)
-                yield Assignment(phase.role, one.actor, lanes, begin, end, until, phase.setup)
+        lanes = self._free_lanes(actor, phase, index)
+        return Assignment(phase.role, actor, lanes, begin, end, end + phase.turnover, phase.setup)
 
     def _free_lanes(self, actor: Actor, phase: Phase, index: int) -> tuple[int, ...]:
         """The lanes that the phase takes: one if it is shared, else the whole actor."""
@@ -270,6 +287,14 @@ def _in_order(candidates: Sequence[Candidate], there: Sequence[Actor]) -> Iterat
             else:
                 later.append(one)
         yield from later
+
+
+def _overlap(one: Phase, other: Phase) -> bool:
+    """Whether the phases take time at once, making ready and turnover included."""
+    return (
+        one.start - one.setup < other.end + other.turnover
+        and other.start - other.setup < one.end + one.turnover
+    )
 
 
 def _among(actor: Actor, others: Sequence[Actor]) -> bool:
