@@ -58,8 +58,9 @@ CALM = frozenset(
 """What can wait: a patient gets at most one message of these a day, with all that is due on
 that day in it. What comes on top waits for the next day, unless it would then be too late."""
 
-TOGETHER = frozenset({MessageKind.CONFIRMATION})
-"""Said at once, and in one message with others of its kind that are due."""
+TOGETHER = frozenset({MessageKind.CONFIRMATION, MessageKind.MOVED, MessageKind.CANCELLATION})
+"""Said at once, and in one message with others of these that are due: a plan that is booked or
+repaired is one letter, however many visits it has."""
 
 
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")

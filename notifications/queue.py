@@ -608,12 +608,13 @@ _RESEND = """
     WITH unclear AS (
         SELECT clinic_id, id FROM message
          WHERE state = 'uncertain' AND NOT withdrawn AND kind = ANY(%(kinds)s)
-           AND channel = 'email' AND carried_by IS NULL
+           AND channel = 'email'
            AND released_at < clock_timestamp() - %(after)s AND NOT said_again
          ORDER BY id LIMIT 500 FOR UPDATE SKIP LOCKED
     )
     UPDATE message m
-       SET state = 'scheduled', released_at = NULL, said_again = true, version = m.version + 1
+       SET state = 'scheduled', released_at = NULL, carried_by = NULL, said_again = true,
+           version = m.version + 1
       FROM unclear WHERE m.clinic_id = unclear.clinic_id AND m.id = unclear.id
 """
 

@@ -219,6 +219,19 @@ SEVERAL: Mapping[Kind, Words] = {
         "before you come, is here:\n\n$link\n\nIf a time does not suit you, call $phone.",
         "$clinic: you are booked: $visits $link STOP ends these texts.",
     ),
+    Kind.MOVED: Words(
+        "$count of your appointments have new times",
+        "some of your appointments were moved. The new times are:\n\n$visits\n\nThey replace the "
+        "times we told you before. Please look at your page again:\n\n$link\n\nIf a new time "
+        "does not suit you, call $phone.",
+        "$clinic: your appointments were moved to: $visits $link Does not suit? $phone",
+    ),
+    Kind.CANCELLATION: Words(
+        "$count of your appointments are cancelled",
+        "these appointments are cancelled. You do not need to come:\n\n$visits\n\nTo find other "
+        "times, call $phone.",
+        "$clinic: these appointments are cancelled: $visits. You do not need to come. $phone",
+    ),
     Kind.OVERVIEW: Words(
         "Your week with us",
         "this is what is planned:\n\n$visits\n\nYour page:\n\n$link\n\nIf a time does not suit "

@@ -21,7 +21,7 @@ from notifications.channels.smtp import Server, SmtpChannel
 from notifications.delivery import Delivery, returned
 from scheduler import booking, notices, replies
 from scheduler.authority import Authority, Call
-from scheduler.booking import Order
+from scheduler.booking import Move, Order
 from scheduler.jobs import archive_messages
 from tests.factories import DAY, MONDAY_9, SUNDAY_NOON, World, make_practitioner, make_room, rule
 from tests.fakes import MailServer, mail_server
@@ -450,3 +450,25 @@ def test_what_soon_is_of_no_use_is_for_people_to_say(post: Post) -> None:
 def tasks_of(post: Post) -> list[str]:
     post.session.rollback()
     return [str(task.kind) for task in post.session.scalars(select(Task))]
+
+
+def test_visits_that_are_moved_together_are_told_in_one_letter(post: Post) -> None:
+    visits = [post.book(MONDAY_9 + n * DAY) for n in (1, 2, 3)]
+    post.sweep(NINE)
+    for visit in visits[:2]:
+        move = Move(starts_at=visit.starts_at + 7 * DAY)
+        booking.reschedule(post.session, Call(visit.id, None), move, by=DESK, now=NINE)
+    booking.cancel(post.session, Call(visits[2].id, None), by=DESK, now=NINE)
+    post.session.commit()
+
+    [subject] = post.sweep(NINE + timedelta(minutes=5))
+
+    body = post.server.mails[-1].get_body(("plain",))
+    assert body is not None
+    told = body.get_content()
+    assert "new times" in told
+    assert "Tuesday, March 10" in told
+    assert "Wednesday, March 11" in told
+    assert "Thursday, March 5" in told
+    assert "cancelled" in told
+    assert subject
