@@ -12,6 +12,7 @@ from models.clinic import Clinic, Device, Room, Site
 from models.course import Course, CourseStep
 from models.message import Message, MessageArchive, Receipt
 from models.people import Patient, Practitioner, Qualification
+from models.plan import Disruption, Proposal
 from models.protocol import Protocol, ProtocolVersion
 from models.schedule import CalendarChange, Closure, OpeningHours, Schedule, Slot
 from models.talk import (
@@ -41,6 +42,7 @@ __all__ = [
     "Course",
     "CourseStep",
     "Device",
+    "Disruption",
     "Escort",
     "IdempotencyKey",
     "Message",
@@ -50,6 +52,7 @@ __all__ = [
     "Patient",
     "PatientLink",
     "Practitioner",
+    "Proposal",
     "Protocol",
     "ProtocolVersion",
     "Qualification",

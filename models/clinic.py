@@ -35,6 +35,8 @@ class Clinic(Base):
     """Between `quiet_from` and `quiet_until`, patient's wall time, nothing is sent.
     Source: 47 CFR 64.1200(c)(1), 8 to 21 h; narrower by default, as several states ask."""
     hold_minutes: Mapped[int] = mapped_column(server_default=text("15"))
+    holds_per_caller: Mapped[int] = mapped_column(server_default=text("40"))
+    """How many times one caller may hold at once: a few whole courses."""
     noshow_after_minutes: Mapped[int] = mapped_column(server_default=text("1440"))
     """A booked visit that ended so long ago and never began is marked noshow."""
     default_protocol_id: Mapped[UUID | None]
@@ -45,6 +47,7 @@ class Clinic(Base):
     __table_args__ = (
         CheckConstraint("settle_minutes BETWEEN 0 AND 60", name="settle_is_short"),
         CheckConstraint("hold_minutes BETWEEN 1 AND 1440", name="hold_is_real"),
+        CheckConstraint("holds_per_caller BETWEEN 1 AND 1000", name="holds_are_few"),
         ForeignKeyConstraint(
             ["clinic_id", "default_protocol_id"],
             ["protocol.clinic_id", "protocol.id"],

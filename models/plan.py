@@ -1,0 +1,67 @@
+"""Plans: proposals for the times of many visits, and the disruptions that ask for them."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, Index, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from models.base import Tenanted, references
+
+
+class Disruption(Tenanted):
+    """Somebody or something that cannot serve for a while: an illness, a room with no water."""
+
+    __tablename__ = "disruption"
+
+    schedule_id: Mapped[UUID]
+    starts_at: Mapped[datetime]
+    ends_at: Mapped[datetime]
+    reason: Mapped[str]
+    closure_id: Mapped[UUID]
+    """The closure that it made, so that nothing new is booked there."""
+    told_by: Mapped[str]
+    version: Mapped[int] = mapped_column(server_default=text("1"))
+
+    __table_args__ = (
+        references("schedule_id", "schedule"),
+        CheckConstraint("starts_at < ends_at", name="is_real"),
+        Index("ix__disruption__starts_at", "clinic_id", "starts_at"),
+    )
+
+
+class Proposal(Tenanted):
+    """Dated visits for one patient, to be taken whole or not at all.
+
+    For a course it books what is not booked yet; for a disruption it moves what cannot stay.
+    Nothing is kept free for it: who is faster gets the time.
+    """
+
+    __tablename__ = "proposal"
+
+    patient_id: Mapped[UUID]
+    course_id: Mapped[UUID | None]
+    disruption_id: Mapped[UUID | None]
+    steps: Mapped[list[dict[str, Any]]] = mapped_column(JSONB)
+    """In the order of the protocol: which step or visit, when, where, with whom."""
+    cost: Mapped[dict[str, Any]]
+    """What speaks against it, in the terms of the plan."""
+    expires_at: Mapped[datetime]
+    made_by: Mapped[str]
+    accepted_at: Mapped[datetime | None]
+    accepted_by: Mapped[str | None]
+
+    __table_args__ = (
+        references("patient_id", "patient"),
+        references("course_id", "course"),
+        references("disruption_id", "disruption"),
+        CheckConstraint(
+            "course_id IS NOT NULL OR disruption_id IS NOT NULL", name="is_for_something"
+        ),
+        CheckConstraint("(accepted_at IS NULL) = (accepted_by IS NULL)", name="accepted_by_and_at"),
+        Index("ix__proposal__course", "clinic_id", "course_id"),
+        Index("ix__proposal__disruption", "clinic_id", "disruption_id"),
+        Index("ix__proposal__expires_at", "clinic_id", "expires_at"),
+    )
