@@ -36,6 +36,9 @@ from scheduler.timeline import DAY, Timeline, midnight
 LONGEST = timedelta(days=2)
 """No slot is longer: a visit and its turnover end within two days. tests/house checks it."""
 
+AT_ONCE = 32
+"""How many schedules are read in one go: a year of hundreds would fill the memory meanwhile."""
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -115,15 +118,22 @@ def timeline_of(
     """The bits of these actors over the days that the window touches."""
     first = midnight(window.start)
     timeline = Timeline(first, -((first - window.end) // DAY))
-    last = first + timeline.days * DAY
+    whole = Window(first, first + timeline.days * DAY, window.but)
     ids = [actor.schedule_id for actor in of]
-    for schedule_id, stretches in open_stretches(session, ids, first, last).items():
+    for begin in range(0, len(ids), AT_ONCE):
+        _read_into(session, timeline, ids[begin : begin + AT_ONCE], whole, with_taken=with_taken)
+    return timeline
+
+
+def _read_into(
+    session: Session, timeline: Timeline, ids: Sequence[UUID], window: Window, *, with_taken: bool
+) -> None:
+    opened = open_stretches(session, ids, window.start, window.end)
+    for schedule_id, stretches in opened.items():
         timeline.set_open(schedule_id, stretches)
     if with_taken:
-        spans = taken_spans(session, ids, Window(first, last, window.but))
-        for schedule_id, lanes in spans.items():
+        for schedule_id, lanes in taken_spans(session, ids, window).items():
             timeline.set_taken(schedule_id, lanes)
-    return timeline
 
 
 def open_stretches(
