@@ -22,6 +22,7 @@ from werkzeug.exceptions import HTTPException
 
 from models import db
 from scheduler.errors import (
+    AtCapacity,
     CourseClosed,
     HoldExpired,
     MayNotOverride,
@@ -47,6 +48,7 @@ from scheduler.errors import (
 )
 
 STATUS: dict[type[Refusal], int] = {
+    AtCapacity: 422,
     CourseClosed: 409,
     HoldExpired: 409,
     MayNotOverride: 403,

@@ -38,6 +38,14 @@ class Actor:
     lanes: int
     licences: tuple[Licence, ...] = ()
     practitioner_id: UUID | None = None
+    most_per_day: int | None = None
+    """How many visits it serves on one wall day at most. None: no matter."""
+    most_per_week: int | None = None
+
+    @property
+    def is_capped(self) -> bool:
+        """Whether it serves so many visits at most."""
+        return self.most_per_day is not None or self.most_per_week is not None
 
     def could_serve(self, phase: Phase) -> bool:
         """Whether the actor is of the kind that `phase` asks for, on any day."""
@@ -132,8 +140,8 @@ class Calendar:
     frame: Frame
     roster: Roster
     timeline: Timeline
-    full: Mapping[UUID, int] = field(default_factory=dict)
-    """For each schedule that serves so many visits a day or week at most: where that is reached."""
+    loads: Mapping[UUID, Sequence[datetime]] = field(default_factory=dict)
+    """For each schedule that serves so many visits at most: the starts of those it has."""
     _bits: dict[tuple[UUID, UUID], int] = field(default_factory=dict)
     _lanes: dict[UUID, tuple[int, ...]] = field(default_factory=dict)
 

@@ -11,6 +11,7 @@ whole course: so a time that is offered can be booked.
 Pure: no database, no clock, no Flask. All datetimes are aware.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -261,8 +262,18 @@ class Staffing:
         begins = _free_runs(opened, self.calendar.taken_on(actor), phase)
         if begins and phase.role not in _THINGS:
             begins &= self._licensed(actor, phase.role)
-            begins &= ~self.calendar.full.get(actor.schedule_id, 0)
+        if begins and actor.is_capped:
+            begins &= ~self._full(actor)
         return shifted(begins, _offset(phase))
+
+    def _full(self, actor: Actor) -> int:
+        """The days on which the actor serves as many visits as it may."""
+        zone = self.site.zone
+        starts = self.calendar.loads.get(actor.schedule_id, ())
+        return sum(
+            days_of(self.calendar.frame, zone, first, last)
+            for first, last in full_days(actor, [one.astimezone(zone).date() for one in starts])
+        )
 
     def _licensed(self, actor: Actor, role: str) -> int:
         """The granules of the days on which the actor may act in the role."""
@@ -272,6 +283,20 @@ class Staffing:
             if licence.role == role:
                 bits |= days_of(frame, zone, licence.valid_from, licence.valid_until)
         return bits
+
+
+def full_days(actor: Actor, served: Sequence[date]) -> list[tuple[date, date]]:
+    """The stretches of days on which an actor with visits on the days `served` takes no more.
+
+    Disjoint, in no order. A week runs from Monday to Sunday.
+    """
+    weeks = Counter(day - day.weekday() * DAY for day in served)
+    full = {week for week, n in weeks.items() if n >= (actor.most_per_week or n + 1)}
+    found = [(week, week + 6 * DAY) for week in full]
+    for day, number in Counter(served).items():
+        if number >= (actor.most_per_day or number + 1) and day - day.weekday() * DAY not in full:
+            found.append((day, day))
+    return found
 
 
 def _in_order(candidates: Sequence[Candidate], there: Sequence[Actor]) -> Iterator[Candidate]:

@@ -6,13 +6,13 @@ that reach into a window start at most a day before it.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from models import (
@@ -67,6 +67,8 @@ def all_actors(session: Session, only: Collection[UUID] | None = None) -> list[A
             Schedule.name,
             Schedule.actor_kind,
             Schedule.lanes,
+            Schedule.most_per_day,
+            Schedule.most_per_week,
             Practitioner.id.label("practitioner_id"),
             Room.site_id.label("room_site"),
             Room.kind.label("room_kind"),
@@ -99,6 +101,8 @@ def all_actors(session: Session, only: Collection[UUID] | None = None) -> list[A
             row.lanes,
             tuple(licences.get(row.practitioner_id, ())),
             row.practitioner_id,
+            row.most_per_day,
+            row.most_per_week,
         )
         for row in rows
     ]
@@ -109,7 +113,10 @@ def load(
 ) -> Calendar:
     """Who of `of` is open, and taken, in the window, read for this question alone."""
     timeline = timeline_of(session, of, window, with_taken=with_taken)
-    return Calendar.over(timeline, Roster(of), window.start, window.end)
+    calendar = Calendar.over(timeline, Roster(of), window.start, window.end)
+    if with_taken:
+        calendar.loads = loads(session, of, window)
+    return calendar
 
 
 def timeline_of(
@@ -181,6 +188,33 @@ def taken(
     found: dict[UUID, list[Taken]] = defaultdict(list)
     for row in session.execute(query):
         found[row.schedule_id].append(Taken(*row))
+    return found
+
+
+def loads(
+    session: Session, of: Iterable[Actor], window: Window
+) -> Mapping[UUID, Sequence[datetime]]:
+    """For each actor that serves so many visits at most: the starts of those around a window.
+
+    Whole weeks: a day's visits count into its week, wherever the window begins.
+    """
+    capped = [actor.schedule_id for actor in of if actor.is_capped]
+    if not capped:
+        return {}
+    query = (
+        select(Slot.schedule_id, Slot.appointment_id, func.min(Slot.starts_at))
+        .where(
+            Slot.schedule_id.in_(capped),
+            Slot.starts_at >= window.start - 8 * DAY,
+            Slot.starts_at < window.end + 8 * DAY,
+        )
+        .group_by(Slot.schedule_id, Slot.appointment_id)
+    )
+    if window.but is not None:
+        query = query.where(Slot.appointment_id != window.but)
+    found: dict[UUID, list[datetime]] = defaultdict(list)
+    for schedule_id, _, starts_at in session.execute(query):
+        found[schedule_id].append(starts_at)
     return found
 
 

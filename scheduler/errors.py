@@ -76,6 +76,12 @@ class SlotTaken(Refusal):
     code = "slot-taken"
 
 
+class AtCapacity(Refusal):
+    """A clinician serves as many visits that day or week as the clinic allows."""
+
+    code = "at-capacity"
+
+
 class NoOpening(Refusal):
     """Nobody and no room is free together at that time."""
 

@@ -226,9 +226,12 @@ class _Looking:
 
     def _around(self, question: Question) -> Around:
         around = warmth.around(self.session, question.earliest, question.latest + timedelta(days=1))
+        calendar = around.calendar
+        window = Window(question.earliest, question.latest, self.wanted.moving)
+        calendar.loads = calendars.loads(self.session, calendar.roster.actors, window)
         if self.wanted.moving is not None:
             own = calendars.slots_of(self.session, self.wanted.moving)
-            around.calendar.leave_out(own)
+            calendar.leave_out(own)
         return around
 
     def _patient(self, around: Around) -> Actor | None:

@@ -7,7 +7,7 @@ the schedules are locked in one order, what is taken is read again, and lanes ar
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import text
@@ -15,9 +15,16 @@ from sqlalchemy.orm import Session
 
 from scheduler import calendars
 from scheduler.actors import Actor, Assignment, Calendar, Site, Taken
-from scheduler.availability import Question, Staffing
+from scheduler.availability import Question, Staffing, full_days
 from scheduler.calendars import Window
-from scheduler.errors import NoOpening, NotOpen, NotQualified, SlotTaken, UnfitAssignment
+from scheduler.errors import (
+    AtCapacity,
+    NoOpening,
+    NotOpen,
+    NotQualified,
+    SlotTaken,
+    UnfitAssignment,
+)
 from scheduler.intervals import GRANULE
 from scheduler.protocols import Phase, Visit
 
@@ -45,6 +52,8 @@ class Wish:
     """The visit that is moved: what it takes now is not in its way."""
     leaving: frozenset[UUID] = frozenset()
     """The schedules that it takes now."""
+    waived: frozenset[str] = frozenset()
+    """What the caller gave reasons to pass over; of these `BENDABLE` count here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +62,14 @@ class Placement:
 
     site: Site
     assignments: tuple[Assignment, ...]
+    bent: frozenset[str] = frozenset()
+    """What had to be passed over."""
+
+
+HOURS, BUFFERS, LOAD = "hours", "buffers", "load"
+BENDABLE = frozenset({HOURS, BUFFERS, LOAD})
+"""What staff who name the people may pass over with a reason: opening hours, time to make ready
+and clear up, and how much somebody serves at most. What is taken stays taken."""
 
 
 def choose(session: Session, wish: Wish) -> Placement:
@@ -76,7 +93,8 @@ def choose(session: Session, wish: Wish) -> Placement:
 def secure(session: Session, wish: Wish, placement: Placement, now: datetime) -> Placement:
     """Lock the schedules, read again what is taken, and give out lanes.
 
-    Holds that have run out give way. Refuses with `SlotTaken`, naming the schedules.
+    Holds that have run out give way. Refuses with `SlotTaken` and `AtCapacity`, naming the
+    schedules.
     """
     ids = {a.actor.schedule_id for a in placement.assignments} | {wish.patient_schedule_id}
     calendars.lock(session, ids | wish.leaving)
@@ -87,19 +105,72 @@ def secure(session: Session, wish: Wish, placement: Placement, now: datetime) ->
     if any(one.is_tentative for gone in taken.values() for one in gone):
         _give_way(session, ids, (start, end), now)
         taken = calendars.taken(session, list(ids), window)
-    gone = _overlapping(
-        taken.get(wish.patient_schedule_id, ()), wish.starts_at, wish.starts_at + wish.visit.length
-    )
-    lost = [wish.patient_schedule_id] if gone else []
-    secured = []
-    for assignment, phase in zip(placement.assignments, _taking(wish.visit), strict=True):
-        lanes = _free_lanes(assignment, phase, taken.get(assignment.actor.schedule_id, ()))
-        if not lanes:
-            lost.append(assignment.actor.schedule_id)
-        secured.append(replace(assignment, lanes=lanes))
-    if lost:
-        raise SlotTaken("That time is taken.", schedule_ids=[str(one) for one in lost])
-    return Placement(placement.site, tuple(secured))
+    return _Securing(wish, placement, taken).secured(_full(session, wish, placement))
+
+
+@dataclass(frozen=True, slots=True)
+class _Securing:
+    """Lanes to be given out, behind the locks."""
+
+    wish: Wish
+    placement: Placement
+    taken: Mapping[UUID, Sequence[Taken]]
+
+    def secured(self, full: Sequence[UUID]) -> Placement:
+        """Give out lanes; `full` are the schedules that take no more visits that day."""
+        lost = self._patient()
+        bent = set(self.placement.bent)
+        found = []
+        for assignment, phase in zip(
+            self.placement.assignments, _taking(self.wish.visit), strict=True
+        ):
+            kept = self._kept(assignment, phase)
+            if not kept.lanes:
+                lost.append(assignment.actor.schedule_id)
+            if (kept.since, kept.until) != (assignment.since, assignment.until):
+                bent.add(BUFFERS)
+            found.append(kept)
+        if lost:
+            raise SlotTaken("That time is taken.", schedule_ids=[str(one) for one in lost])
+        if full and LOAD not in self.wish.waived:
+            raise AtCapacity(
+                "This clinician serves as many visits then as the clinic allows. Give a reason "
+                f"for `{LOAD}` in `reasons` to book one more.",
+                schedule_ids=[str(one) for one in full],
+            )
+        return Placement(
+            self.placement.site, tuple(found), frozenset(bent | ({LOAD} if full else set()))
+        )
+
+    def _patient(self) -> list[UUID]:
+        start = self.wish.starts_at
+        gone = self.taken.get(self.wish.patient_schedule_id, ())
+        overlapping = _overlapping(gone, start, start + self.wish.visit.length)
+        return [self.wish.patient_schedule_id] if overlapping else []
+
+    def _kept(self, assignment: Assignment, phase: Phase) -> Assignment:
+        """The assignment on free lanes; if need be, and may be, without its buffers."""
+        gone = self.taken.get(assignment.actor.schedule_id, ())
+        lanes = _free_lanes(assignment, phase, gone)
+        if lanes or BUFFERS not in self.wish.waived:
+            return replace(assignment, lanes=lanes)
+        bare = replace(assignment, until=assignment.ends_at, setup=timedelta(0))
+        return replace(bare, lanes=_free_lanes(bare, phase, gone))
+
+
+def _full(session: Session, wish: Wish, placement: Placement) -> list[UUID]:
+    """The schedules of the placement that serve as many visits then as they may."""
+    found = []
+    actors = {one.actor.schedule_id: one for one in placement.assignments}
+    window = Window(wish.starts_at, wish.starts_at, wish.moving)
+    served = calendars.loads(session, [one.actor for one in actors.values()], window)
+    for schedule_id, starts in served.items():
+        one, zone = actors[schedule_id], placement.site.zone
+        day = one.since.astimezone(zone).date()
+        days = full_days(one.actor, [start.astimezone(zone).date() for start in starts])
+        if any(first <= day <= last for first, last in days):
+            found.append(schedule_id)
+    return found
 
 
 def _question(wish: Wish) -> Question:
@@ -143,16 +214,19 @@ def _check(
     wish: Wish, named: Sequence[Named], calendar: Calendar, sites: Sequence[Site]
 ) -> Placement:
     chosen = _match(wish, named, {actor.schedule_id: actor for actor in calendar.roster.actors})
-    site = _site_of(chosen, calendar, sites, wish.starts_at)
+    site = _site_of(wish, chosen, calendar, sites)
+    bent = set()
     for assignment, phase in zip(chosen, _taking(wish.visit), strict=True):
-        _refuse_unless_there(assignment, phase, site, calendar)
+        _refuse_unlicensed(assignment, phase, site)
+        if not _is_open(assignment, site, calendar):
+            bent.add(_out_of_hours(wish, assignment, site))
     staffing = Staffing(_question(wish), site, calendar)
     if not staffing.is_stood_by(calendar.frame.index(wish.starts_at)):
         raise NotOpen(
             "The protocol wants somebody on site throughout who is not there then.",
             roles=sorted({phase.role for phase in wish.visit.phases if phase.present}),
         )
-    return Placement(site, tuple(chosen))
+    return Placement(site, tuple(chosen), frozenset(bent))
 
 
 def _match(wish: Wish, named: Sequence[Named], known: Mapping[UUID, Actor]) -> list[Assignment]:
@@ -198,7 +272,7 @@ def _refuse_twice(chosen: Sequence[Assignment]) -> None:
 
 
 def _site_of(
-    chosen: Sequence[Assignment], calendar: Calendar, sites: Sequence[Site], start: datetime
+    wish: Wish, chosen: Sequence[Assignment], calendar: Calendar, sites: Sequence[Site]
 ) -> Site:
     """Where the visit takes place: where its room stands, else where its people work then."""
     fixed = {a.actor.site_id for a in chosen if a.actor.site_id is not None}
@@ -207,28 +281,31 @@ def _site_of(
     for site in sites:
         if fixed and site.site_id not in fixed:
             continue
-        if fixed or all(_is_open(a, site, calendar) for a in chosen):
+        if fixed or all(_is_open(a, site, calendar) for a in chosen) or HOURS in wish.waived:
             return site
     raise NotOpen("These people do not work together at any site then.", roles=[])
 
 
-def _refuse_unless_there(
-    assignment: Assignment, phase: Phase, site: Site, calendar: Calendar
-) -> None:
-    actor = assignment.actor
-    day = assignment.starts_at.astimezone(site.zone).date()
-    if not actor.is_licensed(phase.role, day):
+def _refuse_unlicensed(assignment: Assignment, phase: Phase, site: Site) -> None:
+    day = assignment.since.astimezone(site.zone).date()
+    if not assignment.actor.is_licensed(phase.role, day):
         raise NotQualified(
             f"No licence as {phase.role} is valid on {day}.",
             role=phase.role,
-            schedule_id=str(actor.schedule_id),
+            schedule_id=str(assignment.actor.schedule_id),
         )
-    if not _is_open(assignment, site, calendar):
-        raise NotOpen(
-            f"The {phase.role} is not open at {site.name} then.",
-            roles=[phase.role],
-            schedule_id=str(actor.schedule_id),
-        )
+
+
+def _out_of_hours(wish: Wish, assignment: Assignment, site: Site) -> str:
+    """What is passed over, if a reason was given; refuses otherwise."""
+    if HOURS in wish.waived:
+        return HOURS
+    raise NotOpen(
+        f"The {assignment.role} is not open at {site.name} then. Give a reason for `{HOURS}` in "
+        "`reasons` if they will be there nevertheless.",
+        roles=[assignment.role],
+        schedule_id=str(assignment.actor.schedule_id),
+    )
 
 
 def _is_open(assignment: Assignment, site: Site, calendar: Calendar) -> bool:
