@@ -77,7 +77,12 @@ def book(session: Session, order: Order, *, by: Authority, now: datetime) -> App
     placement = _secure(session, wish, now)
     # Judged behind the patient's lock: of two visits booked at once, one sees the other.
     proposal = Proposal(
-        about=about, starts_at=order.starts_at, site=placement.site, reasons=order.reasons
+        about=about,
+        starts_at=order.starts_at,
+        site=placement.site,
+        assignments=placement.assignments,
+        reasons=order.reasons,
+        now=now,
     )
     overrides = judging.weigh(session, proposal, by)
     appointment = _new(session, about, order, placement, now)
@@ -150,7 +155,9 @@ def reschedule(
         about=about,
         starts_at=move.starts_at,
         site=placement.site,
+        assignments=placement.assignments,
         reasons=move.reasons,
+        now=now,
         moving=appointment.id,
     )
     overrides = judging.weigh(session, proposal, by)
@@ -249,7 +256,7 @@ def _wish(
 ) -> Wish:
     prefer: frozenset[UUID] = frozenset()
     if named is None and about.course_id is not None:
-        prefer = facts.therapists_of(session, about.course_id)
+        prefer = facts.therapists_of(session, about.course_id, about.step)
     return Wish(about.visit, starts_at, about.patient.schedule_id, named, prefer)
 
 

@@ -4,7 +4,8 @@ Gathers the facts, asks the pure rules, and weighs the reasons. The booking of a
 the moving of an old one are judged by the same questions.
 """
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from uuid import UUID
@@ -13,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from models.vocabulary import Severity, Stage
 from scheduler import evidence, facts, readiness, rules
-from scheduler.actors import Site
+from scheduler.actors import Assignment, Site
 from scheduler.authority import Authority, Reasons
 from scheduler.errors import NotReady, OffGrid, RuleBroken, StartsInThePast, TooYoung
 from scheduler.facts import Brief
@@ -29,7 +30,10 @@ class Proposal:
     about: Brief
     starts_at: datetime
     site: Site
+    assignments: Sequence[Assignment]
+    """Who would serve it."""
     reasons: Reasons
+    now: datetime
     moving: UUID | None = None
     """The visit that is moved; None for a new one."""
 
@@ -68,7 +72,7 @@ def _shut_gates(session: Session, proposal: Proposal) -> list[Judged]:
         return []
     earlier, first = None, True
     if about.course_id is not None and about.step is not None:
-        earlier, first = evidence.steps_before(session, about.course_id, about.step)
+        earlier, first = evidence.steps_before(session, about.course_id, about.step, about.protocol)
     known = Known(
         starts_at=proposal.starts_at,
         clearances=evidence.clearances(session, [about.patient.id]).get(about.patient.id, {}),
@@ -90,8 +94,20 @@ def _weigh_gates(shut: list[Judged], reasons: Reasons, by: Authority) -> list[st
 def _broken_rules(session: Session, proposal: Proposal) -> list[Broken]:
     about = proposal.about
     others = facts.other_visits(session, about.patient.id, about.course_id, proposal.moving)
-    candidate = Candidate(about.step, about.visit.kind, proposal.starts_at, proposal.site.zone)
-    return rules.judge(candidate, about.protocol, others)
+    starts_at, zone = proposal.starts_at, proposal.site.zone
+    who = _who_serves(proposal.assignments)
+    candidate = Candidate(about.step, about.visit.kind, starts_at, zone, who)
+    return [
+        *rules.judge(candidate, about.protocol, others),
+        *rules.judge_notice(about.visit, starts_at, proposal.now, zone),
+    ]
+
+
+def _who_serves(assignments: Sequence[Assignment]) -> dict[str, frozenset[UUID]]:
+    found: dict[str, set[UUID]] = defaultdict(set)
+    for assignment in assignments:
+        found[assignment.role].add(assignment.actor.schedule_id)
+    return {role: frozenset(schedules) for role, schedules in found.items()}
 
 
 def _weigh_rules(broken: list[Broken], reasons: Reasons, by: Authority) -> list[str]:
