@@ -4,12 +4,13 @@ from typing import Any
 from uuid import UUID
 
 from flask import Response, request
-from marshmallow import Schema, ValidationError, fields, validates_schema
+from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 from sqlalchemy import select
 
 from api import edge, preconditions
 from api.blueprint import Blueprint
 from api.caller import READERS, by, now, requires
+from api.errors import ProblemSchema
 from api.fields import Id, Instant, Text
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
@@ -17,7 +18,7 @@ from api.shelf import Shelf
 from models import Appointment, Course, CourseStep, Protocol, ProtocolVersion, db
 from models.appointment import LIVE
 from models.vocabulary import AppointmentStatus, CourseStatus, Role, StepKind
-from scheduler import courses, facts
+from scheduler import courses, facts, steps
 from scheduler.audit import Act
 from scheduler.authority import Call
 from scheduler.errors import NotFound
@@ -35,6 +36,23 @@ class CourseStepSchema(Schema):
     appointment_id = Id(allow_none=True)
     status = fields.Enum(AppointmentStatus, by_value=True, allow_none=True)
     starts_at = Instant(allow_none=True)
+    planned_at = Instant(
+        allow_none=True,
+        metadata={"description": "When it was to start; of a skipped step, what counts later."},
+    )
+    belongs = fields.Boolean(
+        allow_none=True,
+        metadata={"description": "Whether it is part of the course; null: not decided yet."},
+    )
+    skipped = fields.Boolean()
+    skipped_by = fields.String(allow_none=True)
+    skip_reason = fields.String(allow_none=True)
+    outcomes = fields.List(fields.String(), metadata={"description": "How it can end."})
+    outcome = fields.String(allow_none=True)
+    outcome_by = fields.String(allow_none=True)
+    etag = fields.Function(
+        lambda step: f'"{step["version"]}"', metadata={"type": "string", "example": '"1"'}
+    )
 
 
 class CourseSchema(Schema):
@@ -72,6 +90,16 @@ class ReasonSchema(Schema):
     """Why."""
 
     reason = Text(most=1000, lines=True, required=True)
+
+
+class OutcomeSchema(Schema):
+    """How a step ended."""
+
+    outcome = fields.String(
+        required=True,
+        validate=validate.Length(1, 40),
+        metadata={"description": "One of those that the protocol lists for the step."},
+    )
 
 
 class CourseQuery(PageQuery):
@@ -145,6 +173,75 @@ def discontinue(told: dict[str, Any], course_id: UUID) -> Response:
     return edge.done(WholeCourseSchema, _whole(course), act)
 
 
+@blueprint.route("/<uuid:course_id>/steps/<uuid:step_id>", methods=["GET"])
+@requires(*READERS)
+@blueprint.response(200, CourseStepSchema)
+def read_step(course_id: UUID, step_id: UUID) -> dict[str, Any]:
+    """Read one step of a course and where it stands."""
+    course = facts.one(db.session(), Course, course_id)
+    shown = _step(course, step_id)
+    preconditions.tag_for_changes(shown["version"])
+    return shown
+
+
+@blueprint.route("/<uuid:course_id>/steps/<uuid:step_id>/skip", methods=["POST"])
+@requires(Role.CLINICIAN)
+@blueprint.arguments(ReasonSchema)
+@idempotent
+@blueprint.response(200, CourseStepSchema)
+@blueprint.alt_response(409, schema=ProblemSchema, description="step-already-booked, course-closed")
+def skip_step(told: dict[str, Any], course_id: UUID, step_id: UUID) -> Response:
+    """Leave out a step; later ones count from the time that was planned for it."""
+    call = _call(course_id, step_id, told["reason"])
+    steps.skip(db.session(), call, by=by(), now=now())
+    return _changed(course_id, step_id, "skip")
+
+
+@blueprint.route("/<uuid:course_id>/steps/<uuid:step_id>/unskip", methods=["POST"])
+@requires(Role.CLINICIAN)
+@idempotent
+@blueprint.response(200, CourseStepSchema)
+@blueprint.alt_response(409, schema=ProblemSchema, description="course-closed")
+def unskip_step(course_id: UUID, step_id: UUID) -> Response:
+    """Ask for a skipped step after all."""
+    steps.unskip(db.session(), _call(course_id, step_id))
+    return _changed(course_id, step_id, "unskip")
+
+
+@blueprint.route("/<uuid:course_id>/steps/<uuid:step_id>/outcome", methods=["POST"])
+@requires(Role.CLINICIAN)
+@blueprint.arguments(OutcomeSchema)
+@idempotent
+@blueprint.response(200, CourseStepSchema)
+@blueprint.alt_response(409, schema=ProblemSchema, description="step-already-booked, course-closed")
+@blueprint.alt_response(422, schema=ProblemSchema, description="unfit, too-early")
+def conclude_step(told: dict[str, Any], course_id: UUID, step_id: UUID) -> Response:
+    """Say how a fulfilled step ended, which decides the branches after it."""
+    call = _call(course_id, step_id)
+    steps.conclude(db.session(), call, told["outcome"], by=by(), now=now())
+    return _changed(course_id, step_id, "outcome")
+
+
+def _call(course_id: UUID, step_id: UUID, reason: str | None = None) -> Call:
+    if facts.one(db.session(), CourseStep, step_id).course_id != course_id:
+        raise NotFound("There is no such step in this course.")
+    return Call(step_id, preconditions.seen_version(), reason)
+
+
+def _changed(course_id: UUID, step_id: UUID, what: str) -> Response:
+    course = facts.one(db.session(), Course, course_id)
+    shown = _step(course, step_id)
+    preconditions.tag(shown["version"])
+    act = Act(
+        action="update",
+        entity="course_step",
+        entity_id=step_id,
+        patient_id=course.patient_id,
+        facts={"what": what},
+    )
+    return edge.done(CourseStepSchema, shown, act)
+
+
 def _newest(code: str) -> UUID:
     found = db.session.scalar(
         select(ProtocolVersion.id)
@@ -159,26 +256,43 @@ def _newest(code: str) -> UUID:
 
 
 def _whole(course: Course) -> dict[str, Any]:
-    facts.one(db.session(), Course, course.id)
-    rows = db.session.execute(
-        select(
-            CourseStep.id,
-            CourseStep.key,
-            CourseStep.position,
-            CourseStep.kind,
-            Appointment.id.label("appointment_id"),
-            Appointment.status,
-            Appointment.starts_at,
-        )
-        .outerjoin(
-            Appointment,
-            (Appointment.course_step_id == CourseStep.id) & Appointment.status.in_(_LIVE),
-        )
-        .where(CourseStep.course_id == course.id)
-        .order_by(CourseStep.position)
-    )
     shown = {name: getattr(course, name) for name in CourseSchema._declared_fields}
-    return {**shown, "steps": [row._asdict() for row in rows]}
+    return {**shown, "steps": _steps(course)}
+
+
+def _step(course: Course, step_id: UUID) -> dict[str, Any]:
+    found = next((step for step in _steps(course) if step["id"] == step_id), None)
+    if found is None:
+        raise NotFound("There is no such step in this course.")
+    return found
+
+
+def _steps(course: Course) -> list[dict[str, Any]]:
+    """A course's steps, each with the visit that it has, if any."""
+    session = db.session()
+    protocol = facts.protocol(session, course.protocol_version_id)
+    rows = facts.steps_of(session, course.id)
+    part = steps.belonging(protocol, rows)
+    live = select(Appointment).where(
+        Appointment.course_id == course.id, Appointment.status.in_(_LIVE)
+    )
+    visits = {visit.course_step_id: visit for visit in session.scalars(live)}
+    return [
+        {
+            **{column.key: getattr(row, column.key) for column in CourseStep.__table__.columns},
+            **_visit(visits.get(row.id)),
+            "belongs": part[row.key],
+            "skipped": row.skipped_at is not None,
+            "outcomes": protocol.step(row.key).outcomes,
+        }
+        for row in rows
+    ]
+
+
+def _visit(visit: Appointment | None) -> dict[str, Any]:
+    if visit is None:
+        return {"appointment_id": None, "status": None, "starts_at": None}
+    return {"appointment_id": visit.id, "status": visit.status, "starts_at": visit.starts_at}
 
 
 _LIVE = [status for status in AppointmentStatus if f"'{status}'" not in LIVE]

@@ -1,8 +1,9 @@
 """Courses: one patient under one version of a protocol (FHIR CarePlan), step by step."""
 
+from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Index, text
+from sqlalchemy import CheckConstraint, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Tenanted, references, unique_in_clinic
@@ -37,9 +38,26 @@ class CourseStep(Tenanted):
     """The step's key in the protocol version."""
     position: Mapped[int]
     kind: Mapped[StepKind]
+    planned_at: Mapped[datetime | None]
+    """When it was to start; of a skipped step, what later steps count from."""
+    skipped_at: Mapped[datetime | None]
+    skipped_by: Mapped[str | None]
+    skip_reason: Mapped[str | None]
+    outcome: Mapped[str | None]
+    """How it ended: one of the outcomes that the protocol lists for it."""
+    outcome_by: Mapped[str | None]
+    outcome_at: Mapped[datetime | None]
+    version: Mapped[int] = mapped_column(server_default=text("1"))
 
     __table_args__ = (
         references("course_id", "course"),
+        CheckConstraint(
+            "num_nulls(skipped_at, skipped_by, skip_reason) IN (0, 3)", name="skipped_for_a_reason"
+        ),
+        CheckConstraint(
+            "num_nulls(outcome, outcome_by, outcome_at) IN (0, 3)", name="outcome_of_somebody"
+        ),
+        CheckConstraint("skipped_at IS NULL OR outcome IS NULL", name="skipped_or_ended"),
         unique_in_clinic("course_id", "key"),
         unique_in_clinic("course_id", "position"),
     )

@@ -257,6 +257,16 @@ class CourseStatus(StrEnum):
     REVOKED = "revoked"
 
 
+class Place(StrEnum):
+    """Where a visit takes place."""
+
+    SITE = "site"
+    """In a room of the clinic."""
+    TELEHEALTH = "telehealth"
+    """By video: no room, and a clinician who is licensed in the state where the patient is."""
+    EITHER = "either"
+
+
 class Severity(StrEnum):
     """How hard a course rule says no."""
 

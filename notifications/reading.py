@@ -351,7 +351,7 @@ _CONDITIONS = f"""
            EXISTS (SELECT FROM course_step this
                      JOIN course_step next ON next.clinic_id = this.clinic_id
                       AND next.course_id = this.course_id AND next.position > this.position
-                      AND next.kind = 'integration'
+                      AND next.kind = 'integration' AND next.skipped_at IS NULL
                     WHERE this.clinic_id = a.clinic_id AND this.id = a.course_step_id
                       AND NOT EXISTS (SELECT FROM course_step between_them
                                        WHERE between_them.clinic_id = this.clinic_id

@@ -13,7 +13,7 @@ Pure: no database, no clock, no Flask. All datetimes are aware.
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property, lru_cache
 from itertools import groupby
@@ -25,6 +25,7 @@ from notifications.wall_time import at_wall_time
 from scheduler.actors import Actor, Assignment, Calendar, Opening, Site
 from scheduler.intervals import GRANULE, Frame, at_least, granules, positions, runs, shifted
 from scheduler.protocols import Phase, Visit
+from scheduler.rules import Ties
 
 DAY = timedelta(days=1)
 _THINGS = frozenset({ActorKind.ROOM, ActorKind.DEVICE})
@@ -59,6 +60,8 @@ class Question:
     """Practitioners' schedules of which one must take part; empty: no matter."""
     hours: Hours | None = None
     """Times of the week to keep to; None: any."""
+    ties: Ties = field(default_factory=Ties)
+    """Who must serve in a role, and who must not."""
     any_minute: bool = False
     """Whether a start may lie off the visit's grid: somebody named it."""
 
@@ -242,7 +245,8 @@ class Staffing:
         found = [
             Candidate(actor, starts, self._rank(actor))
             for actor in self.calendar.roster.serving(phase)
-            if (starts := self._starts_of(actor, phase))
+            if self.question.ties.allow(phase.role, actor.schedule_id)
+            and (starts := self._starts_of(actor, phase))
         ]
         found.sort(key=lambda one: one.rank)
         return Served(phase, tuple(found))

@@ -18,14 +18,24 @@ from models import Appointment, Override
 from models.vocabulary import AppointmentStatus, StepKind
 from notifications import links, outbox
 from notifications.outbox import Out
-from scheduler import calendars, checklists, facts, history, judging, lifecycle, placing, slots
+from scheduler import (
+    calendars,
+    checklists,
+    facts,
+    history,
+    judging,
+    lifecycle,
+    placing,
+    rules,
+    slots,
+)
 from scheduler.authority import Authority, Call, Reasons
 from scheduler.errors import HoldExpired, SlotTaken, StepAlreadyBooked, Unfit
 from scheduler.facts import Brief
 from scheduler.history import Happened
 from scheduler.judging import Proposal
 from scheduler.lifecycle import Action
-from scheduler.placing import Named, Placement, Wish
+from scheduler.placing import BENDABLE, Named, Placement, Wish
 
 TRIES = 3
 """How often a choice that is ours is made anew because somebody else was faster."""
@@ -73,13 +83,21 @@ def book(session: Session, order: Order, *, by: Authority, now: datetime) -> App
     """
     about = _brief(session, order)
     judging.refuse_impossible(order.starts_at, now)
-    wish = _wish(session, about, order.starts_at, order.assignments)
+    wish = _wish(session, about, order)
     placement = _secure(session, wish, now)
     # Judged behind the patient's lock: of two visits booked at once, one sees the other.
     proposal = Proposal(
-        about=about, starts_at=order.starts_at, site=placement.site, reasons=order.reasons
+        about=about,
+        starts_at=order.starts_at,
+        site=placement.site,
+        assignments=placement.assignments,
+        reasons=order.reasons,
+        now=now,
     )
-    overrides = judging.weigh(session, proposal, by)
+    overrides = {
+        **judging.weigh(session, proposal, by),
+        **{code: order.reasons.given[code] for code in placement.bent},
+    }
     appointment = _new(session, about, order, placement, now)
     appointment.booked_by = by.name
     _take(session, appointment, wish, placement)
@@ -141,7 +159,7 @@ def reschedule(
     about = facts.brief_of(session, appointment)
     judging.refuse_impossible(move.starts_at, now)
     wish = replace(
-        _wish(session, about, move.starts_at, move.assignments),
+        _wish(session, about, move, appointment.id),
         moving=appointment.id,
         leaving=facts.schedules_of(session, appointment.id),
     )
@@ -150,10 +168,15 @@ def reschedule(
         about=about,
         starts_at=move.starts_at,
         site=placement.site,
+        assignments=placement.assignments,
         reasons=move.reasons,
+        now=now,
         moving=appointment.id,
     )
-    overrides = judging.weigh(session, proposal, by)
+    overrides = {
+        **judging.weigh(session, proposal, by),
+        **{code: move.reasons.given[code] for code in placement.bent},
+    }
     moved_from = appointment.starts_at
     elsewhere = appointment.site_id != placement.site.site_id
     _shift(appointment, wish, placement)
@@ -244,13 +267,18 @@ def _brief(session: Session, order: Order) -> Brief:
     return facts.brief_of_kind(session, order.patient_id, order.step_kind)
 
 
-def _wish(
-    session: Session, about: Brief, starts_at: datetime, named: Sequence[Named] | None
-) -> Wish:
-    prefer: frozenset[UUID] = frozenset()
-    if named is None and about.course_id is not None:
-        prefer = facts.therapists_of(session, about.course_id)
-    return Wish(about.visit, starts_at, about.patient.schedule_id, named, prefer)
+def _wish(session: Session, about: Brief, order: Order | Move, moving: UUID | None = None) -> Wish:
+    wish = Wish(about.visit, order.starts_at, about.patient.schedule_id, order.assignments)
+    if order.assignments is not None:
+        return replace(wish, waived=BENDABLE.intersection(order.reasons.given))
+    if about.course_id is None or about.step is None:
+        return wish
+    others = facts.other_visits(session, about.patient.id, about.course_id, moving)
+    return replace(
+        wish,
+        prefer=facts.therapists_of(session, about.course_id),
+        ties=rules.ties_of(about.step, about.protocol, others),
+    )
 
 
 def _new(

@@ -94,6 +94,12 @@ class StepAlreadyBooked(Refusal):
     code = "step-already-booked"
 
 
+class StepSkipped(Refusal):
+    """The step of the course was skipped; whoever wants it after all takes that back first."""
+
+    code = "step-skipped"
+
+
 class CourseClosed(Refusal):
     """The course is completed or was discontinued."""
 

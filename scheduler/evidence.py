@@ -24,9 +24,10 @@ from models import (
     Override,
 )
 from models.vocabulary import AppointmentStatus, ClearanceOutcome, Stage, StepKind, TaskStatus
-from scheduler import facts, readiness
+from scheduler import facts, readiness, rules
+from scheduler.facts import Brief
 from scheduler.lifecycle import Action
-from scheduler.protocols import Step, Visit
+from scheduler.protocols import Protocol, Step
 from scheduler.readiness import Companion, EarlierStep, Item, Known, Readiness, Vouched
 
 
@@ -72,15 +73,14 @@ def judge(session: Session, visits: Sequence[Appointment], now: datetime) -> dic
     }
 
 
-def before_booking(
-    session: Session, patient_id: UUID, course_id: UUID | None, step: Step | None, visit: Visit
-) -> Known | None:
+def before_booking(session: Session, about: Brief) -> Known | None:
     """What the gates that shut the booking of a visit are judged by. None: there are none."""
-    if all(gate.shuts is not Stage.BOOKING for gate in visit.gates):
+    if all(gate.shuts is not Stage.BOOKING for gate in about.visit.gates):
         return None
     earlier, first = None, True
-    if course_id is not None and step is not None:
-        earlier, first = steps_before(session, course_id, step)
+    if about.course_id is not None and about.step is not None:
+        earlier, first = steps_before(session, about.course_id, about.step, about.protocol)
+    patient_id = about.patient.id
     return Known(
         starts_at=_ANY_TIME,
         clearances=clearances(session, [patient_id]).get(patient_id, {}),
@@ -113,7 +113,8 @@ def _known(session: Session, visits: Sequence[Appointment]) -> dict[UUID, Known]
     steps = _course_steps(session, visits)
     known = {}
     for visit in visits:
-        earlier, first = _place_in_course(visit, steps)
+        protocol = facts.protocol(session, visit.protocol_version_id)
+        earlier, first = _place_in_course(visit, protocol, steps)
         known[visit.id] = Known(
             starts_at=visit.starts_at,
             clearances=cleared.get(visit.patient_id, {}),
@@ -129,42 +130,49 @@ def _known(session: Session, visits: Sequence[Appointment]) -> dict[UUID, Known]
 
 @dataclass(frozen=True, slots=True)
 class _Placed:
-    """A course's step, and whether it took place."""
+    """A course's step, and what became of it."""
 
     id: UUID
     key: str
     position: int
     kind: StepKind
     fulfilled: bool
+    skipped: bool
+    outcome: str | None
 
 
 def _place_in_course(
-    visit: Appointment, steps: Mapping[UUID, Sequence[_Placed]]
+    visit: Appointment, protocol: Protocol, steps: Mapping[UUID, Sequence[_Placed]]
 ) -> tuple[tuple[EarlierStep, ...] | None, bool]:
     """The steps before the visit's own, and whether it is the first of its kind."""
     if visit.course_id is None:
         return None, True
     course = steps[visit.course_id]
     position = next(step.position for step in course if step.id == visit.course_step_id)
-    earlier = tuple(
-        EarlierStep(step.key, step.kind, step.fulfilled)
-        for step in course
-        if step.position < position
-    )
-    return earlier, all(step.kind is not visit.kind for step in earlier)
+    return _before(course, protocol, position, visit.kind)
 
 
 def steps_before(
-    session: Session, course_id: UUID, step: Step
+    session: Session, course_id: UUID, step: Step, protocol: Protocol
 ) -> tuple[tuple[EarlierStep, ...], bool]:
     """The same for a step that is not booked yet."""
     placed = _steps(session, [course_id])[course_id]
+    return _before(placed, protocol, step.position, step.visit.kind)
+
+
+def _before(
+    course: Sequence[_Placed], protocol: Protocol, position: int, kind: StepKind
+) -> tuple[tuple[EarlierStep, ...], bool]:
+    """The steps before a position. Those of a branch that was not taken count for nothing."""
+    outcomes = {step.key: step.outcome for step in course if step.outcome is not None}
+    skipped = {step.key for step in course if step.skipped}
     earlier = tuple(
-        EarlierStep(other.key, other.kind, other.fulfilled)
-        for other in placed
-        if other.position < step.position
+        EarlierStep(step.key, step.kind, step.fulfilled, step.skipped)
+        for step in course
+        if step.position < position
+        and rules.belongs(protocol.step(step.key), protocol, outcomes, skipped) is not False
     )
-    return earlier, all(other.kind is not step.visit.kind for other in earlier)
+    return earlier, all(step.kind is not kind or step.skipped for step in earlier)
 
 
 def _course_steps(
@@ -183,6 +191,8 @@ def _steps(session: Session, course_ids: Sequence[UUID]) -> Mapping[UUID, Sequen
             CourseStep.position,
             CourseStep.kind,
             Appointment.id.is_not(None).label("fulfilled"),
+            CourseStep.skipped_at.is_not(None).label("skipped"),
+            CourseStep.outcome,
         )
         .outerjoin(
             Appointment,
@@ -195,7 +205,7 @@ def _steps(session: Session, course_ids: Sequence[UUID]) -> Mapping[UUID, Sequen
     )
     found: dict[UUID, list[_Placed]] = defaultdict(list)
     for row in rows:
-        found[row.course_id].append(_Placed(row.id, row.key, row.position, row.kind, row.fulfilled))
+        found[row.course_id].append(_Placed(*row[1:]))
     return found
 
 

@@ -7,7 +7,8 @@ many visits need is asked for all of them at once. Who is open and taken is in c
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
-from typing import TypeVar
+from itertools import groupby
+from typing import Any, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -38,13 +39,14 @@ from models.vocabulary import (
     CourseStatus,
     MessageKind,
     MessageState,
+    PractitionerRole,
     Recipient,
     StepKind,
 )
 from notifications.cadence import QuietHours, Rule, Timing
 from notifications.outbox import Reader, Subject
 from scheduler import protocols
-from scheduler.errors import CourseClosed, NotFound, NotSigned, Stale, Unfit
+from scheduler.errors import CourseClosed, NotFound, NotSigned, Stale, StepSkipped, Unfit
 from scheduler.protocols import Gate, Protocol, Step, Visit
 from scheduler.rules import STANDING, Booked
 
@@ -112,11 +114,11 @@ class Brief:
 def brief_of_step(session: Session, patient_id: UUID, course_step_id: UUID) -> Brief:
     """Gather what the booking of a course's step is about.
 
-    Refuses with `NotFound`, with `Unfit` if the course is another patient's, and with
-    `CourseClosed`.
+    Refuses with `NotFound`, with `Unfit` if the course is another patient's, with
+    `CourseClosed` and with `StepSkipped`.
     """
     row = session.execute(
-        select(CourseStep.key, Course, Patient)
+        select(CourseStep.key, CourseStep.skipped_at, Course, Patient)
         .join(
             Course, (Course.clinic_id == CourseStep.clinic_id) & (Course.id == CourseStep.course_id)
         )
@@ -126,11 +128,13 @@ def brief_of_step(session: Session, patient_id: UUID, course_step_id: UUID) -> B
     ).one_or_none()
     if row is None:
         raise NotFound("There is no such course step.")
-    key, course, patient = row
+    key, skipped_at, course, patient = row
     if patient.id != patient_id:
         raise Unfit("This step belongs to another patient's course.", field="course_step_id")
     if course.status is not CourseStatus.ACTIVE:
         raise CourseClosed("The course is not active any more.", course_status=course.status)
+    if skipped_at is not None:
+        raise StepSkipped("This step was skipped. Take that back first, to book it after all.")
     read = protocol(session, course.protocol_version_id)
     step = read.step(key)
     return Brief(
@@ -226,34 +230,117 @@ def brief_of(session: Session, appointment: Appointment) -> Brief:
 def other_visits(
     session: Session, patient_id: UUID, course_id: UUID | None, but: UUID | None = None
 ) -> list[Booked]:
-    """The patient's visits in the order of time, without `but`."""
+    """The patient's visits, without `but`, and the steps that the course skips.
+
+    In the order of time. Who serves each visit comes with it.
+    """
     rows = session.execute(
         select(
             Appointment.id,
             Appointment.course_id,
             CourseStep.key,
+            CourseStep.outcome,
             Appointment.kind,
             Appointment.status,
             Appointment.starts_at,
+            Slot.role,
+            Slot.schedule_id,
         )
         .outerjoin(
             CourseStep,
             (CourseStep.clinic_id == Appointment.clinic_id)
             & (CourseStep.id == Appointment.course_step_id),
         )
-        .where(Appointment.patient_id == patient_id)
-        .order_by(Appointment.starts_at)
+        .outerjoin(
+            Slot,
+            (Slot.clinic_id == Appointment.clinic_id)
+            & (Slot.appointment_id == Appointment.id)
+            & Slot.role.in_(PractitionerRole),
+        )
+        .where(Appointment.patient_id == patient_id, Appointment.id.is_distinct_from(but))
+        .order_by(Appointment.starts_at, Appointment.id)
+    ).all()
+    skipped = [] if course_id is None else _skipped(session, course_id)
+    visits = [_booked(list(its), course_id) for _, its in groupby(rows, key=lambda row: row.id)]
+    return sorted([*visits, *skipped], key=lambda visit: visit.starts_at)
+
+
+def _booked(rows: Sequence[Any], course_id: UUID | None) -> Booked:
+    """One visit, of which there is a row for each slot of a clinician's."""
+    who: dict[str, set[UUID]] = {}
+    for row in rows:
+        if row.role is not None:
+            who.setdefault(row.role, set()).add(row.schedule_id)
+    visit = rows[0]
+    ours = visit.course_id is not None and visit.course_id == course_id
+    return Booked(
+        visit.key if ours else None,
+        visit.kind,
+        visit.status,
+        visit.starts_at,
+        {role: frozenset(schedules) for role, schedules in who.items()},
+        visit.outcome if ours else None,
+    )
+
+
+def _skipped(session: Session, course_id: UUID) -> list[Booked]:
+    """The steps that were skipped, when they were planned; if never, when they were skipped."""
+    rows = session.execute(
+        select(
+            CourseStep.key,
+            CourseStep.kind,
+            func.coalesce(CourseStep.planned_at, CourseStep.skipped_at).label("starts_at"),
+        ).where(CourseStep.course_id == course_id, CourseStep.skipped_at.is_not(None))
     )
     return [
-        Booked(
-            row.key if row.course_id is not None and row.course_id == course_id else None,
-            row.kind,
-            row.status,
-            row.starts_at,
-        )
+        Booked(row.key, row.kind, AppointmentStatus.CANCELLED, row.starts_at, is_skipped=True)
         for row in rows
-        if row.id != but
     ]
+
+
+def steps_of(session: Session, course_id: UUID) -> Sequence[CourseStep]:
+    """A course's steps, in their order."""
+    return session.scalars(
+        select(CourseStep).where(CourseStep.course_id == course_id).order_by(CourseStep.position)
+    ).all()
+
+
+def fulfilled_steps(session: Session, course_id: UUID) -> frozenset[UUID]:
+    """The steps of a course that took place."""
+    return frozenset(
+        session.scalars(
+            select(Appointment.course_step_id).where(
+                Appointment.course_id == course_id,
+                Appointment.status == AppointmentStatus.FULFILLED,
+            )
+        )
+    )
+
+
+def standing_steps(session: Session, course_id: UUID) -> frozenset[UUID]:
+    """The steps of a course that have a visit which takes place, or took place."""
+    return frozenset(
+        session.scalars(
+            select(Appointment.course_step_id).where(
+                Appointment.course_id == course_id, Appointment.status.in_(STANDING)
+            )
+        )
+    )
+
+
+def last_time_of(session: Session, course_step_id: UUID) -> datetime | None:
+    """When the last visit that was booked for a step was to start; None: there was none."""
+    return session.scalar(
+        select(Appointment.starts_at)
+        .where(Appointment.course_step_id == course_step_id)
+        .order_by(Appointment.id.desc())
+        .limit(1)
+    )
+
+
+def course_of_visit(session: Session, appointment_id: UUID) -> UUID | None:
+    """The course that a visit belongs to, if any."""
+    return session.scalar(select(Appointment.course_id).where(Appointment.id == appointment_id))
 
 
 def gates_of(session: Session, patient_id: UUID) -> list[Gate]:
@@ -407,18 +494,35 @@ def patient_of(session: Session, appointment_id: UUID | None) -> UUID | None:
     return session.scalar(query)
 
 
-def therapists_of(session: Session, course_id: UUID) -> frozenset[UUID]:
-    """The schedules that served the course's visits as therapist so far."""
-    found = session.scalars(
-        select(Slot.schedule_id)
+def therapists_of(session: Session, course_id: UUID, step: Step | None = None) -> frozenset[UUID]:
+    """The schedules that the course knows already, to be chosen first.
+
+    Those that served its visits as therapist so far; where the protocol ties `step` to who
+    served an earlier one, those instead, and nobody from whom it must differ.
+    """
+    rows = session.execute(
+        select(CourseStep.key, Slot.role, Slot.schedule_id)
         .join(
             Appointment,
             (Appointment.clinic_id == Slot.clinic_id) & (Appointment.id == Slot.appointment_id),
         )
-        .where(Appointment.course_id == course_id, Slot.role == "therapist")
+        .join(
+            CourseStep,
+            (CourseStep.clinic_id == Appointment.clinic_id)
+            & (CourseStep.id == Appointment.course_step_id),
+        )
+        .where(Appointment.course_id == course_id, Slot.role.in_(PractitionerRole))
         .distinct()
-    )
-    return frozenset(found)
+    ).all()
+    same = {(tie.step, tie.role) for tie in step.same} if step else set()
+    differs = {(tie.step, tie.role) for tie in step.differs} if step else set()
+    free_of_ties = "therapist" not in {role for _, role in same}
+    wanted = {
+        row.schedule_id
+        for row in rows
+        if (row.key, row.role) in same or (free_of_ties and row.role == "therapist")
+    }
+    return frozenset(wanted - {r.schedule_id for r in rows if (r.key, r.role) in differs})
 
 
 def schedules_of(session: Session, appointment_id: UUID) -> frozenset[UUID]:

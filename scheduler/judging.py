@@ -4,7 +4,7 @@ Gathers the facts, asks the pure rules, and weighs the reasons. The booking of a
 the moving of an old one are judged by the same questions.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from models.vocabulary import Severity, Stage
 from scheduler import evidence, facts, readiness, rules
-from scheduler.actors import Site
+from scheduler.actors import Assignment, Site
 from scheduler.authority import Authority, Reasons
 from scheduler.errors import NotReady, OffGrid, RuleBroken, StartsInThePast, TooYoung
 from scheduler.facts import Brief
@@ -29,7 +29,10 @@ class Proposal:
     about: Brief
     starts_at: datetime
     site: Site
+    assignments: Sequence[Assignment]
+    """Who would serve it."""
     reasons: Reasons
+    now: datetime
     moving: UUID | None = None
     """The visit that is moved; None for a new one."""
 
@@ -63,9 +66,7 @@ def weigh(session: Session, proposal: Proposal, by: Authority) -> Mapping[str, s
 
 def _shut_gates(session: Session, proposal: Proposal) -> list[Judged]:
     about = proposal.about
-    known = evidence.before_booking(
-        session, about.patient.id, about.course_id, about.step, about.visit
-    )
+    known = evidence.before_booking(session, about)
     if known is None:
         return []
     return readiness.assess(about.visit.gates, known, proposal.starts_at).shut(Stage.BOOKING)
@@ -83,8 +84,13 @@ def _weigh_gates(shut: list[Judged], reasons: Reasons, by: Authority) -> list[st
 def _broken_rules(session: Session, proposal: Proposal) -> list[Broken]:
     about = proposal.about
     others = facts.other_visits(session, about.patient.id, about.course_id, proposal.moving)
-    candidate = Candidate(about.step, about.visit.kind, proposal.starts_at, proposal.site.zone)
-    return rules.judge(candidate, about.protocol, others)
+    starts_at, zone = proposal.starts_at, proposal.site.zone
+    who = rules.who_of((one.role, one.actor.schedule_id) for one in proposal.assignments)
+    candidate = Candidate(about.step, about.visit.kind, starts_at, zone, who)
+    return [
+        *rules.judge(candidate, about.protocol, others),
+        *rules.judge_notice(about.visit, starts_at, proposal.now, zone),
+    ]
 
 
 def _weigh_rules(broken: list[Broken], reasons: Reasons, by: Authority) -> list[str]:

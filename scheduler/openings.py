@@ -7,23 +7,24 @@ people, keeps to what the course and its gates ask, and explains an empty answer
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from heapq import merge
 from itertools import islice
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from models import Patient, Practitioner
+from models import Practitioner
 from models.vocabulary import ActorKind, AppointmentStatus, Stage, StepKind
 from scheduler import calendars, evidence, facts, readiness, rules, warmth
-from scheduler.actors import Actor, Opening
+from scheduler.actors import Actor, Opening, Site
 from scheduler.availability import Hours, Question, Staffing
 from scheduler.calendars import Window
 from scheduler.errors import Unfit
-from scheduler.protocols import Protocol, Step, Visit
+from scheduler.facts import Brief
+from scheduler.protocols import Visit
 from scheduler.readiness import Known
-from scheduler.rules import Booked
+from scheduler.rules import Booked, Candidate, Ties
 from scheduler.warmth import Around
 
 LONGEST_SEARCH = timedelta(days=92)
@@ -121,9 +122,8 @@ class _Wanted:
     """What is looked for, and what the patient's course has to say about times."""
 
     visit: Visit
-    protocol: Protocol
-    patient: Patient | None = None
-    step: Step | None = None
+    about: Brief | None = None
+    """None: whoever the patient is, and whatever their course says."""
     prefer: frozenset[UUID] = frozenset()
     """Whom the course knows already."""
     others: Sequence[Booked] = ()
@@ -134,25 +134,24 @@ class _Wanted:
 
     def objections(self, opening: Opening) -> list[tuple[str, str]]:
         """What would keep the time from being booked without a reason: codes with details."""
-        if self.patient is None:
+        if self.about is None:
             return []
-        found = self._too_young(opening)
+        start, zone = opening.starts_at, opening.site.zone
+        found = self._too_young(start.astimezone(zone).date())
         if self.known is not None:
-            judged = readiness.assess(self.visit.gates, self.known, opening.starts_at)
+            judged = readiness.assess(self.visit.gates, self.known, start)
             found += [(one.gate.code, one.detail) for one in judged.shut(Stage.BOOKING)]
-        candidate = rules.Candidate(
-            self.step, self.visit.kind, opening.starts_at, opening.site.zone
-        )
-        broken = rules.judge(candidate, self.protocol, self.others)
+        who = rules.who_of((one.role, one.actor.schedule_id) for one in opening.assignments)
+        candidate = Candidate(self.about.step, self.visit.kind, start, zone, who)
+        broken = rules.judge(candidate, self.about.protocol, self.others)
         return found + [(one.code, one.detail) for one in broken]
 
-    def _too_young(self, opening: Opening) -> list[tuple[str, str]]:
-        assert self.patient is not None
-        least = self.protocol.minimum_age
-        day = opening.starts_at.astimezone(opening.site.zone).date()
-        if rules.age_on(day, self.patient.birth_date) < least:
-            return [("too-young", f"The protocol is for people of {least} and older.")]
-        return []
+    def _too_young(self, day: date) -> list[tuple[str, str]]:
+        assert self.about is not None
+        least = self.about.protocol.minimum_age
+        if rules.age_on(day, self.about.patient.birth_date) >= least:
+            return []
+        return [("too-young", f"The protocol is for people of {least} and older.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,25 +203,36 @@ class _Looking:
         patient = self._patient(around)
         for site in around.sites:
             if self.search.site_id in {None, site.site_id}:
-                asked = replace(question, patient=patient)
+                asked = self._at(site, replace(question, patient=patient))
                 self.views.append(Staffing(asked, site, around.calendar))
+
+    def _at(self, site: Site, question: Question) -> Question:
+        """The question, kept to the notice that the visit asks for by the site's calendar."""
+        visit, now = question.visit, self.now
+        soonest, furthest = rules.notice_of(visit, now, site.zone)
+        if soonest is not None and not self.search.within_notice:
+            question = replace(question, earliest=max(question.earliest, soonest))
+        if furthest is not None:
+            question = replace(question, latest=min(question.latest, furthest))
+        return question
 
     def _question(self) -> Question:
         search, visit = self.search, self.wanted.visit
-        earliest = max(search.start.astimezone(UTC), self.now + timedelta(microseconds=1))
-        if visit.notice is not None and not search.within_notice:
-            earliest = max(earliest, self.now + visit.notice)
-        latest = search.end.astimezone(UTC)
-        if visit.ahead is not None:
-            latest = min(latest, self.now + visit.ahead)
         return Question(
             visit=visit,
-            earliest=earliest,
-            latest=latest,
+            earliest=max(search.start.astimezone(UTC), self.now + timedelta(microseconds=1)),
+            latest=search.end.astimezone(UTC),
             prefer=self.wanted.prefer,
+            ties=self._ties(),
             only=_only(self.session, search.practitioner_id),
             hours=search.hours,
         )
+
+    def _ties(self) -> Ties:
+        about = self.wanted.about
+        if about is None or about.step is None:
+            return Ties()
+        return rules.ties_of(about.step, about.protocol, self.wanted.others)
 
     def _around(self, question: Question) -> Around:
         around = warmth.around(self.session, question.earliest, question.latest + timedelta(days=1))
@@ -235,9 +245,9 @@ class _Looking:
         return around
 
     def _patient(self, around: Around) -> Actor | None:
-        patient = self.wanted.patient
-        if patient is None:
+        if self.wanted.about is None:
             return None
+        patient = self.wanted.about.patient
         frame = around.calendar.frame
         window = Window(frame.start, frame.at(frame.size), self.wanted.moving)
         spans = calendars.taken_spans(self.session, [patient.schedule_id], window)
@@ -268,16 +278,15 @@ def _wanted(session: Session, search: Search) -> _Wanted:
         return _wanted_of_step(session, search.course_step_id)
     if search.step_kind is None:
         raise Unfit("Say what the visit is for: a step_kind or a course_step_id.")
-    _, protocol, visit = facts.visit_of_kind(session, search.step_kind)
     if search.patient_id is None:
-        return _Wanted(visit, protocol)
-    patient = facts.one(session, Patient, search.patient_id)
+        _, _, visit = facts.visit_of_kind(session, search.step_kind)
+        return _Wanted(visit)
+    about = facts.brief_of_kind(session, search.patient_id, search.step_kind)
     return _Wanted(
-        visit,
-        protocol,
-        patient,
-        others=facts.other_visits(session, patient.id, None),
-        known=evidence.before_booking(session, patient.id, None, None, visit),
+        about.visit,
+        about,
+        others=facts.other_visits(session, search.patient_id, None),
+        known=evidence.before_booking(session, about),
     )
 
 
@@ -288,14 +297,10 @@ def _wanted_of_step(session: Session, course_step_id: UUID) -> _Wanted:
     assert about.course_id is not None
     return _Wanted(
         about.visit,
-        about.protocol,
-        about.patient,
-        about.step,
+        about,
         facts.therapists_of(session, about.course_id),
         facts.other_visits(session, about.patient.id, about.course_id, moving),
-        evidence.before_booking(
-            session, about.patient.id, about.course_id, about.step, about.visit
-        ),
+        evidence.before_booking(session, about),
         moving,
     )
 

@@ -6,7 +6,7 @@ the schedules are locked in one order, what is taken is read again, and lanes ar
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -27,6 +27,7 @@ from scheduler.errors import (
 )
 from scheduler.intervals import GRANULE
 from scheduler.protocols import Phase, Visit
+from scheduler.rules import Ties
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,8 @@ class Wish:
     """The visit that is moved: what it takes now is not in its way."""
     leaving: frozenset[UUID] = frozenset()
     """The schedules that it takes now."""
+    ties: Ties = field(default_factory=Ties)
+    """Who must serve in a role, and who must not, where the choice is ours."""
     waived: frozenset[str] = frozenset()
     """What the caller gave reasons to pass over; of these `BENDABLE` count here."""
 
@@ -179,6 +182,7 @@ def _question(wish: Wish) -> Question:
         earliest=wish.starts_at,
         latest=wish.starts_at + GRANULE,
         prefer=wish.prefer,
+        ties=wish.ties,
         any_minute=True,
     )
 

@@ -8,7 +8,7 @@ Pure: no database, no clock, no Flask.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -17,9 +17,11 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from models.vocabulary import MessageKind, Owner, Recipient, Severity, Stage, StepKind
+from models.vocabulary import Owner, Place, Severity, Stage, StepKind
 from notifications.cadence import Rule
-from notifications.words import kinds_to
+from scheduler import checking
+from scheduler.checking import Fault as Fault
+from scheduler.spans import Span as Span
 
 SCHEMA_FILE = Path(__file__).with_name("protocol.schema.json")
 SCHEMA: dict[str, Any] = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
@@ -27,12 +29,6 @@ _VALIDATOR = Draft202012Validator(SCHEMA)
 _CADENCE_VALIDATOR = Draft202012Validator(
     {**SCHEMA["properties"]["cadences"]["additionalProperties"], "$defs": SCHEMA["$defs"]}
 )
-
-_UNITS = {
-    "min": timedelta(minutes=1),
-    "h": timedelta(hours=1),
-    "d": timedelta(days=1),
-}
 
 
 class SettledBy(StrEnum):
@@ -50,9 +46,18 @@ class SettledBy(StrEnum):
     """Enough time has passed since the dose."""
 
 
+class IfSkipped(StrEnum):
+    """What becomes of a window whose anchor was skipped or missed."""
+
+    PLANNED = "planned"
+    """It counts from the time that was planned for the anchor."""
+    IGNORE = "ignore"
+    """It falls away."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Phase:
-    """A part of a visit that needs one actor."""
+    """A part of a visit that needs an actor, or several of a kind."""
 
     role: str
     """A practitioner role, `room` or `device`."""
@@ -63,14 +68,16 @@ class Phase:
     end: timedelta
     turnover: timedelta
     """For how long the actor stays taken afterwards: cleaning, charting."""
+    setup: timedelta = timedelta(0)
+    """For how long the actor is taken before: getting ready."""
+    count: int = 1
+    """So many different actors, each for the whole phase."""
+    per_patients: int | None = None
+    """In a group visit one actor for each so many patients, in place of `count`."""
     shared: bool
     """Takes one lane, so that the actor can serve several visits at once."""
     present: bool
     """Must be working at the site, but takes no slot."""
-    count: int = 1
-    """How many different actors."""
-    setup: timedelta = timedelta(0)
-    """For how long the actor is taken before: making ready."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +116,16 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """How many patients share a visit."""
+
+    places: int
+    """At most."""
+    least: int
+    """With fewer it does not take place."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Visit:
     """A kind of visit: how long, with whom, behind which gates, with what said about it."""
 
@@ -121,41 +138,47 @@ class Visit:
     checklist: tuple[Check, ...]
     cadence_name: str
     cadence: tuple[Rule, ...]
-    grid: timedelta = timedelta(minutes=15)
-    """Starts lie on multiples of it by the site's wall clock."""
-    notice: timedelta | None = None
-    """The least time between its booking and its start."""
-    ahead: timedelta | None = None
+    place: Place = Place.SITE
+    notice: Span | None = None
+    """The least time between booking and start."""
+    ahead: Span | None = None
     """How far ahead it may be booked."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
-    """A length of time as protocols tell it: elapsed, or in calendar days at the site."""
-
-    value: float
-    unit: str
-
-    @property
-    def elapsed(self) -> timedelta:
-        """The span as elapsed time; a day counts 24 hours."""
-        return self.value * _UNITS[self.unit]
-
-    @property
-    def in_days(self) -> bool:
-        """Whether it counts calendar days, so that 7 days later the same hour is in time."""
-        return self.unit == "d"
+    grid: timedelta = timedelta(minutes=15)
+    """Starts are offered on multiples of it by the site's wall clock."""
+    group: Group | None = None
+    """None: a visit of one patient."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """How far a step may be from an earlier one, its anchor: start to start."""
+    """How far a step may be from an earlier one, its anchor: start to start, never before it."""
 
     step: str
     least: Span | None
     most: Span | None
     severity: Severity
     lift: frozenset[str]
+    same_weekday: bool = False
+    """On the weekday of the anchor."""
+    if_skipped: IfSkipped = IfSkipped.PLANNED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tie:
+    """Ties who serves a step in a role to who served an earlier one in it."""
+
+    role: str
+    step: str
+    severity: Severity
+    lift: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Branch:
+    """A step belongs to the course only if an earlier one ended with one of these outcomes."""
+
+    step: str
+    outcomes: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +199,13 @@ class Step:
     visit: Visit
     windows: tuple[Window, ...]
     owes: Owes | None
+    same: tuple[Tie, ...] = ()
+    """With the clinician who served an earlier step."""
+    differs: tuple[Tie, ...] = ()
+    """Never with the clinician who served an earlier step."""
+    outcomes: tuple[str, ...] = ()
+    """How the step can end, for later ones to branch on."""
+    only_if: Branch | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,25 +252,17 @@ class Protocol:
         return next((visit for visit in self.visits.values() if visit.kind is kind), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One thing that is wrong with a protocol file: where (a JSON pointer), and what."""
-
-    pointer: str
-    detail: str
-
-
 def check(content: Any) -> list[Fault]:
     """List everything that is wrong with `content`, best in the order of the file.
 
     First its shape (protocol.schema.json); only if that is right, what a schema cannot say:
-    names that lead nowhere, a window that ends before it begins, a source that is not listed.
+    see checking.py.
     """
     shape = [
         Fault("/" + "/".join(map(str, error.absolute_path)), error.message)
         for error in sorted(_VALIDATOR.iter_errors(content), key=lambda e: list(map(str, e.path)))
     ]
-    return shape or list(_meaning(content))
+    return shape or list(checking.faults(content))
 
 
 def check_cadence(rules: Any) -> list[Fault]:
@@ -249,7 +271,7 @@ def check_cadence(rules: Any) -> list[Fault]:
         Fault("/" + "/".join(map(str, error.absolute_path)), error.message)
         for error in _CADENCE_VALIDATOR.iter_errors(rules)
     ]
-    return shape or list(_unsaid(rules, ""))
+    return shape or list(checking.cadence_faults(rules, ""))
 
 
 def read(content: Mapping[str, Any]) -> Protocol:
@@ -269,87 +291,12 @@ def read(content: Mapping[str, Any]) -> Protocol:
     )
 
 
-def _meaning(content: Mapping[str, Any]) -> Iterator[Fault]:
-    yield from _unlisted_sources(content, set(content["sources"]), "")
-    for key, visit in content["visits"].items():
-        here = f"/visits/{key}"
-        if visit["cadence"] not in content["cadences"]:
-            yield Fault(f"{here}/cadence", f"There is no cadence {visit['cadence']!r}.")
-        gates = {gate["code"] for gate in visit["gates"]}
-        for number, item in enumerate(visit["checklist"]):
-            if item.get("gate", None) not in gates | {None}:
-                yield Fault(f"{here}/checklist/{number}/gate", f"No gate {item['gate']!r} here.")
-        yield from _bad_phases(visit, here)
-    for name, rules in content["cadences"].items():
-        yield from _unsaid(rules, f"/cadences/{name}")
-    yield from _misplaced_steps(content)
-
-
-def _bad_phases(visit: Mapping[str, Any], here: str) -> Iterator[Fault]:
-    for number, phase in enumerate(visit["phases"]):
-        if phase["from"] >= phase["to"]:
-            yield Fault(f"{here}/phases/{number}/to", "A phase must end after it begins.")
-        elif phase["to"] > visit["minutes"]["value"]:
-            yield Fault(f"{here}/phases/{number}/to", "A phase must end with the visit.")
-
-
-def _unsaid(rules: Sequence[Mapping[str, Any]], here: str) -> Iterator[Fault]:
-    codes: set[str] = set()
-    for number, rule in enumerate(rules):
-        if MessageKind(rule["kind"]) not in kinds_to(Recipient(rule["to"])):
-            yield Fault(f"{here}/{number}/to", f"{rule['kind']} is never said to {rule['to']}.")
-        if rule["rule"] in codes:
-            yield Fault(f"{here}/{number}/rule", f"Two rules are called {rule['rule']!r}.")
-        codes.add(rule["rule"])
-
-
-def _misplaced_steps(content: Mapping[str, Any]) -> Iterator[Fault]:
-    earlier: set[str] = set()
-    for number, step in enumerate(content["steps"]):
-        here = f"/steps/{number}"
-        if step["visit"] not in content["visits"]:
-            yield Fault(f"{here}/visit", f"There is no visit {step['visit']!r}.")
-        if step["key"] in earlier:
-            yield Fault(f"{here}/key", f"Two steps are called {step['key']!r}.")
-        for index, window in enumerate(step.get("after", ())):
-            yield from _bad_window(f"{here}/after/{index}", window, earlier)
-        for owed in step.get("owes", {}).get("steps", ()):
-            if owed not in earlier:
-                yield Fault(f"{here}/owes/steps", f"{owed!r} is not an earlier step.")
-        earlier.add(step["key"])
-
-
-def _bad_window(here: str, window: Mapping[str, Any], earlier: set[str]) -> Iterator[Fault]:
-    if window["step"] not in earlier:
-        yield Fault(f"{here}/step", f"{window['step']!r} is not an earlier step.")
-    least, most = window.get("least"), window.get("most")
-    if least and most and _span(least).elapsed > _span(most).elapsed:
-        yield Fault(f"{here}/most", "The window ends before it begins.")
-
-
-def _unlisted_sources(told: Any, listed: set[str], here: str) -> Iterator[Fault]:
-    if isinstance(told, Mapping):
-        for source in told.get("source", ()):
-            if source not in listed:
-                yield Fault(f"{here}/source", f"{source!r} is not among the sources.")
-        for key, value in told.items():
-            if key != "sources":
-                yield from _unlisted_sources(value, listed, f"{here}/{key}")
-    elif isinstance(told, list):
-        for number, value in enumerate(told):
-            yield from _unlisted_sources(value, listed, f"{here}/{number}")
-
-
-def _span(figure: Mapping[str, Any]) -> Span:
-    return Span(value=figure["value"], unit=figure["unit"])
-
-
 def _optional_span(figure: Mapping[str, Any] | None) -> Span | None:
-    return None if figure is None else _span(figure)
+    return None if figure is None else Span.read(figure)
 
 
 def _elapsed(figure: Mapping[str, Any] | None) -> timedelta | None:
-    return None if figure is None else _span(figure).elapsed
+    return None if figure is None else Span.read(figure).elapsed
 
 
 def _phase(told: Mapping[str, Any]) -> Phase:
@@ -360,6 +307,9 @@ def _phase(told: Mapping[str, Any]) -> Phase:
         start=timedelta(minutes=told["from"]),
         end=timedelta(minutes=told["to"]),
         turnover=timedelta(minutes=told.get("turnover", 0)),
+        setup=timedelta(minutes=told.get("setup", 0)),
+        count=told.get("count", 1),
+        per_patients=told.get("per_patients"),
         shared=told.get("shared", False),
         present=told.get("present", False),
     )
@@ -405,7 +355,16 @@ def _visit(key: str, told: Mapping[str, Any], cadences: Mapping[str, tuple[Rule,
         checklist=tuple(map(_check, told["checklist"])),
         cadence_name=told["cadence"],
         cadence=cadences[told["cadence"]],
+        place=Place(told.get("place", "site")),
+        notice=_optional_span(told.get("notice")),
+        ahead=_optional_span(told.get("ahead")),
+        grid=timedelta(minutes=told.get("grid", 15)),
+        group=_group(told.get("group")),
     )
+
+
+def _group(told: Mapping[str, Any] | None) -> Group | None:
+    return None if told is None else Group(places=told["places"], least=told["least"])
 
 
 def _window(told: Mapping[str, Any]) -> Window:
@@ -415,23 +374,47 @@ def _window(told: Mapping[str, Any]) -> Window:
         most=_optional_span(told.get("most")),
         severity=Severity(told["severity"]),
         lift=frozenset(told["lift"]),
+        same_weekday="weekday" in told,
+        if_skipped=IfSkipped(told.get("if_skipped", "planned")),
     )
 
 
+def _tie(told: Mapping[str, Any]) -> Tie:
+    return Tie(
+        role=told["role"],
+        step=told["as"],
+        severity=Severity(told["severity"]),
+        lift=frozenset(told["lift"]),
+    )
+
+
+def _owes(told: Mapping[str, Any] | None) -> Owes | None:
+    if told is None:
+        return None
+    return Owes(
+        steps=tuple(told["steps"]),
+        severity=Severity(told["severity"]),
+        lift=frozenset(told["lift"]),
+    )
+
+
+def _branch(told: Mapping[str, Any] | None) -> Branch | None:
+    if told is None:
+        return None
+    return Branch(step=told["step"], outcomes=frozenset(told["outcomes"]))
+
+
 def _step(position: int, told: Mapping[str, Any], visits: Mapping[str, Visit]) -> Step:
-    owes = told.get("owes")
     return Step(
         key=told["key"],
         position=position,
         visit=visits[told["visit"]],
         windows=tuple(map(_window, told.get("after", ()))),
-        owes=None
-        if owes is None
-        else Owes(
-            steps=tuple(owes["steps"]),
-            severity=Severity(owes["severity"]),
-            lift=frozenset(owes["lift"]),
-        ),
+        owes=_owes(told.get("owes")),
+        same=tuple(map(_tie, told.get("same", ()))),
+        differs=tuple(map(_tie, told.get("differs", ()))),
+        outcomes=tuple(told.get("outcomes", ())),
+        only_if=_branch(told.get("only_if")),
     )
 
 
@@ -440,7 +423,7 @@ def _cap(told: Mapping[str, Any]) -> Cap:
         code=told["code"],
         kind=StepKind(told["kind"]),
         most=told["most"]["value"],
-        within=_span(told["within"]),
+        within=Span.read(told["within"]),
         severity=Severity(told["severity"]),
         lift=frozenset(told["lift"]),
     )
@@ -450,7 +433,7 @@ def _gap(told: Mapping[str, Any]) -> Gap:
     return Gap(
         code=told["code"],
         kind=StepKind(told["kind"]),
-        least=_span(told["least"]),
+        least=Span.read(told["least"]),
         severity=Severity(told["severity"]),
         lift=frozenset(told["lift"]),
     )

@@ -46,11 +46,17 @@ class Companion:
 
 @dataclass(frozen=True, slots=True)
 class EarlierStep:
-    """A step of the course before this one."""
+    """A step of the course before this one, if it is part of the course at all."""
 
     key: str
     kind: StepKind
     fulfilled: bool
+    skipped: bool = False
+    """A clinician skipped it, for a reason."""
+
+    @property
+    def is_missing(self) -> bool:
+        return not (self.fulfilled or self.skipped)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +172,7 @@ def _by_escort(gate: Gate, known: Known, at: datetime) -> _Verdict:
 def _by_steps(gate: Gate, known: Known, at: datetime) -> _Verdict:
     if known.earlier is None:
         return GateState.OPEN, "The visit belongs to no course.", None
-    missing = [step.key for step in known.earlier if step.kind in gate.kinds and not step.fulfilled]
+    missing = [step.key for step in known.earlier if step.kind in gate.kinds and step.is_missing]
     if missing:
         return GateState.OPEN, "Not done yet: " + ", ".join(missing), None
     return GateState.MET, "Done.", None

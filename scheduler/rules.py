@@ -1,19 +1,22 @@
 """Course rules: does this time keep what the protocol asks of the course?
 
-Windows between steps, caps and gaps for a kind of visit, and what must be booked first. A
-broken rule says which, how hard it says no, and who may pass over it.
+Windows between steps, who serves them, branches, what must be booked first, and caps and gaps
+for a kind of visit. A broken rule says which, how hard it says no, and who may pass over it.
 
 Pure: no database, no clock, no Flask. All datetimes are aware.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
+from math import ceil, floor
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from models.vocabulary import AppointmentStatus, Severity, StepKind
 from notifications.wall_time import at_wall_time
-from scheduler.protocols import Cap, Gap, Protocol, Span, Step, Window
+from scheduler.protocols import Cap, Gap, IfSkipped, Protocol, Step, Tie, Visit, Window
+from scheduler.spans import TICK, Span
 
 STANDING = frozenset(
     {
@@ -26,6 +29,9 @@ STANDING = frozenset(
 )
 """Visits that take place, or took place."""
 
+Who = Mapping[str, frozenset[UUID]]
+"""For each role the schedules of those who serve a visit in it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Booked:
@@ -36,6 +42,11 @@ class Booked:
     kind: StepKind
     status: AppointmentStatus
     starts_at: datetime
+    who: Who = field(default_factory=dict)
+    outcome: str | None = None
+    """How its step ended, if somebody said so."""
+    is_skipped: bool = False
+    """Not a visit but a step that a clinician skipped, at the time that was planned for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +58,8 @@ class Candidate:
     starts_at: datetime
     zone: ZoneInfo
     """The site's: calendar days are counted where the visit takes place."""
+    who: Who = field(default_factory=dict)
+    """As far as it is known who would serve it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +82,41 @@ def judge(candidate: Candidate, protocol: Protocol, others: Iterable[Booked]) ->
     standing = [visit for visit in known if visit.status in STANDING]
     broken = [*_frequency(candidate, protocol, standing)]
     if candidate.step is not None:
-        broken += _anchors(candidate, candidate.step, known)
+        course = _Course(protocol, known)
+        broken += _branch(candidate.step, course)
+        broken += _anchors(candidate, candidate.step, course)
         broken += _followers(candidate, candidate.step, protocol, standing)
-        broken += _owed(candidate.step, standing)
+        broken += _owed(candidate.step, course)
+        broken += _ties(candidate, candidate.step, protocol, standing)
     return [rule for rule in broken if rule.severity is not Severity.OFF]
+
+
+def judge_notice(
+    visit: Visit, starts_at: datetime, now: datetime, zone: ZoneInfo
+) -> Iterator[Broken]:
+    """List what is wrong with booking, now, a visit that starts then: too soon, too far ahead."""
+    if visit.notice is not None and _short_of(visit.notice, now, starts_at, zone=zone):
+        detail = f"It is to be booked at least {visit.notice} before it starts."
+        yield Broken("short-notice", Severity.WARN, detail, frozenset())
+    if visit.ahead is not None and _beyond(visit.ahead, now, starts_at, zone=zone):
+        detail = f"It is to be booked at most {visit.ahead} ahead."
+        yield Broken("far-ahead", Severity.WARN, detail, frozenset())
+
+
+def belongs(
+    step: Step, protocol: Protocol, outcomes: Mapping[str, str], skipped: Collection[str]
+) -> bool | None:
+    """Whether a step is part of a course, given how earlier ones ended. None: undecided yet.
+
+    A step that was skipped ended with no outcome, so nothing that branches on it is asked for.
+    """
+    if step.only_if is None:
+        return True
+    before = protocol.step(step.only_if.step)
+    if before.key in skipped or belongs(before, protocol, outcomes, skipped) is False:
+        return False
+    outcome = outcomes.get(before.key)
+    return None if outcome is None else outcome in step.only_if.outcomes
 
 
 def earliest(step: Step, others: Iterable[Booked], zone: ZoneInfo) -> datetime | None:
@@ -81,14 +125,79 @@ def earliest(step: Step, others: Iterable[Booked], zone: ZoneInfo) -> datetime |
     found = []
     for window in step.windows:
         anchor = _anchor(window, known)
-        if anchor is None or window.least is None:
+        if anchor is None or window.least is None or _falls_away(window, anchor):
             continue
-        if window.least.in_days:
-            day = anchor.starts_at.astimezone(zone).date() + timedelta(days=window.least.value)
-            found.append(at_wall_time(datetime.combine(day, time.min), zone))
-        else:
-            found.append(anchor.starts_at + window.least.elapsed)
+        found.append(_after(window.least, anchor.starts_at, zone))
     return max(found, default=None)
+
+
+def _after(span: Span, moment: datetime, zone: ZoneInfo) -> datetime:
+    """The first instant that is at least the span after `moment`."""
+    if span.in_days:
+        return _midnight(moment, ceil(span.value), zone)
+    return moment + span.elapsed
+
+
+def _midnight(moment: datetime, days: int, zone: ZoneInfo) -> datetime:
+    """The first instant of the wall day so many days after that of `moment`."""
+    day = moment.astimezone(zone).date() + timedelta(days=days)
+    return at_wall_time(datetime.combine(day, time.min), zone)
+
+
+def notice_of(
+    visit: Visit, now: datetime, zone: ZoneInfo
+) -> tuple[datetime | None, datetime | None]:
+    """From when on, and before when, a visit can be booked now without a reason; None: any time."""
+    soonest = furthest = None
+    if visit.notice is not None:
+        soonest = _after(visit.notice, now, zone)
+    if visit.ahead is not None:
+        furthest = now + visit.ahead.elapsed + TICK
+        if visit.ahead.in_days:
+            furthest = _midnight(now, floor(visit.ahead.value) + 1, zone)
+    return soonest, furthest
+
+
+@dataclass(frozen=True, slots=True)
+class Ties:
+    """For a role the schedules that must serve a visit in it, and those that must not."""
+
+    must: Who = field(default_factory=dict)
+    never: Who = field(default_factory=dict)
+
+    def allow(self, role: str, schedule_id: UUID) -> bool:
+        """Whether somebody may serve in the role."""
+        here = self.must.get(role)
+        if here is not None and schedule_id not in here:
+            return False
+        return schedule_id not in self.never.get(role, frozenset())
+
+
+def ties_of(step: Step, protocol: Protocol, others: Iterable[Booked]) -> Ties:
+    """Whom the visits that stand bind a step to, or bar from it, by rules that block."""
+    who = {visit.step: visit.who for visit in others if visit.status in STANDING}
+    must: dict[str, frozenset[UUID]] = {}
+    never: dict[str, frozenset[UUID]] = {}
+    for later in protocol.steps:
+        for tie in (*later.same, *later.differs):
+            other = tie.step if later.key == step.key else later.key
+            binds = step.key in {later.key, tie.step} and tie.severity is Severity.BLOCK
+            there = who.get(other, {}).get(tie.role)
+            if not binds or not there:
+                continue
+            if tie in later.same:
+                must[tie.role] = must.get(tie.role, there) & there
+            else:
+                never[tie.role] = never.get(tie.role, frozenset()) | there
+    return Ties(must, never)
+
+
+def who_of(pairs: Iterable[tuple[str, UUID]]) -> Who:
+    """The schedules of each role, from pairs of role and schedule."""
+    found: dict[str, frozenset[UUID]] = {}
+    for role, schedule_id in pairs:
+        found[role] = found.get(role, frozenset()) | {schedule_id}
+    return found
 
 
 def age_on(day: date, born: date) -> int:
@@ -96,16 +205,32 @@ def age_on(day: date, born: date) -> int:
     return day.year - born.year - ((day.month, day.day) < (born.month, born.day))
 
 
+class _Course:
+    """What is known of a course: its visits, what was skipped, how steps ended."""
+
+    def __init__(self, protocol: Protocol, known: Sequence[Booked]) -> None:
+        self.protocol, self.known = protocol, known
+        self.skipped = {visit.step for visit in known if visit.is_skipped and visit.step}
+        self.settled = {visit.step for visit in known if visit.status in STANDING} | self.skipped
+        self.outcomes = {
+            visit.step: visit.outcome for visit in known if visit.step and visit.outcome
+        }
+
+    def has(self, key: str) -> bool | None:
+        """Whether a step is part of it; None: undecided yet."""
+        return belongs(self.protocol.step(key), self.protocol, self.outcomes, self.skipped)
+
+
 def _frequency(
     candidate: Candidate, protocol: Protocol, standing: list[Booked]
 ) -> Iterator[Broken]:
     for cap in protocol.caps:
         if cap.kind is candidate.kind and _crowded(candidate, cap, standing):
-            detail = f"At most {cap.most} {cap.kind} visits within {_told(cap.within)}."
+            detail = f"At most {cap.most} {cap.kind} visits within {cap.within}."
             yield Broken(cap.code, cap.severity, detail, cap.lift)
     for gap in protocol.gaps:
         if gap.kind is candidate.kind and _close(candidate, gap, standing):
-            detail = f"At least {_told(gap.least)} between {gap.kind} visits."
+            detail = f"At least {gap.least} between {gap.kind} visits."
             yield Broken(gap.code, gap.severity, detail, gap.lift)
 
 
@@ -114,9 +239,13 @@ def _crowded(candidate: Candidate, cap: Cap, standing: list[Booked]) -> bool:
     starts = sorted(
         [visit.starts_at for visit in standing if visit.kind is cap.kind] + [candidate.starts_at]
     )
+
+    def holds(first: datetime, start: datetime) -> bool:
+        return first <= start and _short_of(cap.within, first, start, zone=candidate.zone)
+
     return any(
-        first <= candidate.starts_at < first + cap.within.elapsed
-        and sum(first <= start < first + cap.within.elapsed for start in starts) > cap.most
+        holds(first, candidate.starts_at)
+        and sum(holds(first, start) for start in starts) > cap.most
         for first in starts
     )
 
@@ -131,10 +260,23 @@ def _close(candidate: Candidate, gap: Gap, standing: list[Booked]) -> bool:
     )
 
 
-def _anchors(candidate: Candidate, step: Step, known: list[Booked]) -> Iterator[Broken]:
-    """The windows of this step after earlier ones. A missed anchor counts from its time."""
+def _branch(step: Step, course: _Course) -> Iterator[Broken]:
+    """Whether the step is part of the course. Nobody may pass over a branch not taken."""
+    part = course.has(step.key)
+    if part is False:
+        detail = f"{step.key} is not part of this course."
+        yield Broken("not-part-of-course", Severity.BLOCK, detail, frozenset())
+    if part is None and step.only_if is not None:
+        detail = f"Whether {step.key} is part of this course is undecided."
+        yield Broken(f"undecided-{step.only_if.step}", Severity.WARN, detail, frozenset())
+
+
+def _anchors(candidate: Candidate, step: Step, course: _Course) -> Iterator[Broken]:
+    """The windows of this step after earlier ones that are part of the course."""
     for window in step.windows:
-        anchor = _anchor(window, known)
+        if course.has(window.step) is False:
+            continue
+        anchor = _anchor(window, course.known)
         if anchor is None:
             yield Broken(
                 f"no-{window.step}",
@@ -142,17 +284,29 @@ def _anchors(candidate: Candidate, step: Step, known: list[Booked]) -> Iterator[
                 f"{window.step} comes first and is not booked.",
                 window.lift,
             )
-        else:
+        elif not _falls_away(window, anchor):
             yield from _outside(window, step.key, anchor.starts_at, candidate.starts_at, candidate)
 
 
-def _anchor(window: Window, known: list[Booked]) -> Booked | None:
-    """The visit that a window counts from: the latest of its step that stands, or was missed."""
-    for visit in reversed(known):
-        counts = visit.status in STANDING or visit.status is AppointmentStatus.NOSHOW
-        if visit.step == window.step and counts:
-            return visit
-    return None
+def _anchor(window: Window, known: Sequence[Booked]) -> Booked | None:
+    """The visit that a window counts from: the one of its step that stands.
+
+    Without one, the latest that was missed or skipped, at the time that was planned for it.
+    """
+    found = [
+        visit
+        for visit in known
+        if visit.step == window.step and (visit.status in STANDING or _was_not_kept(visit))
+    ]
+    return max(found, key=lambda one: (one.status in STANDING, one.starts_at), default=None)
+
+
+def _falls_away(window: Window, anchor: Booked) -> bool:
+    return window.if_skipped is IfSkipped.IGNORE and _was_not_kept(anchor)
+
+
+def _was_not_kept(visit: Booked) -> bool:
+    return visit.is_skipped or visit.status is AppointmentStatus.NOSHOW
 
 
 def _followers(
@@ -173,26 +327,57 @@ def _followers(
 def _outside(
     window: Window, key: str, anchor: datetime, start: datetime, candidate: Candidate
 ) -> Iterator[Broken]:
-    if window.least is not None and _short_of(window.least, anchor, start, zone=candidate.zone):
-        detail = f"{key} must be at least {_told(window.least)} after {window.step}."
-        yield Broken(f"{key}-too-soon", window.severity, detail, window.lift)
-    if window.most is not None and _beyond(window.most, anchor, start, zone=candidate.zone):
-        detail = f"{key} must be at most {_told(window.most)} after {window.step}."
-        yield Broken(f"{key}-too-late", window.severity, detail, window.lift)
+    zone, severity, lift = candidate.zone, window.severity, window.lift
+    if window.least is not None and _short_of(window.least, anchor, start, zone=zone):
+        detail = f"{key} must be at least {window.least} after {window.step}."
+        yield Broken(f"{key}-too-soon", severity, detail, lift)
+    elif start < anchor:
+        yield Broken(f"{key}-too-soon", severity, f"{key} comes after {window.step}.", lift)
+    if window.most is not None and _beyond(window.most, anchor, start, zone=zone):
+        detail = f"{key} must be at most {window.most} after {window.step}."
+        yield Broken(f"{key}-too-late", severity, detail, lift)
+    if window.same_weekday and _days(anchor, start, zone) % 7:
+        detail = f"{key} must be on the same weekday as {window.step}."
+        yield Broken(f"{key}-other-weekday", severity, detail, lift)
 
 
-def _owed(step: Step, standing: list[Booked]) -> Iterator[Broken]:
+def _owed(step: Step, course: _Course) -> Iterator[Broken]:
     if step.owes is None:
         return
-    there = {visit.step for visit in standing}
     for owed in step.owes.steps:
-        if owed not in there:
+        if owed not in course.settled and course.has(owed) is not False:
             yield Broken(
                 f"owes-{owed}",
                 step.owes.severity,
                 f"{owed} is neither booked nor done.",
                 step.owes.lift,
             )
+
+
+def _ties(
+    candidate: Candidate, step: Step, protocol: Protocol, standing: list[Booked]
+) -> Iterator[Broken]:
+    """Who serves this step and earlier ones that it is tied to; and later ones tied to it."""
+    who = {visit.step: visit.who for visit in standing}
+    for later in protocol.steps:
+        theirs = candidate.who if later is step else who.get(later.key, {})
+        for tie in (*later.same, *later.differs):
+            if later is step:
+                yield from _untied(tie, later, who.get(tie.step, {}), theirs)
+            elif tie.step == step.key:
+                yield from _untied(tie, later, candidate.who, theirs)
+
+
+def _untied(tie: Tie, step: Step, earlier: Who, later: Who) -> Iterator[Broken]:
+    before, after = earlier.get(tie.role), later.get(tie.role)
+    if not before or not after:  # not known who serves one of them
+        return
+    if tie in step.same and before.isdisjoint(after):
+        detail = f"{step.key} must have the {tie.role} of {tie.step}."
+        yield Broken(f"{step.key}-other-{tie.role}", tie.severity, detail, tie.lift)
+    if tie in step.differs and not before.isdisjoint(after):
+        detail = f"{step.key} must have another {tie.role} than {tie.step}."
+        yield Broken(f"{step.key}-same-{tie.role}", tie.severity, detail, tie.lift)
 
 
 def _short_of(span: Span, earlier: datetime, later: datetime, *, zone: ZoneInfo) -> bool:
@@ -209,8 +394,3 @@ def _beyond(span: Span, earlier: datetime, later: datetime, *, zone: ZoneInfo) -
 
 def _days(earlier: datetime, later: datetime, zone: ZoneInfo) -> int:
     return (later.astimezone(zone).date() - earlier.astimezone(zone).date()).days
-
-
-def _told(span: Span) -> str:
-    unit = {"min": "minutes", "h": "hours", "d": "days"}[span.unit]
-    return f"{span.value:g} {unit}"

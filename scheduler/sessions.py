@@ -13,7 +13,7 @@ from uuid_utils.compat import uuid7
 from models import Appointment, Override, Site
 from models.vocabulary import Stage
 from notifications import outbox
-from scheduler import evidence, facts, history, judging, lifecycle
+from scheduler import evidence, facts, history, judging, lifecycle, steps
 from scheduler.authority import Authority, Call, Reasons
 from scheduler.errors import NotFound, NotReady, TooEarly, WrongStatus
 from scheduler.history import Happened
@@ -30,6 +30,8 @@ def act(
     Refuses with `WrongStatus`, with `NotReady` and the gates that are shut, and with
     `TooEarly` for a noshow before the visit has begun, or for an arrival before its day.
     """
+    # The course before the visit: two last visits may be fulfilled at once.
+    course = steps.course_in_hand(session, call.id) if action is Action.FULFIL else None
     appointment = facts.to_change(session, Appointment, call.id, call.version)
     before = history.state_of(appointment)
     after = lifecycle.follow(action, before, appointment.kind)
@@ -43,6 +45,8 @@ def act(
     history.record(session, appointment, happened, by, now)
     if action is Action.NOSHOW:
         outbox.supersede(session, appointment.id, now)
+    if course is not None:
+        steps.settle(session, course)
     return appointment
 
 

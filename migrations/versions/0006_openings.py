@@ -9,7 +9,7 @@ from alembic import op
 from migrations.tenancy import CLINIC, guard
 
 revision = "0006_openings"
-down_revision = "0002_messages"
+down_revision = "0004_course_rules"
 branch_labels = None
 depends_on = None
 

@@ -22,12 +22,14 @@ changes any of them in a new version that a prescriber signs.
 """
 
 
+def files() -> list[Path]:
+    """Every protocol that the project ships: the demo clinic's, then the others."""
+    return [*sorted(ROOT.glob("demo/protocols/*.json")), *sorted(ROOT.glob("protocols/*.json"))]
+
+
 def page() -> str:
     """The whole page."""
-    protocols = [
-        (path, json.loads(path.read_text())) for path in sorted(ROOT.glob("demo/protocols/*.json"))
-    ]
-    return HEAD + "".join(_section(path, content) for path, content in protocols)
+    return HEAD + "".join(_section(path, json.loads(path.read_text())) for path in files())
 
 
 def _section(path: Path, content: dict[str, Any]) -> str:
