@@ -119,6 +119,7 @@ class Roster:
 
     def __init__(self, actors: Iterable[Actor]) -> None:
         self.actors = tuple(actors)
+        self.known = {actor.schedule_id: actor for actor in self.actors}
         self._serving: dict[tuple[str, str | None], tuple[Actor, ...]] = {}
 
     def serving(self, phase: Phase) -> Sequence[Actor]:
@@ -180,9 +181,8 @@ class Calendar:
 
     def leave_out(self, gone: Iterable[Taken]) -> None:
         """Let these stretches be free: they are of the visit that is moved."""
-        known = {actor.schedule_id: actor for actor in self.roster.actors}
         for one in gone:
-            actor = known.get(one.schedule_id)
+            actor = self.roster.known.get(one.schedule_id)
             if actor is not None and one.lane < actor.lanes:
                 bits = self.frame.touched([(one.starts_at, one.ends_at)])
                 self._change(actor, one.lane, self.taken_on(actor)[one.lane] & ~bits)

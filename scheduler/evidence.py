@@ -5,7 +5,7 @@ many queries as one visit does.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
@@ -87,6 +87,20 @@ def before_booking(session: Session, about: Brief) -> Known | None:
         earlier=earlier,
         first_of_kind=first,
     )
+
+
+def before_course(
+    session: Session, patient_id: UUID, course_id: UUID, protocol: Protocol
+) -> Callable[[Step], Known]:
+    """What the booking gates of any step of a course are judged by, in two queries for all."""
+    cleared = clearances(session, [patient_id]).get(patient_id, {})
+    placed = _steps(session, [course_id])[course_id]
+
+    def known(step: Step) -> Known:
+        earlier, first = _before(placed, protocol, step.position, step.visit.kind)
+        return Known(starts_at=_ANY_TIME, clearances=cleared, earlier=earlier, first_of_kind=first)
+
+    return known
 
 
 _ANY_TIME = datetime.max.replace(tzinfo=UTC)

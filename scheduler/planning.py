@@ -13,16 +13,16 @@ whole points. Pure: no database, no clock, no Flask.
 
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
-from functools import cached_property
+from functools import lru_cache
 from math import ceil, floor
 from typing import Protocol as Shape
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from models.vocabulary import AppointmentStatus, Severity
+from models.vocabulary import Severity
 from notifications.wall_time import at_wall_time
 from scheduler import rules
 from scheduler.intervals import GRANULE, Frame, granules
@@ -36,6 +36,9 @@ NEVER = 2**60
 
 SLACK = 14 * DAY
 """How far beyond the earliest possible end a plan is looked for first."""
+
+PAST = 400
+"""How many days before the frame are known: what is fixed may lie there."""
 
 MOST_NODES = 200_000
 """After so many tries the best that was found has to do. The result says so."""
@@ -94,6 +97,8 @@ class Choices:
     """Starts that break a wish."""
     idle: Mapping[int, int] = field(default_factory=dict)
     """Granules of room time that a start wastes; those not named waste none."""
+    is_bound: bool = False
+    """Whether the course's own clinician must lead it: the protocol ties it to another step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +155,7 @@ def plan(
     `barred` rules out single placements; `leads` names the clinicians who may lead, all if it
     is empty.
     """
-    chosen = list(leads) or _leads(problem)
+    chosen = list(leads) or leads_of(problem)
     best: Plan | None = None
     for search in sorted(
         (_Search(problem, lead, barred) for lead in chosen), key=lambda one: one.least
@@ -180,7 +185,8 @@ def price_of(problem: Problem, lead: UUID | None, placed: Sequence[Placed]) -> P
     return Price(finish=finish, off_middle=off, other_lead=others, wishes=wishes, idle=idle)
 
 
-def _leads(problem: Problem) -> list[UUID | None]:
+def leads_of(problem: Problem) -> list[UUID | None]:
+    """Whoever could lead the course; nobody if no visit has a lead."""
     found: dict[UUID | None, None] = {}
     for choices in problem.choices:
         found |= dict.fromkeys(lead for lead in choices.by_lead if lead is not None)
@@ -217,7 +223,7 @@ class Days:
 
     def __init__(self, frame: Frame, zone: ZoneInfo) -> None:
         self.frame = frame
-        day = frame.start.astimezone(zone).date()
+        day = frame.start.astimezone(zone).date() - timedelta(days=PAST)
         self._midnights: list[int] = []
         while not self._midnights or self._midnights[-1] < frame.size + 400 * DAY:
             wall = datetime.combine(day, time(0))
@@ -253,12 +259,17 @@ class Days:
         return anchor + most.elapsed // GRANULE
 
 
+@lru_cache(maxsize=64)
+def _days(frame: Frame, zone: ZoneInfo) -> Days:
+    return Days(frame, zone)
+
+
 class _Tree:
     """The steps to place, each below the one that binds it most; and all other windows."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
-        self.days = Days(problem.frame, problem.zone)
+        self.days = _days(problem.frame, problem.zone)
         self.number = {one.step.key: n for n, one in enumerate(problem.choices)}
         self.windows = [list(self._windows(one.step)) for one in problem.choices]
         self.branches: list[Branch | None] = [
@@ -298,6 +309,8 @@ class _Search:
     def __init__(self, problem: Problem, lead: UUID | None, barred: Hit | None) -> None:
         self.problem, self.lead, self.barred = problem, lead, barred
         self.tree = _Tree(problem)
+        self.fixed = [_beside_fixed(problem, one.step, self.tree.days) for one in problem.choices]
+        self.shut: dict[tuple[int, int], bool] = {}
         self.nodes = 0
         self.horizon = problem.frame.size
         self.columns: list[_Column] = []
@@ -373,14 +386,13 @@ class _Search:
 
     def _spans(self, horizon: int) -> list[tuple[int, int]]:
         """For each step the first and the last start that its windows leave, roughly."""
-        first = [self.problem.earliest] * len(self.problem.choices)
-        last = [self.problem.frame.size] * len(self.problem.choices)
+        first, last = [list(bounds) for bounds in zip(*self.fixed, strict=True)] or [[], []]
         if last:
-            last[-1] = horizon
+            last[-1] = min(last[-1], horizon)
         for n, branch in enumerate(self.tree.branches):
             if branch is not None:
                 anchor = self.tree.number[branch.anchor]
-                first[n] = branch.bounds(first[anchor])[0]
+                first[n] = max(first[n], branch.bounds(first[anchor])[0])
                 last[n] = min(last[n], branch.bounds(last[anchor])[1])
         for n in reversed(range(len(last))):
             branch = self.tree.branches[n]
@@ -394,7 +406,7 @@ class _Search:
         finish = weights.finish if n == len(self.problem.choices) - 1 else 0
         column = _Column([], [], [], [])
         for start, lead in self._options(choices, span):
-            if self._is_barred(n, start, lead):
+            if self.barred is not None and self.barred(n, start, lead):
                 continue
             cost = finish * (start - self.problem.earliest)
             cost += weights.wish * (start in choices.unwished)
@@ -413,26 +425,19 @@ class _Search:
         yielded: dict[int, UUID | None] = dict.fromkeys(_between(mine, span), self.lead)
         if None in choices.by_lead:
             yielded = dict.fromkeys(yielded, None)
-        elif not _is_bound(choices.step):
+        elif not choices.is_bound:
             for lead, starts in choices.by_lead.items():
                 for start in _between(starts, span):
                     yielded.setdefault(start, lead)
         return iter(sorted(yielded.items()))
 
-    def _is_barred(self, n: int, start: int, lead: UUID | None) -> bool:
-        if self.barred is not None and self.barred(n, start, lead):
-            return True
-        return bool(self._broken_by_fixed(n, start))
-
-    def _broken_by_fixed(self, n: int, start: int) -> bool:
-        """Whether the patient's fixed visits alone shut the start."""
-        return self._fixed_rules[n](start)
-
-    @cached_property
-    def _fixed_rules(self) -> list[Callable[[int], bool]]:
-        return [
-            _against_fixed(self.problem, one.step, self.tree.days) for one in self.problem.choices
-        ]
+    def _is_shut(self, n: int, start: int) -> bool:
+        """Whether the patient's fixed visits shut the start, by all rules. Judged once."""
+        if not self.problem.fixed:
+            return False
+        if (n, start) not in self.shut:
+            self.shut[n, start] = _shut_by_fixed(self.problem, self.problem.choices[n].step, start)
+        return self.shut[n, start]
 
     def _least_below(self, child: int, anchors: Sequence[int], column: _Column) -> list[int]:
         """For each start of the anchor the least that the child and what is below it cost."""
@@ -521,6 +526,8 @@ class _Search:
         """Whether the start keeps what the tree does not say, beside the steps before it."""
         start = self.columns[n].starts[index]
         step = self.problem.choices[n].step
+        if self._is_shut(n, start):
+            return False
         before = [
             (one.step, self.columns[m].starts[indexes[m]])
             for m, one in enumerate(self.problem.choices[:n])
@@ -591,11 +598,6 @@ def _latest_anchor(branch: Branch, last: int) -> int:
     return low
 
 
-def _is_bound(step: Step) -> bool:
-    """Whether the step must have the clinician of an earlier one."""
-    return any(tie.severity is Severity.BLOCK for tie in step.same)
-
-
 def _overlap(step: Step, start: int, other: Step, theirs: int) -> bool:
     return start < theirs + granules(other.visit.length) and theirs < start + granules(
         step.visit.length
@@ -637,22 +639,33 @@ def _fixed_starts(problem: Problem, step: Step) -> list[int]:
     ]
 
 
-def _against_fixed(problem: Problem, step: Step, days: Days) -> Callable[[int], bool]:
-    """A test for starts that the patient's fixed visits shut, by the course's own rules."""
-    if not problem.fixed:
-        return lambda start: False
-    others = [one for one in problem.fixed if one.status is not AppointmentStatus.CANCELLED]
+def _beside_fixed(problem: Problem, step: Step, days: Days) -> tuple[int, int]:
+    """The first and the last start that windows from and to fixed visits leave a step."""
+    low, high = problem.earliest, problem.frame.size
+    for window in step.windows:
+        anchor = rules.anchor_of(window, problem.fixed)
+        if anchor is None or window.severity is Severity.OFF:
+            continue
+        if not rules.falls_away(window, anchor):
+            soonest, latest = days.window(window, problem.frame.index(anchor.starts_at))
+            low, high = max(low, soonest), min(high, latest)
+    for later in problem.protocol.steps:
+        for window in later.windows:
+            for visit in problem.fixed:
+                if window.step == step.key and visit.step == later.key:
+                    high = min(high, problem.frame.index(visit.starts_at))
+    return low, high
+
+
+def _shut_by_fixed(problem: Problem, step: Step, start: int) -> bool:
+    """Whether the patient's fixed visits shut a start, by the course's own rules."""
     placed = {choices.step.key for choices in problem.choices}
-
-    def shuts(start: int) -> bool:
-        moment = problem.frame.at(start)
-        candidate = Candidate(step, step.visit.kind, moment, problem.zone)
-        return any(
-            one.code not in _still_open(step, placed)
-            for one in rules.judge(candidate, problem.protocol, others)
-        )
-
-    return shuts
+    moment = problem.frame.at(start)
+    candidate = Candidate(step, step.visit.kind, moment, problem.zone)
+    return any(
+        one.code not in _still_open(step, placed)
+        for one in rules.judge(candidate, problem.protocol, problem.fixed)
+    )
 
 
 def _still_open(step: Step, placed: set[str]) -> set[str]:

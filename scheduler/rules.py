@@ -124,8 +124,8 @@ def earliest(step: Step, others: Iterable[Booked], zone: ZoneInfo) -> datetime |
     known = list(others)
     found = []
     for window in step.windows:
-        anchor = _anchor(window, known)
-        if anchor is None or window.least is None or _falls_away(window, anchor):
+        anchor = anchor_of(window, known)
+        if anchor is None or window.least is None or falls_away(window, anchor):
             continue
         found.append(_after(window.least, anchor.starts_at, zone))
     return max(found, default=None)
@@ -173,15 +173,23 @@ class Ties:
         return schedule_id not in self.never.get(role, frozenset())
 
 
-def ties_of(step: Step, protocol: Protocol, others: Iterable[Booked]) -> Ties:
-    """Whom the visits that stand bind a step to, or bar from it, by rules that block."""
+def ties_of(
+    step: Step,
+    protocol: Protocol,
+    others: Iterable[Booked],
+    but: Collection[Severity] = (Severity.OFF, Severity.WARN),
+) -> Ties:
+    """Whom the visits that stand bind a step to, or bar from it, by rules that block.
+
+    `but`: the severities whose ties do not count.
+    """
     who = {visit.step: visit.who for visit in others if visit.status in STANDING}
     must: dict[str, frozenset[UUID]] = {}
     never: dict[str, frozenset[UUID]] = {}
     for later in protocol.steps:
         for tie in (*later.same, *later.differs):
             other = tie.step if later.key == step.key else later.key
-            binds = step.key in {later.key, tie.step} and tie.severity is Severity.BLOCK
+            binds = step.key in {later.key, tie.step} and tie.severity not in but
             there = who.get(other, {}).get(tie.role)
             if not binds or not there:
                 continue
@@ -276,7 +284,7 @@ def _anchors(candidate: Candidate, step: Step, course: _Course) -> Iterator[Brok
     for window in step.windows:
         if course.has(window.step) is False:
             continue
-        anchor = _anchor(window, course.known)
+        anchor = anchor_of(window, course.known)
         if anchor is None:
             yield Broken(
                 f"no-{window.step}",
@@ -284,11 +292,11 @@ def _anchors(candidate: Candidate, step: Step, course: _Course) -> Iterator[Brok
                 f"{window.step} comes first and is not booked.",
                 window.lift,
             )
-        elif not _falls_away(window, anchor):
+        elif not falls_away(window, anchor):
             yield from _outside(window, step.key, anchor.starts_at, candidate.starts_at, candidate)
 
 
-def _anchor(window: Window, known: Sequence[Booked]) -> Booked | None:
+def anchor_of(window: Window, known: Iterable[Booked]) -> Booked | None:
     """The visit that a window counts from: the one of its step that stands.
 
     Without one, the latest that was missed or skipped, at the time that was planned for it.
@@ -301,7 +309,8 @@ def _anchor(window: Window, known: Sequence[Booked]) -> Booked | None:
     return max(found, key=lambda one: (one.status in STANDING, one.starts_at), default=None)
 
 
-def _falls_away(window: Window, anchor: Booked) -> bool:
+def falls_away(window: Window, anchor: Booked) -> bool:
+    """Whether the window asks for nothing, its anchor having been skipped or missed."""
     return window.if_skipped is IfSkipped.IGNORE and _was_not_kept(anchor)
 
 

@@ -1,0 +1,226 @@
+"""Choosing: when each step of a course could take place, and who serves what a plan has placed.
+
+Stands between the bits of availability.py and the plans of planning.py: from a calendar it
+makes the choices of each step, and on a calendar it seats a plan: names everybody for each visit,
+with what the visits before it take already gone.
+
+Pure: no database, no clock, no Flask.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from uuid import UUID
+
+from models.vocabulary import ActorKind, AppointmentStatus, PractitionerRole, Severity
+from scheduler import rules
+from scheduler.actors import Assignment, Calendar, Site
+from scheduler.availability import Question, Staffing, days_of, hours_of
+from scheduler.intervals import GRANULE, Frame, granules, positions
+from scheduler.planning import Choices, Plan
+from scheduler.protocols import Phase, Protocol, Step
+from scheduler.rules import Booked
+
+DAY = timedelta(days=1)
+
+
+def lead_of(protocol: Protocol) -> str:
+    """The role whose holder a course should keep: the one most steps are tied by, or therapist."""
+    tied = [tie.role for step in protocol.steps for tie in step.same]
+    return max(tied, key=tied.count, default=PractitionerRole.THERAPIST.value)
+
+
+def shortest_of(steps: Iterable[Step]) -> timedelta:
+    """The shortest visit of a course: less room time than that is of no use to it."""
+    return min((step.visit.length for step in steps), default=timedelta(0))
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What makes choices of a step's bits."""
+
+    lead: str
+    """The role whose holder the course keeps."""
+    useful: timedelta
+    """Less room time beside a visit than this is lost."""
+    shut: int = 0
+    """Starts that something else shuts: gates, days on which the patient cannot come."""
+
+
+def choices_of(step: Step, staffing: Staffing, asking: Asking, disliked: int = 0) -> Choices:
+    """When a step could take place, with whom in the lead, and what each start wastes.
+
+    `disliked` are the starts that break a wish. The question of `staffing` keeps to hard limits
+    alone; bits are those of its calendar.
+    """
+    starts = staffing.starts & ~asking.shut
+    by_lead: dict[UUID | None, Sequence[int]] = {}
+    for schedule_id in _leads(staffing, asking.lead):
+        with_them = starts & staffing.starts_with(frozenset({schedule_id}), asking.lead)
+        if with_them:
+            by_lead[schedule_id] = tuple(positions(with_them))
+    if not any(_takes(phase, asking.lead) for phase in step.visit.phases):
+        by_lead[None] = tuple(positions(starts))
+    wasted = dict(_wasted(staffing, starts, granules(asking.useful)))
+    return Choices(step, by_lead, frozenset(positions(starts & disliked)), wasted)
+
+
+def _leads(staffing: Staffing, role: str) -> list[UUID]:
+    found = [
+        one.actor.schedule_id
+        for served in staffing.served
+        if _takes(served.phase, role)
+        for one in served.candidates
+    ]
+    return list(dict.fromkeys(found))
+
+
+def _takes(phase: Phase, role: str) -> bool:
+    return phase.role == role and not phase.present
+
+
+def days_bits(frame: Frame, site: Site, days: Iterable[date]) -> int:
+    """The granules of these wall days of a site."""
+    bits = 0
+    for day in days:
+        bits |= days_of(frame, site.zone, day, day)
+    return bits
+
+
+def disliked_of(staffing: Staffing, wanted: Question) -> int:
+    """The starts that lie outside the hours that somebody wishes for."""
+    frame = staffing.calendar.frame
+    everywhere = (1 << frame.size) - 1
+    if wanted.hours is None:
+        return 0
+    return everywhere & ~hours_of(frame, staffing.site.zone, wanted.hours)
+
+
+def _wasted(staffing: Staffing, starts: int, useful: int) -> Iterator[tuple[int, int]]:
+    """For each start that wastes room time in any room, how much at the least, in granules."""
+    rooms = [one for one in staffing.served if _takes(one.phase, ActorKind.ROOM)]
+    for served in rooms[:1]:
+        least: dict[int, int] = {}
+        for one in served.candidates:
+            free = _free(staffing.calendar, staffing.site, one.actor.schedule_id)
+            for start, wasted in _beside(free, one.starts & starts, served.phase, useful):
+                if wasted < least.get(start, wasted + 1):
+                    least[start] = wasted
+        yield from ((start, wasted) for start, wasted in least.items() if wasted)
+
+
+def _free(calendar: Calendar, site: Site, schedule_id: UUID) -> int:
+    actor = calendar.roster.known[schedule_id]
+    free = calendar.open_at(actor, site.site_id)
+    for gone in calendar.taken_on(actor):
+        free &= ~gone
+    return free
+
+
+def _beside(free: int, starts: int, phase: Phase, useful: int) -> Iterator[tuple[int, int]]:
+    """For each start what is left of the free stretch before and after, where it is of no use."""
+    begins, ends = positions(free & ~(free << 1)), positions(free & ~(free >> 1))
+    first = granules(phase.start - phase.setup)
+    length = granules(phase.setup + phase.end - phase.start + phase.turnover)
+    stretch = (0, 0)
+    for start in positions(starts):
+        begin = start + first
+        while stretch[1] < begin + length:
+            stretch = (next(begins), next(ends) + 1)
+        before, after = begin - stretch[0], stretch[1] - begin - length
+        yield start, before * (before < useful) + after * (after < useful)
+
+
+@dataclass(frozen=True, slots=True)
+class Seated:
+    """A visit of a plan, and everybody who serves it."""
+
+    step: Step
+    starts_at: datetime
+    ends_at: datetime
+    assignments: tuple[Assignment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Seating:
+    """Where a plan is seated: the site, its calendar, the course so far."""
+
+    site: Site
+    calendar: Calendar
+    protocol: Protocol
+    fixed: Sequence[Booked]
+    questions: Mapping[str, Question]
+    """What each step asks for."""
+    useful: timedelta
+
+    def seat(self, plan: Plan) -> "list[Seated] | int":
+        """Name everybody for every visit; or the number of the first that cannot be served."""
+        done: list[Seated] = []
+        known = list(self.fixed)
+        order = sorted(range(len(plan.placed)), key=lambda n: plan.placed[n].start)
+        for number in order:
+            one = plan.placed[number]
+            start = self.calendar.frame.at(one.start)
+            found = self._serve(one.step, start, one.lead, (known, done))
+            if found is None:
+                return number
+            done.append(Seated(one.step, start, start + one.step.visit.length, found))
+            who = rules.who_of((each.role, each.actor.schedule_id) for each in found)
+            known.append(
+                Booked(one.step.key, one.step.visit.kind, AppointmentStatus.BOOKED, start, who)
+            )
+        return sorted(done, key=lambda one: one.step.position)
+
+    def _serve(
+        self,
+        step: Step,
+        start: datetime,
+        lead: UUID | None,
+        so_far: tuple[Sequence[Booked], Sequence[Seated]],
+    ) -> tuple[Assignment, ...] | None:
+        known, done = so_far
+        day = self._day(start, done)
+        only = frozenset() if lead is None else frozenset({lead})
+        question = replace(
+            self.questions[step.key],
+            earliest=start,
+            latest=start + GRANULE,
+            any_minute=True,
+            patient=None,
+            only=only,
+            prefer=only,
+            ties=rules.ties_of(step, self.protocol, known, but=(Severity.OFF,)),
+        )
+        index = day.frame.index(start)
+        staffing = Staffing(question, self.site, day)
+        rooms = self._best_rooms(staffing, index)
+        return Staffing(replace(question, prefer=only | rooms), self.site, day).assign(index)
+
+    def _day(self, start: datetime, done: Sequence[Seated]) -> Calendar:
+        """The calendar around a visit, with what the plan's other visits take gone."""
+        whole = self.calendar
+        day = Calendar.over(whole.timeline, whole.roster, start, start + 2 * DAY)
+        served: dict[UUID, list[datetime]] = {}
+        for one in done:
+            for each in {each.actor.schedule_id for each in one.assignments}:
+                served.setdefault(each, []).append(one.starts_at)
+        day.loads = {
+            schedule_id: [*starts, *served.get(schedule_id, ())]
+            for schedule_id, starts in (dict.fromkeys(served, ()) | dict(whole.loads)).items()
+        }
+        for one in done:
+            day.take(one.assignments)
+        return day
+
+    def _best_rooms(self, staffing: Staffing, index: int) -> frozenset[UUID]:
+        """The rooms that waste least at a start."""
+        useful = granules(self.useful)
+        wasted: dict[UUID, int] = {}
+        for served in staffing.served:
+            if _takes(served.phase, ActorKind.ROOM):
+                for one in served.candidates:
+                    free = _free(staffing.calendar, self.site, one.actor.schedule_id)
+                    for _, lost in _beside(free, one.starts & 1 << index, served.phase, useful):
+                        wasted[one.actor.schedule_id] = lost
+        least = min(wasted.values(), default=0)
+        return frozenset(room for room, lost in wasted.items() if lost == least)
