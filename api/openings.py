@@ -1,5 +1,6 @@
 """Openings over REST: the free times for a visit."""
 
+from datetime import time
 from typing import Any
 
 from flask import Response, jsonify
@@ -107,7 +108,8 @@ def list_openings(asked: dict[str, Any]) -> Response:
     """
     cursor = asked.pop("cursor")
     after = None if cursor is None else tuple(pages.opened(cursor))
-    search = Search(**_with_hours(asked), after=after)
+    hours = hours_wanted(asked.pop("weekdays"), asked.pop("begin"), asked.pop("until"))
+    search = Search(**asked, hours=hours, after=after)
     found = openings.find(db.session(), search, now())
     last = found.openings[-1] if found.more else None
     answer: dict[str, Any] = {
@@ -119,15 +121,12 @@ def list_openings(asked: dict[str, Any]) -> Response:
     return jsonify(answer)
 
 
-def _with_hours(asked: dict[str, Any]) -> dict[str, Any]:
-    days, begin, until = asked.pop("weekdays"), asked.pop("begin"), asked.pop("until")
+def hours_wanted(days: list[str], begin: time | None, until: time | None) -> Hours | None:
+    """The times of the week that somebody keeps to; None: any."""
     if not days and begin is None and until is None:
-        return asked
-    numbers = map(WEEKDAYS.index, days or WEEKDAYS)
-    hours = Hours(weekdays=frozenset(numbers), end=until)
-    if begin is not None:
-        hours = Hours(weekdays=hours.weekdays, begin=begin, end=until)
-    return {**asked, "hours": hours}
+        return None
+    weekdays = frozenset(map(WEEKDAYS.index, days or WEEKDAYS))
+    return Hours(weekdays=weekdays, begin=begin or time.min, end=until)
 
 
 def _explained(found: Found) -> dict[str, Any]:

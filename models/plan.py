@@ -48,6 +48,8 @@ class Proposal(Tenanted):
     """In the order of the protocol: which step or visit, when, where, with whom."""
     cost: Mapped[dict[str, Any]]
     """What speaks against it, in the terms of the plan."""
+    asked: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
+    """The wishes that it answers, to ask anew if its times are lost."""
     expires_at: Mapped[datetime]
     made_by: Mapped[str]
     accepted_at: Mapped[datetime | None]

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -225,6 +226,45 @@ def slots_of(session: Session, appointment_id: UUID) -> Sequence[Taken]:
     return [Taken(*row) for row in rows]
 
 
+class Claim(NamedTuple):
+    """Time on lanes of a schedule that somebody would like to take."""
+
+    number: int
+    """Of the visit that it is for."""
+    schedule_id: UUID
+    since: datetime
+    until: datetime
+    lanes: int
+
+
+class Lost(NamedTuple):
+    """A claim that cannot be met, and the visits that took its time."""
+
+    number: int
+    schedule_id: UUID
+    taken_by: Sequence[UUID]
+
+
+def lost(
+    session: Session, claims: Sequence[Claim], now: datetime, own: Sequence[UUID] = ()
+) -> list[Lost]:
+    """Say which of the claims cannot be met any more, in their order.
+
+    The visits `own` are not in the way, nor are holds that have run out.
+    """
+    columns = dict(zip(Claim._fields, map(list, zip(*claims, strict=True)), strict=True))
+    rows = session.execute(_LOST, {**columns, "own": list(own), "longest": LONGEST, "now": now})
+    return sorted(Lost(*row) for row in rows)
+
+
+def be_patient(session: Session) -> None:
+    """Wait longer for locks than a single booking does, to the end of the transaction.
+
+    Who takes the time of a whole course may stand in a queue of those who do the same.
+    """
+    session.execute(text("SET LOCAL lock_timeout = '12s'"))
+
+
 def lock(session: Session, schedule_ids: Collection[UUID]) -> None:
     """Wait until nobody else is booking on these schedules; held to the end of the transaction.
 
@@ -247,6 +287,24 @@ _SPANS = text(
     """
 )
 """A row for each lane, whatever its number of slots: half a million rows would take seconds."""
+
+_LOST = text(
+    """
+    SELECT claim.number, claim.schedule_id, array_agg(DISTINCT slot.appointment_id)
+      FROM unnest(CAST(:number AS integer[]), CAST(:schedule_id AS uuid[]),
+                  CAST(:since AS timestamptz[]), CAST(:until AS timestamptz[]),
+                  CAST(:lanes AS integer[]))
+           AS claim (number, schedule_id, since, until, lanes)
+      JOIN schedule ON schedule.id = claim.schedule_id
+      JOIN slot ON slot.schedule_id = claim.schedule_id AND slot.starts_at < claim.until
+           AND slot.ends_at > claim.since AND slot.starts_at >= claim.since - :longest
+      JOIN appointment ON appointment.id = slot.appointment_id
+     WHERE (appointment.held_until IS NULL OR appointment.held_until > :now)
+       AND appointment.id <> ALL(CAST(:own AS uuid[]))
+     GROUP BY claim.number, claim.schedule_id, claim.since, claim.lanes, schedule.lanes
+    HAVING count(DISTINCT slot.lane) > schedule.lanes - claim.lanes
+    """
+)
 
 _LOCK = text("SELECT pg_advisory_xact_lock(key) FROM unnest(CAST(:keys AS bigint[])) AS key")
 

@@ -7,17 +7,20 @@ with what the visits before it take already gone.
 Pure: no database, no clock, no Flask.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
-from models.vocabulary import ActorKind, AppointmentStatus, PractitionerRole, Severity
+from models.vocabulary import ActorKind, AppointmentStatus, PractitionerRole, Severity, StepKind
+from notifications.wall_time import at_wall_time
 from scheduler import rules
 from scheduler.actors import Assignment, Calendar, Site
 from scheduler.availability import Question, Staffing, days_of, hours_of
 from scheduler.intervals import GRANULE, Frame, granules, positions
-from scheduler.planning import Choices, Plan
+from scheduler.planning import Choices, Plan, Problem
 from scheduler.protocols import Phase, Protocol, Step
 from scheduler.rules import Booked
 
@@ -139,6 +142,46 @@ class Seated:
     starts_at: datetime
     ends_at: datetime
     assignments: tuple[Assignment, ...]
+
+
+Usual = Mapping[StepKind, tuple[int, time]]
+"""For each kind of visit the weekday and the wall time that most of them have."""
+
+
+def usual_of(visits: Sequence[Seated], zone: ZoneInfo) -> Usual:
+    """When the visits of each kind mostly are, the earlier of equals first."""
+    times: dict[StepKind, Counter[tuple[int, time]]] = defaultdict(Counter)
+    for one in visits:
+        wall = one.starts_at.astimezone(zone)
+        times[one.step.visit.kind][wall.weekday(), wall.time()] += 1
+    return {kind: max(counted, key=lambda one: counted[one]) for kind, counted in times.items()}
+
+
+def kept_even(problem: Problem, usual: Usual) -> Problem:
+    """The problem in which a visit off its kind's usual time breaks a wish."""
+
+    def off(choices: Choices) -> frozenset[int]:
+        weekday, wall = usual[choices.step.visit.kind]
+        on = set(_each_week(problem.frame, problem.zone, weekday, wall))
+        return frozenset(
+            start for starts in choices.by_lead.values() for start in starts if start not in on
+        )
+
+    return replace(
+        problem,
+        choices=[
+            replace(choices, unwished=choices.unwished | off(choices))
+            for choices in problem.choices
+        ],
+    )
+
+
+def _each_week(frame: Frame, zone: ZoneInfo, weekday: int, wall: time) -> Iterator[int]:
+    day = frame.start.astimezone(zone).date()
+    day += (weekday - day.weekday()) % 7 * DAY
+    while day <= frame.at(frame.size).astimezone(zone).date():
+        yield frame.index(at_wall_time(datetime.combine(day, wall), zone))
+        day += 7 * DAY
 
 
 @dataclass(frozen=True, slots=True)

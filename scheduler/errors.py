@@ -88,6 +88,18 @@ class NoOpening(Refusal):
     code = "no-opening"
 
 
+class ProposalLost(Refusal):
+    """Somebody was faster: some of the proposal's times are taken. None of it was booked."""
+
+    code = "proposal-lost"
+
+
+class ProposalClosed(Refusal):
+    """The proposal has expired, or was accepted before."""
+
+    code = "proposal-closed"
+
+
 class StepAlreadyBooked(Refusal):
     """The step of the course has a visit already."""
 

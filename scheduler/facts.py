@@ -4,7 +4,7 @@ Rules get plain values from here, so they stay pure and their reads are easy to 
 many visits need is asked for all of them at once. Who is open and taken is in calendars.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from itertools import groupby
@@ -538,6 +538,26 @@ def expired_holds(session: Session, now: datetime) -> Sequence[UUID]:
         .where(Appointment.status == AppointmentStatus.PENDING, Appointment.held_until <= now)
         .order_by(Appointment.id)
     ).all()
+
+
+def held(session: Session, course_id: UUID, now: datetime) -> Mapping[UUID | None, Appointment]:
+    """For each step of a course whose time is held the visit that holds it."""
+    rows = session.scalars(
+        select(Appointment).where(
+            Appointment.course_id == course_id,
+            Appointment.status == AppointmentStatus.PENDING,
+            Appointment.held_until > now,
+        )
+    )
+    return {visit.course_step_id: visit for visit in rows}
+
+
+def who_booked(session: Session, appointment_ids: Collection[UUID]) -> Mapping[UUID, str]:
+    """For each of the visits who booked it."""
+    rows = session.execute(
+        select(Appointment.id, Appointment.booked_by).where(Appointment.id.in_(appointment_ids))
+    )
+    return {row.id: row.booked_by for row in rows}
 
 
 def visits_ahead(session: Session, course_id: UUID) -> Sequence[UUID]:

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from notifications import queue, reading
-from scheduler import booking, notices, sessions, warmth
+from scheduler import booking, notices, proposals, sessions, warmth
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,5 +60,6 @@ JOBS = (
     Job("set-tasks", timedelta(minutes=1), notices.set_tasks),
     Job("archive-messages", timedelta(hours=1), archive_messages),
     Job("forget-answers", timedelta(hours=1), forget_answers),
+    Job("forget-proposals", timedelta(hours=1), proposals.forget),
     Job("forget-changes", timedelta(minutes=10), forget_changes),
 )

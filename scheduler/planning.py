@@ -52,10 +52,10 @@ class Weights:
     """For each granule until the last visit begins."""
     middle: int = 1
     """For each granule that a gap is off the middle of its window."""
-    lead: int = 3 * DAY
-    """For each visit with somebody else than the course's own clinician."""
-    wish: int = 2 * DAY
-    """For each visit that breaks a wish."""
+    lead: int = 14 * DAY
+    """For each visit with somebody else than the course's own clinician: a week of waiting."""
+    wish: int = 14 * DAY
+    """For each visit that breaks a wish: a week of waiting as well."""
     idle: int = 4
     """For each granule beside a visit in which its room is of no use to anybody."""
 

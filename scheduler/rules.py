@@ -7,7 +7,7 @@ Pure: no database, no clock, no Flask. All datetimes are aware.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time, timedelta
 from math import ceil, floor
 from uuid import UUID
@@ -95,10 +95,16 @@ def judge_notice(
     visit: Visit, starts_at: datetime, now: datetime, zone: ZoneInfo
 ) -> Iterator[Broken]:
     """List what is wrong with booking, now, a visit that starts then: too soon, too far ahead."""
-    if visit.notice is not None and _short_of(visit.notice, now, starts_at, zone=zone):
+    is_short = visit.notice is not None and _short_of(visit.notice, now, starts_at, zone=zone)
+    is_far = visit.ahead is not None and _beyond(visit.ahead, now, starts_at, zone=zone)
+    yield from _notice(visit, is_short=is_short, is_far=is_far)
+
+
+def _notice(visit: Visit, *, is_short: bool, is_far: bool) -> Iterator[Broken]:
+    if visit.notice is not None and is_short:
         detail = f"It is to be booked at least {visit.notice} before it starts."
         yield Broken("short-notice", Severity.WARN, detail, frozenset())
-    if visit.ahead is not None and _beyond(visit.ahead, now, starts_at, zone=zone):
+    if visit.ahead is not None and is_far:
         detail = f"It is to be booked at most {visit.ahead} ahead."
         yield Broken("far-ahead", Severity.WARN, detail, frozenset())
 
@@ -200,6 +206,69 @@ def ties_of(
     return Ties(must, never)
 
 
+def without(protocol: Protocol, waived: Collection[str]) -> Protocol:
+    """The protocol with the rules of these codes switched off."""
+    if not waived:
+        return protocol
+    return replace(
+        protocol,
+        caps=tuple(cap for cap in protocol.caps if cap.code not in waived),
+        gaps=tuple(gap for gap in protocol.gaps if gap.code not in waived),
+        steps=tuple(_step_without(step, waived) for step in protocol.steps),
+    )
+
+
+def _step_without(step: Step, waived: Collection[str]) -> Step:
+    key = step.key
+    windows = tuple(
+        replace(
+            window,
+            least=None if f"{key}-too-soon" in waived else window.least,
+            most=None if f"{key}-too-late" in waived else window.most,
+            same_weekday=window.same_weekday and f"{key}-other-weekday" not in waived,
+        )
+        for window in step.windows
+    )
+    return replace(
+        step,
+        windows=windows,
+        same=tuple(tie for tie in step.same if f"{key}-other-{tie.role}" not in waived),
+        differs=tuple(tie for tie in step.differs if f"{key}-same-{tie.role}" not in waived),
+    )
+
+
+def asked_of(step: Step, protocol: Protocol) -> Iterator[Broken]:
+    """List the rules that could bar a step from a time, each as if it were broken."""
+    for window in step.windows:
+        yield from _asked_by(window, step.key)
+    for tie in step.same:
+        detail = f"{step.key} must have the {tie.role} of {tie.step}."
+        yield Broken(f"{step.key}-other-{tie.role}", tie.severity, detail, tie.lift)
+    for tie in step.differs:
+        detail = f"{step.key} must have another {tie.role} than {tie.step}."
+        yield Broken(f"{step.key}-same-{tie.role}", tie.severity, detail, tie.lift)
+    for cap in protocol.caps:
+        if cap.kind is step.visit.kind:
+            yield Broken(cap.code, cap.severity, _said_of_cap(cap), cap.lift)
+    for gap in protocol.gaps:
+        if gap.kind is step.visit.kind:
+            yield Broken(gap.code, gap.severity, _said_of_gap(gap), gap.lift)
+    yield from _notice(step.visit, is_short=True, is_far=True)
+
+
+def _asked_by(window: Window, key: str) -> Iterator[Broken]:
+    severity, lift, anchor = window.severity, window.lift, window.step
+    if window.most is not None:
+        detail = f"{key} must be at most {window.most} after {anchor}."
+        yield Broken(f"{key}-too-late", severity, detail, lift)
+    if window.same_weekday:
+        detail = f"{key} must be on the same weekday as {anchor}."
+        yield Broken(f"{key}-other-weekday", severity, detail, lift)
+    if window.least is not None:
+        detail = f"{key} must be at least {window.least} after {anchor}."
+        yield Broken(f"{key}-too-soon", severity, detail, lift)
+
+
 def who_of(pairs: Iterable[tuple[str, UUID]]) -> Who:
     """The schedules of each role, from pairs of role and schedule."""
     found: dict[str, frozenset[UUID]] = {}
@@ -234,12 +303,18 @@ def _frequency(
 ) -> Iterator[Broken]:
     for cap in protocol.caps:
         if cap.kind is candidate.kind and _crowded(candidate, cap, standing):
-            detail = f"At most {cap.most} {cap.kind} visits within {cap.within}."
-            yield Broken(cap.code, cap.severity, detail, cap.lift)
+            yield Broken(cap.code, cap.severity, _said_of_cap(cap), cap.lift)
     for gap in protocol.gaps:
         if gap.kind is candidate.kind and _close(candidate, gap, standing):
-            detail = f"At least {gap.least} between {gap.kind} visits."
-            yield Broken(gap.code, gap.severity, detail, gap.lift)
+            yield Broken(gap.code, gap.severity, _said_of_gap(gap), gap.lift)
+
+
+def _said_of_cap(cap: Cap) -> str:
+    return f"At most {cap.most} {cap.kind} visits within {cap.within}."
+
+
+def _said_of_gap(gap: Gap) -> str:
+    return f"At least {gap.least} between {gap.kind} visits."
 
 
 def _crowded(candidate: Candidate, cap: Cap, standing: list[Booked]) -> bool:

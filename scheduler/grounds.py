@@ -1,0 +1,274 @@
+"""Grounds: a stretch of time at a site in which a course is to be placed.
+
+Brings together the calendar of the site, the patient's own time and what is unplanned, and has
+planning.py find the cheapest plans and choosing.py seat them. Reads only.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, timedelta
+from functools import cached_property
+from typing import NamedTuple
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from models.vocabulary import ActorKind, Severity, Stage
+from scheduler import calendars, choosing, planning, readiness, rules, warmth
+from scheduler.actors import Actor, Calendar, Site
+from scheduler.availability import Question, Staffing
+from scheduler.calendars import Window
+from scheduler.choosing import Asking, Seated, Seating
+from scheduler.intervals import GRANULE, Frame
+from scheduler.planning import Choices, Hit, Plan, Problem
+from scheduler.protocols import Step
+from scheduler.unplanned import Unplanned
+
+DAY = timedelta(days=1)
+
+TRIES = 40
+"""How often a plan is made anew because its visits cannot be served together."""
+
+ROUNDS = 3
+"""How often a plan is made more even."""
+
+
+class Way(NamedTuple):
+    """One way to place the course."""
+
+    site: Site
+    plan: Plan
+    visits: Sequence[Seated]
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A stretch of time at a site in which a course is to be placed."""
+
+    about: Unplanned
+    site: Site
+    calendar: Calendar
+    patient: Actor
+
+    @cached_property
+    def problem(self) -> Problem:
+        """The course as a problem for planning.py."""
+        about, frame = self.about, self.calendar.frame
+        served = Counter(
+            who for visit in about.fixed for who in visit.who.get(about.role, ()) if visit.step
+        )
+        return Problem(
+            protocol=about.protocol,
+            frame=frame,
+            zone=self.site.zone,
+            choices=[self._choices(step) for step in about.to_place],
+            fixed=about.fixed,
+            served=served,
+            earliest=frame.index(about.begin),
+        )
+
+    @cached_property
+    def seating(self) -> Seating:
+        """Where its plans are seated."""
+        about = self.about
+        return Seating(
+            self.site,
+            self.calendar,
+            about.protocol,
+            about.fixed,
+            {step.key: self._question(step) for step in about.to_place},
+            choosing.shortest_of(about.protocol.steps),
+        )
+
+    def way(
+        self,
+        barred: Hit | None = None,
+        leads: Iterable[UUID | None] = (),
+        first: int | None = None,
+    ) -> Way | None:
+        """Find the cheapest plan of which every visit can be served.
+
+        `leads`: who may lead, if not all that the wishes allow; `first`: so many steps alone.
+        """
+        chosen = tuple(leads) or tuple(self.about.leads)
+        problem = replace(self.problem, choices=self.problem.choices[:first])
+        found = self._seated(problem, barred, chosen)
+        if found is None or not self.about.wishes.same_time:
+            return found
+        return self._more_even(problem, found, barred, chosen)
+
+    def staffing(self, step: Step) -> Staffing:
+        """Who could serve a step, at each start."""
+        return self._staffing[self._kind(step)]
+
+    def is_proven(self, way: Way) -> bool:
+        """Whether no plan that ends beyond the ground's time could cost less."""
+        late = self.calendar.frame.size - self.problem.earliest
+        return self.problem.weights.finish * late >= way.plan.cost
+
+    def shut(self, step: Step) -> int:
+        """The starts that a booking gate, the patient's age or their wishes shut."""
+        frame = self.calendar.frame
+        born, least = self.about.patient.birth_date, self.about.protocol.minimum_age
+        zone = self.site.zone
+        bits = choosing.days_bits(frame, self.site, self.about.wishes.not_on)
+        bits |= _where(
+            frame, lambda at: rules.age_on(frame.at(at).astimezone(zone).date(), born) < least
+        )
+        for code in self.gates(step):
+            bits |= self.behind(step, code)
+        return bits
+
+    def gates(self, step: Step) -> list[str]:
+        """The gates that shut the booking of a step, unless they are waived."""
+        about = self.about
+        gates = [gate.code for gate in step.visit.gates if gate.shuts is Stage.BOOKING]
+        return [code for code in gates if code not in about.waived]
+
+    def behind(self, step: Step, code: str) -> int:
+        """The starts at which a gate is shut."""
+        frame, known = self.calendar.frame, self.about.known(step)
+        gates = [gate for gate in step.visit.gates if gate.code == code]
+        return _where(
+            frame,
+            lambda at: bool(readiness.assess(gates, known, frame.at(at)).shut(Stage.BOOKING)),
+        )
+
+    def _seated(
+        self, problem: Problem, barred: Hit | None, leads: Sequence[UUID | None]
+    ) -> Way | None:
+        refused: set[tuple[int, int, UUID | None]] = set()
+
+        def hit(number: int, start: int, lead: UUID | None) -> bool:
+            if (number, start, lead) in refused:
+                return True
+            return barred is not None and barred(number, start, lead)
+
+        for _ in range(TRIES):
+            plan = planning.plan(problem, hit if refused or barred else None, leads)
+            if plan is None:
+                return None
+            seated = self.seating.seat(plan)
+            if not isinstance(seated, int):
+                return Way(self.site, plan, seated)
+            placed = plan.placed[seated]
+            refused.add((seated, placed.start, placed.lead))
+        return None
+
+    def _more_even(
+        self, problem: Problem, way: Way, barred: Hit | None, leads: Sequence[UUID | None]
+    ) -> Way:
+        """Plan again with every visit that is off its kind's usual time as a broken wish."""
+        least = way.plan.cost
+        usual: choosing.Usual = {}
+        for _ in range(ROUNDS):
+            before, usual = usual, choosing.usual_of(way.visits, self.site.zone)
+            if usual == before:
+                break
+            even = choosing.kept_even(problem, usual)
+            way = self._seated(even, barred, leads) or way
+        proven = way.plan.cost == least
+        return way._replace(plan=replace(way.plan, is_best=way.plan.is_best and proven))
+
+    def _choices(self, step: Step) -> Choices:
+        key = self._kind(step)
+        made = self._made.get(key)
+        if made is None:
+            about, staffing = self.about, self._staffing[key]
+            asking = Asking(about.role, choosing.shortest_of(about.protocol.steps), self.shut(step))
+            wanted = replace(staffing.question, hours=about.wishes.hours)
+            disliked = choosing.disliked_of(staffing, wanted)
+            made = self._made[key] = choosing.choices_of(step, staffing, asking, disliked)
+        return replace(made, step=step, is_bound=self._is_bound(step))
+
+    def _is_bound(self, step: Step) -> bool:
+        """Whether a tie of the protocol binds who leads the step to another step of the plan."""
+        keys = {one.key for one in self.about.to_place}
+        ties = [
+            (one.key, tie.step)
+            for one in self.about.to_place
+            for tie in one.same
+            if tie.role == self.about.role and tie.severity is not Severity.OFF
+        ]
+        return any(step.key in pair and keys.issuperset(pair) for pair in ties)
+
+    def _kind(self, step: Step) -> object:
+        """Steps of one kind ask the same of everybody."""
+        about = self.about
+        known = about.known(step)
+        ties = rules.ties_of(step, about.protocol, about.fixed, but=(Severity.OFF,))
+        named = [
+            sorted((role, *map(str, who)) for role, who in one.items())
+            for one in (ties.must, ties.never)
+        ]
+        return step.visit.key, known.first_of_kind, str(named)
+
+    @cached_property
+    def _made(self) -> dict[object, Choices]:
+        return {}
+
+    @cached_property
+    def _staffing(self) -> dict[object, Staffing]:
+        found: dict[object, Staffing] = {}
+        for step in self.about.to_place:
+            key = self._kind(step)
+            if key not in found:
+                found[key] = Staffing(self._question(step), self.site, self.calendar)
+        return found
+
+    def _question(self, step: Step) -> Question:
+        about, frame = self.about, self.calendar.frame
+        earliest, latest = about.begin, about.wishes.latest or frame.at(frame.size)
+        soonest, furthest = rules.notice_of(step.visit, about.now, self.site.zone)
+        if soonest is not None and "short-notice" not in about.waived:
+            earliest = max(earliest, soonest)
+        if furthest is not None and "far-ahead" not in about.waived:
+            latest = min(latest, furthest)
+        return Question(
+            visit=step.visit,
+            earliest=max(earliest, about.now + timedelta(microseconds=1)).astimezone(UTC),
+            latest=latest.astimezone(UTC),
+            patient=self.patient,
+            ties=rules.ties_of(step, about.protocol, about.fixed, but=(Severity.OFF,)),
+        )
+
+
+def widening(session: Session, about: Unplanned) -> Iterator[list[Ground]]:
+    """The sites at which the course could take place, over ever longer stretches of time."""
+    for length in about.lengths():
+        yield over(session, about, length)
+
+
+def over(session: Session, about: Unplanned, length: timedelta) -> list[Ground]:
+    """The sites at which the course could take place, over one stretch of time."""
+    begin = about.begin.astimezone(UTC)
+    around = warmth.around(session, begin, begin + length + DAY)
+    calendar = around.calendar
+    window = Window(calendar.frame.start, calendar.frame.at(calendar.frame.size))
+    calendar.loads = calendars.loads(session, calendar.roster.actors, window)
+    patient = Actor(about.patient.schedule_id, "", ActorKind.PATIENT, None, None, 1)
+    spans = calendars.taken_spans(session, [patient.schedule_id], window)
+    calendar.know(patient, spans.get(patient.schedule_id, {}))
+    return [
+        Ground(about, site, calendar, patient)
+        for site in around.sites
+        if about.wishes.site_id in {None, site.site_id}
+    ]
+
+
+def _where(frame: Frame, holds: Callable[[int], bool]) -> int:
+    """The granules at which something holds that changes at most once within a day."""
+    bits = 0
+    day = DAY // GRANULE
+    for first in range(0, frame.size, day):
+        bits |= _part(first, min(first + day, frame.size), holds)
+    return bits
+
+
+def _part(first: int, end: int, holds: Callable[[int], bool]) -> int:
+    at_first, at_last = holds(first), holds(end - 1)
+    if at_first == at_last:
+        return ((1 << (end - first)) - 1) << first if at_first else 0
+    middle = (first + end) // 2
+    return _part(first, middle, holds) | _part(middle, end, holds)

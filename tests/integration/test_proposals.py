@@ -1,0 +1,344 @@
+"""Whole courses over REST: planned in one call, booked whole or not at all in another."""
+
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import pytest
+from sqlalchemy import Engine, func, select
+from sqlalchemy.orm import Session
+
+from models import Appointment, Closure, Proposal, Slot, enter_clinic
+from models.vocabulary import AppointmentStatus, PractitionerRole
+from scheduler import courses, proposals, proposing
+from scheduler.authority import Authority
+from scheduler.proposals import Acceptance
+from scheduler.unplanned import Wishes
+from tests.factories import (
+    DAY,
+    SUNDAY_NOON,
+    ZONE,
+    World,
+    clear,
+    make_patient,
+    make_practitioner,
+)
+from tests.integration.conftest import Caller, Clock
+
+NEW_YORK = ZoneInfo(ZONE)
+STEPS = ["preparation", "dosing-1", "integration-1", "dosing-2"]
+
+
+@pytest.fixture
+def course(desk: Caller, session: Session, world: World) -> str:
+    """A course of four visits, cleared to be booked."""
+    clear(session, world.patient_id, ["medical-clearance", "consent"])
+    return open_course(desk, world.patient_id, world)
+
+
+def open_course(desk: Caller, patient_id: UUID, world: World) -> str:
+    told = {"patient_id": str(patient_id), "protocol_version_id": str(world.protocol_version_id)}
+    return str(desk.post("/courses", told).json["id"])
+
+
+def propose(desk: Caller, course: str, reasons: Any = None, **wishes: Any) -> Any:
+    told = {"wishes": wishes, "reasons": reasons or {}}
+    answer = desk.post(f"/courses/{course}/proposals", told)
+    assert answer.status_code == 201, answer.json
+    return answer.json
+
+
+def accept(desk: Caller, course: str, proposal: Any, how: str = "accept", **more: Any) -> Any:
+    return desk.post(f"/courses/{course}/{how}", {"proposal_id": proposal["id"], **more})
+
+
+def starts(proposal: Any) -> list[datetime]:
+    return [datetime.fromisoformat(step["starts_at"]) for step in proposal["steps"]]
+
+
+def visits(session: Session) -> int:
+    return session.scalar(select(func.count()).select_from(Appointment)) or 0
+
+
+def test_a_course_is_planned_and_booked_in_two_calls(
+    desk: Caller, session: Session, course: str
+) -> None:
+    found = propose(desk, course)
+
+    best = found["items"][0]
+    assert [step["key"] for step in best["steps"]] == STEPS
+    preparation, dose, integration, second = starts(best)
+    assert preparation == datetime(2026, 3, 2, 9, 0, tzinfo=NEW_YORK)
+    assert DAY <= dose.date() - preparation.date() <= 14 * DAY
+    assert timedelta(hours=24) <= integration - dose <= timedelta(hours=72)
+    assert second.astimezone(NEW_YORK).date() >= dose.astimezone(NEW_YORK).date() + 5 * DAY
+    assert best["cost"]["therapist_changes"] == best["cost"]["wishes_broken"] == 0
+    assert best["cost"]["finish_at"] == best["steps"][-1]["starts_at"]
+    assert best["cost"]["is_best"]
+    assert found["left"] == []
+    assert found["why"] is None
+    assert visits(session) == 0
+
+    answer = accept(desk, course, best)
+
+    assert answer.status_code == 201, answer.json
+    booked = answer.json["appointments"]
+    assert [visit["starts_at"] for visit in booked] == [one["starts_at"] for one in best["steps"]]
+    assert {visit["status"] for visit in booked} == {"booked"}
+    assert [_people(visit) for visit in booked] == [_people(step) for step in best["steps"]]
+
+
+def _people(visit: Any) -> set[tuple[str, str]]:
+    return {(one["role"], one["schedule_id"]) for one in visit["assignments"]}
+
+
+def test_proposals_differ_and_the_best_comes_first(
+    desk: Caller, session: Session, world: World, course: str
+) -> None:
+    make_practitioner(session, world.site_id, PractitionerRole.THERAPIST)
+    session.commit()
+
+    found = propose(desk, course)["items"]
+
+    assert len(found) == 3
+    points = [one["cost"]["points"] for one in found]
+    assert points == sorted(points)
+    assert len({str(one["steps"]) for one in found}) == 3
+    with_whom = [
+        {
+            who["name"]
+            for step in one["steps"]
+            for who in step["assignments"]
+            if "ther" in who["role"]
+        }
+        for one in found
+    ]
+    assert all(len(names) == 1 for names in with_whom)  # one therapist throughout
+    assert len({next(iter(names)) for names in with_whom}) == 2
+
+
+def test_wishes_are_kept_where_they_can_be(desk: Caller, course: str) -> None:
+    best = propose(
+        desk,
+        course,
+        weekdays=["tuesday", "thursday"],
+        not_before="12:00",
+        before="15:00",
+        not_on=["2026-03-03"],
+        earliest="2026-03-02T00:00:00-05:00",
+    )["items"][0]
+
+    assert best["cost"]["wishes_broken"] == 0
+    walls = [start.astimezone(NEW_YORK) for start in starts(best)]
+    assert {wall.weekday() for wall in walls} == {1, 3}
+    assert all(12 <= wall.hour < 15 for wall in walls)
+    assert walls[0].date().isoformat() == "2026-03-05"
+
+
+def test_the_same_weekday_and_time_for_visits_of_a_kind(desk: Caller, course: str) -> None:
+    loose = propose(desk, course)["items"][0]
+    even = propose(desk, course, same_time=True)["items"][0]
+
+    first, second = (start.astimezone(NEW_YORK) for start in (starts(even)[1], starts(even)[3]))
+    assert (first.weekday(), first.time()) == (second.weekday(), second.time())
+    assert even["cost"]["wishes_broken"] == 0
+    assert even["cost"]["points"] >= loose["cost"]["points"]
+
+
+def test_without_a_way_the_answer_says_what_shuts_it_and_what_would_open_it(
+    desk: Caller, session: Session, world: World, course: str
+) -> None:
+    late = propose(desk, course, latest="2026-03-06T00:00:00-05:00")
+    assert late["items"] == []
+    assert late["why"]["step"] == "dosing-2"
+    assert late["why"]["relaxations"][0]["change"] == "latest"
+    assert all(one["finish_at"] for one in late["why"]["relaxations"])
+
+    patient, _ = make_patient(session)
+    clear(session, patient, ["medical-clearance"])
+    unready = propose(desk, open_course(desk, patient, world))
+    assert unready["why"]["step"] == "dosing-1"
+    assert unready["why"]["shut_by"] == "consent"
+    assert [one["change"] for one in unready["why"]["relaxations"]] == ["consent"]
+
+    session.add(
+        Closure(
+            schedule_id=world.device,
+            starts_at=SUNDAY_NOON,
+            ends_at=SUNDAY_NOON + 400 * DAY,
+            reason="repair",
+        )
+    )
+    session.commit()
+    broken = propose(desk, course)
+    assert (broken["why"]["step"], broken["why"]["shut_by"]) == ("dosing-1", "monitor device")
+
+
+def test_a_gate_is_passed_over_with_a_reason_by_who_may(
+    desk: Caller, doctor: Caller, session: Session, world: World
+) -> None:
+    clear(session, world.patient_id, ["medical-clearance"])
+    course = open_course(desk, world.patient_id, world)
+    reasons = {"consent": "Signed on paper this morning."}
+    best = propose(doctor, course, reasons)["items"][0]
+
+    refused = accept(doctor, course, best)
+    assert refused.status_code == 422
+    assert refused.json["type"] == "/problems/not-ready"
+    assert refused.json["course_step_id"] == best["steps"][1]["course_step_id"]
+    assert accept(desk, course, best, reasons=reasons).status_code == 403
+    assert visits(session) == 0
+    assert accept(doctor, course, best, reasons=reasons).status_code == 201
+
+
+def test_who_was_slower_gets_nothing_learns_who_was_faster_and_what_is_left(
+    desk: Caller, session: Session, world: World, course: str
+) -> None:
+    best = propose(desk, course)["items"][0]
+    other, _ = make_patient(session)
+    session.commit()
+    taken = desk.post(
+        "/appointments",
+        {
+            "patient_id": str(other),
+            "step_kind": "integration",
+            "starts_at": best["steps"][2]["starts_at"],
+        },
+    )
+    assert taken.status_code == 201
+
+    lost = accept(desk, course, best)
+
+    assert lost.status_code == 409
+    assert lost.json["type"] == "/problems/proposal-lost"
+    (step,) = lost.json["lost"]
+    assert step["key"] == "integration-1"
+    assert step["course_step_id"] == best["steps"][2]["course_step_id"]
+    assert {by["appointment_id"] for one in step["schedules"] for by in one["taken_by"]} == {
+        taken.json["id"]
+    }
+    assert visits(session) == 1
+    again = accept(desk, course, lost.json["proposals"][0])
+    assert again.status_code == 201, again.json
+    assert visits(session) == 5
+
+
+def test_a_hold_covers_the_whole_course_and_is_then_booked_as_it_is(
+    desk: Caller, session: Session, course: str
+) -> None:
+    best = propose(desk, course)["items"][0]
+    held = accept(desk, course, best, "hold")
+    assert held.status_code == 201, held.json
+    assert {visit["status"] for visit in held.json["appointments"]} == {"pending"}
+
+    booked = accept(desk, course, best)
+
+    assert booked.status_code == 201, booked.json
+    assert [visit["id"] for visit in booked.json["appointments"]] == [
+        visit["id"] for visit in held.json["appointments"]
+    ]
+    assert {visit["status"] for visit in booked.json["appointments"]} == {"booked"}
+    assert set(session.scalars(select(Slot.status))) <= {"busy", "busy-unavailable"}
+
+
+def test_a_hold_that_ran_out_is_booked_anew(
+    desk: Caller, session: Session, course: str, clock: Clock
+) -> None:
+    best = propose(desk, course)["items"][0]
+    accept(desk, course, best, "hold")
+    clock.now = SUNDAY_NOON + timedelta(hours=1)
+
+    booked = accept(desk, course, best)
+
+    assert booked.status_code == 201, booked.json
+    states = session.scalars(select(Appointment.status)).all()
+    assert sorted(states) == [AppointmentStatus.BOOKED] * 4 + [AppointmentStatus.CANCELLED] * 4
+
+
+def test_a_proposal_is_accepted_once_while_it_lasts_and_for_its_course(
+    desk: Caller, session: Session, world: World, course: str, clock: Clock
+) -> None:
+    first, second = propose(desk, course)["items"][:2]
+    other = open_course(desk, make_patient(session)[0], world)
+    assert accept(desk, other, first).status_code == 404
+    clock.now = SUNDAY_NOON + timedelta(hours=25)
+    late = accept(desk, course, first)
+    assert (late.status_code, late.json["type"]) == (409, "/problems/proposal-closed")
+    clock.now = SUNDAY_NOON
+    assert accept(desk, course, first).status_code == 201
+    again = accept(desk, course, first)
+    assert again.status_code == 409
+    assert accept(desk, course, second).status_code == 409
+    assert visits(session) == 4
+    full = desk.post(f"/courses/{course}/proposals")
+    assert (full.status_code, full.json["field"]) == (422, "course_id")
+
+
+def test_the_rest_of_a_course_is_planned_around_what_is_booked(desk: Caller, course: str) -> None:
+    steps = {one["key"]: one["id"] for one in desk.get(f"/courses/{course}").json["steps"]}
+    patient = desk.get(f"/courses/{course}").json["patient_id"]
+    told = {"patient_id": patient, "course_step_id": steps["preparation"]}
+    booked = desk.post("/appointments", {**told, "starts_at": "2026-03-12T09:00:00-04:00"})
+    assert booked.status_code == 201, booked.json
+
+    best = propose(desk, course)["items"][0]
+
+    assert [step["key"] for step in best["steps"]] == STEPS[1:]
+    assert starts(best)[0] >= datetime(2026, 3, 13, 9, 0, tzinfo=NEW_YORK)
+    assert accept(desk, course, best).status_code == 201
+
+
+@pytest.mark.parametrize(
+    ("wishes", "pointer"),
+    [
+        ({"weekdays": ["someday"]}, "/wishes/weekdays/0"),
+        ({"not_before": "9 am"}, "/wishes/not_before"),
+        ({"not_before": "12:00", "before": "09:00"}, "/wishes/before"),
+        ({"earliest": "2026-03-02T09:00:00"}, "/wishes/earliest"),
+        ({"not_on": ["2026-02-30"]}, "/wishes/not_on/0"),
+        ({"practitioner_id": "me"}, "/wishes/practitioner_id"),
+        ({"color": "blue"}, "/wishes/color"),
+        ("soon", "/wishes"),
+    ],
+)
+def test_bad_wishes_are_named(desk: Caller, course: str, wishes: Any, pointer: str) -> None:
+    answer = desk.post(f"/courses/{course}/proposals", {"wishes": wishes})
+    assert answer.status_code == 422
+    assert pointer in [fault["pointer"].removesuffix("/_schema") for fault in answer.json["errors"]]
+
+
+def test_wishes_that_make_no_sense_are_refused(desk: Caller, course: str) -> None:
+    path = f"/courses/{course}/proposals"
+    past = desk.post(path, {"wishes": {"latest": "2026-02-01T00:00:00-05:00"}})
+    assert (past.status_code, past.json["field"]) == (422, "wishes.latest")
+    nobody = desk.post(path, {"wishes": {"practitioner_id": str(UUID(int=7))}})
+    assert nobody.status_code == 404
+    assert desk.post(f"/courses/{UUID(int=7)}/proposals").status_code == 404
+    assert desk.post(f"/courses/{course}/accept", {}).status_code == 422
+    unknown = desk.post(f"/courses/{course}/accept", {"proposal_id": str(UUID(int=7))})
+    assert unknown.status_code == 404
+
+
+def test_what_nobody_accepted_is_forgotten(
+    worker_engine: Engine, committed: Session, committed_world: World
+) -> None:
+    course = courses.open_course(
+        committed,
+        committed_world.patient_id,
+        committed_world.protocol_version_id,
+        by=Authority("key:desk"),
+    )
+    clear(committed, committed_world.patient_id, ["medical-clearance", "consent"])
+    found = proposing.find(committed, course.id, Wishes(), SUNDAY_NOON)
+    desk = Authority("key:desk")
+    best, *others = proposals.keep(committed, found, {}, by=desk, now=SUNDAY_NOON)
+    told = Acceptance(course_id=course.id, proposal_id=best.id)
+    proposals.accept(committed, told, by=desk, now=SUNDAY_NOON)
+    committed.commit()
+
+    with Session(worker_engine) as session:
+        enter_clinic(session, committed_world.clinic_id)
+        assert proposals.forget(session, SUNDAY_NOON + 7 * DAY) == 0
+        assert proposals.forget(session, SUNDAY_NOON + 8 * DAY) == len(others) > 0
+        assert session.scalars(select(Proposal.id)).all() == [best.id]
