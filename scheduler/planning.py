@@ -40,7 +40,7 @@ SLACK = 14 * DAY
 PAST = 400
 """How many days before the frame are known: what is fixed may lie there."""
 
-MOST_NODES = 200_000
+MOST_NODES = 100_000
 """After so many tries the best that was found has to do. The result says so."""
 
 
@@ -158,9 +158,9 @@ def plan(
     chosen = list(leads) or leads_of(problem)
     best: Plan | None = None
     for search in sorted(
-        (_Search(problem, lead, barred) for lead in chosen), key=lambda one: one.least
+        (_Search(problem, lead, barred) for lead in chosen), key=lambda one: one.floor
     ):
-        if search.least >= (NEVER if best is None else best.cost):
+        if search.floor >= (NEVER if best is None else best.cost):
             break
         best = search.best(best) or best
     return best
@@ -200,10 +200,16 @@ class Branch:
     anchor: str
     window: Window
     days: "Days"
+    apart: tuple[Span, ...] = ()
+    """Gaps for the kind that both steps are of."""
+    length: int = 0
+    """How long the anchor takes: nobody is in two visits at once."""
 
     def bounds(self, start: int) -> tuple[int, int]:
         """The first and the last start in the window of an anchor that begins at `start`."""
-        return self.days.window(self.window, start)
+        low, high = self.days.window(self.window, start)
+        soonest = [self.days.soonest(gap, start) for gap in self.apart]
+        return max(low, start + self.length, *soonest), high
 
     @property
     def middle(self) -> int | None:
@@ -283,7 +289,17 @@ class _Tree:
     def _windows(self, step: Step) -> Iterator[Branch]:
         for window in step.windows:
             if window.step in self.number and window.severity is not Severity.OFF:
-                yield Branch(window.step, window, self.days)
+                anchor = self.problem.choices[self.number[window.step]].step
+                length = granules(anchor.visit.length)
+                yield Branch(window.step, window, self.days, self._apart(step, anchor), length)
+
+    def _apart(self, step: Step, anchor: Step) -> tuple[Span, ...]:
+        """What gaps for their kind ask between two steps."""
+        kind = step.visit.kind
+        gaps = self.problem.protocol.gaps if anchor.visit.kind is kind else ()
+        return tuple(
+            gap.least for gap in gaps if gap.kind is kind and gap.severity is not Severity.OFF
+        )
 
     def _binding(self, branch: Branch) -> tuple[bool, bool, int]:
         window = branch.window
@@ -323,8 +339,13 @@ class _Search:
         return others * self.problem.weights.lead
 
     @property
-    def least(self) -> int:
+    def floor(self) -> int:
         """What any plan with this lead costs at least."""
+        return min(self.least, self._beyond())
+
+    @property
+    def least(self) -> int:
+        """What any plan with this lead costs at least that ends within the horizon."""
         roots = [
             min(column.total, default=NEVER)
             for column, branch in zip(self.columns, self.tree.branches, strict=True)
@@ -486,14 +507,18 @@ class _Search:
 
     def _place(self, n: int, indexes: list[int], bound: int, best: "_Best") -> None:
         """Place step n and all after it, those before it being placed."""
-        self.nodes += 1
         if n == len(self.columns):
             best.take(bound, self._placed(indexes))
             return
+        before = [
+            (one.step, self.columns[m].starts[indexes[m]])
+            for m, one in enumerate(self.problem.choices[:n])
+        ]
         for cost, index in self._cheapest_first(n, indexes, bound):
+            self.nodes += 1
             if cost >= best.cost or self.nodes > MOST_NODES:
                 return
-            if self._fits(n, index, indexes):
+            if self._fits(n, self.columns[n].starts[index], before):
                 self._place(n + 1, [*indexes, index], cost, best)
 
     def _cheapest_first(self, n: int, indexes: Sequence[int], bound: int) -> list[tuple[int, int]]:
@@ -522,16 +547,11 @@ class _Search:
             ]
         return sorted(one for one in found if one[0] < NEVER // 2)
 
-    def _fits(self, n: int, index: int, indexes: Sequence[int]) -> bool:
+    def _fits(self, n: int, start: int, before: Sequence[tuple[Step, int]]) -> bool:
         """Whether the start keeps what the tree does not say, beside the steps before it."""
-        start = self.columns[n].starts[index]
         step = self.problem.choices[n].step
         if self._is_shut(n, start):
             return False
-        before = [
-            (one.step, self.columns[m].starts[indexes[m]])
-            for m, one in enumerate(self.problem.choices[:n])
-        ]
         if any(_overlap(step, start, other, theirs) for other, theirs in before):
             return False
         at = {other.key: theirs for other, theirs in before}
@@ -617,16 +637,17 @@ def _too_often(
         if gap.kind is kind and gap.severity is not Severity.OFF
         for theirs in same
     ) or any(
-        _crowded(cap, days, sorted([*same, start, *_fixed_starts(problem, step)]))
+        _crowded(cap, days, start, sorted([*same, start, *_fixed_starts(problem, step)]))
         for cap in problem.protocol.caps
         if cap.kind is kind and cap.severity is not Severity.OFF
     )
 
 
-def _crowded(cap: Cap, days: Days, starts: Sequence[int]) -> bool:
-    """Whether more visits than the cap allows begin within its span."""
+def _crowded(cap: Cap, days: Days, start: int, starts: Sequence[int]) -> bool:
+    """Whether more visits than the cap allows begin within a span of it that holds `start`."""
     return any(
-        starts[number + cap.most] < days.soonest(cap.within, starts[number])
+        starts[number] <= start < (end := days.soonest(cap.within, starts[number]))
+        and starts[number + cap.most] < end
         for number in range(len(starts) - cap.most)
     )
 
