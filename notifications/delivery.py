@@ -125,9 +125,12 @@ class Delivery:
             connection = self._connection()
             reaped = queue.reap(connection, now)
             resent = queue.resend(connection)
-            expired = queue.expire(connection, now)
+            with connection.transaction():  # nobody dies between the end and the call
+                expired = queue.expire(connection, now)
+                self.at("expired")
+                self._have_people_call(expired, now)
             expiring = queue.expiring(connection, now, ALARM_BEFORE)
-            self._have_people_call([*expired, *expiring], now)
+            self._have_people_call(expiring, now)
         if reaped or resent or expired:
             log.warning("messages.tidied", reaped=reaped, resent=resent, expired=len(expired))
         if expiring:

@@ -53,13 +53,13 @@ class Crowd:
             ).fetchall()
         return int(number)
 
-    def calls_to_make(self) -> int:
-        """How many tasks ask staff to call a patient whom a message did not reach."""
+    def calls_to_make(self) -> set[UUID]:
+        """The messages that did not reach a patient whom staff are now asked to call."""
         with self.owner() as connection:
-            [(number,)] = connection.execute(
-                "SELECT count(*) FROM task WHERE kind = 'call-patient' AND status = 'requested'"
+            found = connection.execute(
+                "SELECT subject_id FROM task WHERE kind = 'call-patient' AND status = 'requested'"
             ).fetchall()
-        return int(number)
+        return {message_id for (message_id,) in found}
 
     def plan(
         self,

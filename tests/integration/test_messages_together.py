@@ -447,6 +447,29 @@ def test_what_soon_is_of_no_use_is_for_people_to_say(post: Post) -> None:
     assert "expired" in {message.state for message in post.messages()}
 
 
+def test_nobody_dies_between_the_end_of_a_message_and_the_call(post: Post) -> None:
+    post.rules(rule("ask", "confirm-request", {"hours": -24, "from": "start"}))
+    post.book(MONDAY_9 + DAY)
+    post.now = MONDAY_9 + DAY - HOUR + timedelta(minutes=1)
+
+    class Dead(Exception):
+        pass
+
+    def die(point: str) -> None:
+        raise Dead(point)
+
+    post.delivery.at = die
+    with pytest.raises(Dead):
+        post.delivery.tidy()
+    assert tasks_of(post) == []
+    assert "expired" not in {message.state for message in post.messages()}
+
+    post.delivery.at = lambda _: None
+    post.delivery.tidy()
+    assert tasks_of(post) == ["call-patient"]
+    assert "expired" in {message.state for message in post.messages()}
+
+
 def tasks_of(post: Post) -> list[str]:
     post.session.rollback()
     return [str(task.kind) for task in post.session.scalars(select(Task))]

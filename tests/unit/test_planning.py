@@ -7,7 +7,7 @@ from itertools import product
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.vocabulary import AppointmentStatus, Severity, StepKind
@@ -134,7 +134,9 @@ def problems(draw: st.DrawFn) -> Problem:
         fixed.append(Booked(None, kind, AppointmentStatus.BOOKED, at))
     choices = []
     for step in protocol.steps[number:]:
-        by_lead = {lead: tuple(sorted(draw(st.sets(moments, max_size=4)))) for lead in LEADS[:2]}
+        by_lead: dict[UUID | None, Sequence[int]] = {}
+        for lead in LEADS[:2]:
+            by_lead[lead] = tuple(sorted(draw(st.sets(moments, max_size=4))))
         every = sorted({start for starts in by_lead.values() for start in starts})
         unwished = draw(st.sets(st.sampled_from(every))) if every else set()
         idle = {start: draw(st.integers(0, 12)) for start in every[::2]}
@@ -232,6 +234,7 @@ class Oracle:
         return abs(one.start - at[window.step] - middle)
 
 
+@settings(deadline=None)
 @given(problems())
 def test_the_plan_that_is_found_keeps_all_rules_and_nothing_is_cheaper(problem: Problem) -> None:
     oracle = Oracle(problem)
@@ -248,6 +251,7 @@ def test_the_plan_that_is_found_keeps_all_rules_and_nothing_is_cheaper(problem: 
     assert plan.is_best
 
 
+@settings(deadline=None)
 @given(problems(), st.data())
 def test_what_is_barred_is_not_used(problem: Problem, data: st.DataObject) -> None:
     first = planning.plan(problem)
