@@ -6,7 +6,7 @@ for a kind of visit. A broken rule says which, how hard it says no, and who may 
 Pure: no database, no clock, no Flask. All datetimes are aware.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time, timedelta
 from math import ceil, floor
@@ -207,7 +207,11 @@ def ties_of(
 
 
 def without(protocol: Protocol, waived: Collection[str]) -> Protocol:
-    """The protocol with the rules of these codes switched off."""
+    """The protocol with the rules of these codes switched off.
+
+    Where a window that warns and one that blocks share a code, the one that blocks stays:
+    whoever passes over the warning may not have the right to pass over the block.
+    """
     if not waived:
         return protocol
     return replace(
@@ -220,12 +224,18 @@ def without(protocol: Protocol, waived: Collection[str]) -> Protocol:
 
 def _step_without(step: Step, waived: Collection[str]) -> Step:
     key = step.key
+
+    def drops(window: Window, what: str, has: Callable[[Window], bool]) -> bool:
+        warns = any(has(one) and one.severity is Severity.WARN for one in step.windows)
+        return f"{key}-{what}" in waived and (window.severity is Severity.WARN or not warns)
+
     windows = tuple(
         replace(
             window,
-            least=None if f"{key}-too-soon" in waived else window.least,
-            most=None if f"{key}-too-late" in waived else window.most,
-            same_weekday=window.same_weekday and f"{key}-other-weekday" not in waived,
+            least=None if drops(window, "too-soon", lambda one: bool(one.least)) else window.least,
+            most=None if drops(window, "too-late", lambda one: bool(one.most)) else window.most,
+            same_weekday=window.same_weekday
+            and not drops(window, "other-weekday", lambda one: one.same_weekday),
         )
         for window in step.windows
     )

@@ -6,12 +6,9 @@ at its minute and once, also across the change of clocks on 14 March 2027.
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from pathlib import Path
+from datetime import date, datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 import requests
@@ -20,54 +17,23 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.ui import WebDriverWait
-from sqlalchemy import Engine, select
-from sqlalchemy.orm import Session
 
-import intake.clinic
-from api import keys
-from database.access import Access
-from models import Patient, Practitioner, enter_clinic
 from models.vocabulary import Role
 from notifications.templates import betrays
 from tests.browser import chromium
-from tests.conftest import clean
-from tests.fakes import mail_server
-from tests.service import ROOT, Service, give_keys, running
+from tests.stories.house import House, at
 
-NEW_YORK = ZoneInfo("America/New_York")
-DEMO = ROOT / "demo"
-
-
-def at(told: str) -> datetime:
-    """A wall time in New York, as 2027-03-01 10:00."""
-    return datetime.fromisoformat(told).replace(tzinfo=NEW_YORK)
-
-
-START = at("2027-02-15 09:00")
 DESK = "Harbor & Mesa Practice"
 
 
 @dataclass
-class Clinic:
+class Clinic(House):
     """The story's clinic: what is done in it, and what has arrived."""
 
-    service: Service
     patient: dict[str, Any]
-    nurse: str
-    """The key of the monitor, who vouches for what the prescriber cannot."""
     steps: dict[str, str] = field(default_factory=dict)
     visits: dict[str, str] = field(default_factory=dict)
     heard: int = 0
-
-    def get(self, path: str, role: Role = Role.SCHEDULER) -> Any:
-        answer = self.service.call(role, "GET", path)
-        assert answer.ok, answer.text
-        return answer.json()
-
-    def post(self, path: str, told: Any, role: Role = Role.SCHEDULER, **headers: str) -> Any:
-        answer = self.service.call(role, "POST", path, told, **headers)
-        assert answer.ok, answer.text
-        return answer.json()
 
     def book(self, step: str, when: str, **more: Any) -> None:
         """Book a step at a time, on whoever the openings offer."""
@@ -89,14 +55,14 @@ class Clinic:
         )
         self.visits[step] = visit["id"]
 
-    def act(
+    def step(
         self, step: str, action: str, role: Role = Role.CLINICIAN, **told: Any
     ) -> requests.Response:
         path = f"/appointments/{self.visits[step]}"
         etag = self.service.call(role, "GET", path).headers["ETag"]
         return self.service.call(role, "POST", f"{path}/{action}", told, **{"If-Match": etag})
 
-    def clear(self, *gates: str, key: str | None = None) -> None:
+    def vouch(self, *gates: str, key: str | None = None) -> None:
         """The prescriber vouches for gates, or whoever has the key."""
         who = {} if key is None else {"Authorization": f"Bearer {key}"}
         for gate in gates:
@@ -152,27 +118,9 @@ class Clinic:
 
 
 @pytest.fixture
-def clinic(database: Access, service_engine: Engine, tmp_path: Path) -> Iterator[Clinic]:
-    with mail_server() as mail, running(database, tmp_path, mail, START) as service:
-        with Session(service_engine) as session:
-            clinic_id = intake.clinic.store(session, intake.clinic.read(DEMO), "import", START)
-            session.commit()
-            doctor = session.scalars(
-                select(Practitioner.id).where(Practitioner.name == "Dr. Paula Prescriber")
-            ).one()
-            give_keys(service, session, clinic_id, START, clinician=doctor)
-            monitor = session.scalars(
-                select(Practitioner.id).where(Practitioner.name == "Mona Monitor, RN")
-            ).one()
-            _, nurse = keys.issue(session, "nurse", Role.CLINICIAN, monitor, START)
-            session.commit()
-            enter_clinic(session, clinic_id)
-            ada = session.scalars(select(Patient).where(Patient.given_name == "Ada")).one()
-            patient = {"id": str(ada.id), "born": ada.birth_date}
-        service.start("web")
-        service.start("worker")
-        yield Clinic(service, patient, nurse)
-    clean(database)
+def clinic(house: House) -> Clinic:
+    ada = house.get(f"/patients/{house.patient_named('Ada')}")
+    return Clinic(house.service, house.nurse, ada)
 
 
 def test_a_course_from_intake_to_closing(clinic: Clinic) -> None:
@@ -200,10 +148,10 @@ def test_a_course_from_intake_to_closing(clinic: Clinic) -> None:
         "2027-02-17 09:00", "Ada: See you on Wednesday, February 17, 2027, 10:00 AM (New York time)"
     )
     clinic.quiet_until("2027-02-17 09:55")
-    assert clinic.act("intake", "arrive", Role.SCHEDULER).ok
+    assert clinic.step("intake", "arrive", Role.SCHEDULER).ok
     clinic.quiet_until("2027-02-17 11:15")
-    assert clinic.act("intake", "fulfil").json()["status"] == "fulfilled"
-    clinic.clear("medical-clearance", "consent", "contraindication-screen")
+    assert clinic.step("intake", "fulfil").json()["status"] == "fulfilled"
+    clinic.vouch("medical-clearance", "consent", "contraindication-screen")
 
     # The course is booked as far as its dates are known.
     clinic.book("preparation-1", "2027-02-19 11:00")
@@ -220,12 +168,12 @@ def test_a_course_from_intake_to_closing(clinic: Clinic) -> None:
         "2027-02-19 09:00", "Ada: See you on Friday, February 19, 2027, 11:00 AM (New York time)"
     )
     clinic.quiet_until("2027-02-19 10:55")
-    assert clinic.act("preparation-1", "arrive", Role.SCHEDULER).ok
+    assert clinic.step("preparation-1", "arrive", Role.SCHEDULER).ok
     clinic.quiet_until("2027-02-19 12:00")
-    assert clinic.act("preparation-1", "fulfil").ok
+    assert clinic.step("preparation-1", "fulfil").ok
 
     # A visit is moved: its old reminders fall silent, the new ones take their place.
-    moved = clinic.act(
+    moved = clinic.step(
         "preparation-2", "reschedule", Role.SCHEDULER, starts_at=_iso("2027-02-24 13:00")
     )
     assert moved.ok, moved.text
@@ -241,9 +189,9 @@ def test_a_course_from_intake_to_closing(clinic: Clinic) -> None:
         "2027-02-24 11:00", "Ada: See you on Wednesday, February 24, 2027, 1:00 PM (New York time)"
     )
     clinic.quiet_until("2027-02-24 12:55")
-    assert clinic.act("preparation-2", "arrive", Role.SCHEDULER).ok
+    assert clinic.step("preparation-2", "arrive", Role.SCHEDULER).ok
     clinic.quiet_until("2027-02-24 14:00")
-    assert clinic.act("preparation-2", "fulfil").ok
+    assert clinic.step("preparation-2", "fulfil").ok
 
     # Three days before: the reminder; the patient opens the link and does what there is to do.
     clinic.hear("2027-02-26 10:00", "Ada: Reminder: your appointment on Monday, March 1, 2027")
@@ -260,30 +208,30 @@ def test_a_course_from_intake_to_closing(clinic: Clinic) -> None:
 
     # The day: unready, it cannot begin; made ready, it runs to its end.
     clinic.quiet_until("2027-03-01 09:50")
-    refused = clinic.act("dosing-1", "arrive", Role.SCHEDULER)
+    refused = clinic.step("dosing-1", "arrive", Role.SCHEDULER)
     assert (refused.status_code, refused.json()["type"]) == (422, "/problems/not-ready")
     assert [gate["code"] for gate in refused.json()["gates"]] == ["medications", "transport-home"]
-    clinic.clear("medications")
+    clinic.vouch("medications")
     clinic.escort("dosing-1", **{"If-Match": '"1"'})
-    assert clinic.act("dosing-1", "arrive", Role.SCHEDULER).ok
-    refused = clinic.act("dosing-1", "start-dosing")
+    assert clinic.step("dosing-1", "arrive", Role.SCHEDULER).ok
+    refused = clinic.step("dosing-1", "start-dosing")
     assert [gate["code"] for gate in refused.json()["gates"]] == [
         "safety-screen",
         "vitals",
         "pregnancy-status",
     ]
-    clinic.clear("safety-screen", "pregnancy-status")
-    clinic.clear("vitals", key=clinic.nurse)
+    clinic.vouch("safety-screen", "pregnancy-status")
+    clinic.vouch("vitals", key=clinic.nurse)
     clinic.quiet_until("2027-03-01 10:10")
-    assert clinic.act("dosing-1", "start-dosing").json()["progress"] == "dosing"
+    assert clinic.step("dosing-1", "start-dosing").json()["progress"] == "dosing"
     clinic.quiet_until("2027-03-01 11:40")
-    assert clinic.act("dosing-1", "start-recovery").ok
-    clinic.clear("recovery-score", key=clinic.nurse)
-    refused = clinic.act("dosing-1", "discharge")
+    assert clinic.step("dosing-1", "start-recovery").ok
+    clinic.vouch("recovery-score", key=clinic.nurse)
+    refused = clinic.step("dosing-1", "discharge")
     assert [gate["code"] for gate in refused.json()["gates"]] == ["observation"]
     clinic.quiet_until("2027-03-01 12:10")
-    assert clinic.act("dosing-1", "discharge").ok
-    assert clinic.act("dosing-1", "fulfil").json()["status"] == "fulfilled"
+    assert clinic.step("dosing-1", "discharge").ok
+    assert clinic.step("dosing-1", "fulfil").json()["status"] == "fulfilled"
 
     # The days after: Ada does not say how she is, so staff are told to call.
     clinic.hear("2027-03-02 10:00", "Ada: How are you today?")
@@ -300,9 +248,9 @@ def test_a_course_from_intake_to_closing(clinic: Clinic) -> None:
         "2027-03-03 09:00", "Ada: See you on Wednesday, March 3, 2027, 11:00 AM (New York time)"
     )
     clinic.quiet_until("2027-03-03 10:55")
-    assert clinic.act("integration-1", "arrive", Role.SCHEDULER).ok
+    assert clinic.step("integration-1", "arrive", Role.SCHEDULER).ok
     clinic.quiet_until("2027-03-03 12:00")
-    assert clinic.act("integration-1", "fulfil").ok
+    assert clinic.step("integration-1", "fulfil").ok
     clinic.hear("2027-03-04 10:00", "Ada: Thinking of you")
 
     # Across the change of clocks: a week before is the same wall time, 72 and 24 hours elapse.
@@ -324,7 +272,7 @@ def test_a_course_from_intake_to_closing(clinic: Clinic) -> None:
     )
 
     # The visit is called off on its morning: who knew is told at once, and then nothing more.
-    cancelled = clinic.act("dosing-2", "cancel", Role.SCHEDULER, reason="The patient is ill.")
+    cancelled = clinic.step("dosing-2", "cancel", Role.SCHEDULER, reason="The patient is ill.")
     assert cancelled.json()["status"] == "cancelled"
     clinic.hear(
         "2027-03-15 09:03",
@@ -354,7 +302,7 @@ def _fill_in_the_page(clinic: Clinic, link: str) -> None:
         assert "Ada" not in browser.page_source  # nothing personal before the date of birth
         assert "Harbor & Mesa Practice" in browser.find_element(By.TAG_NAME, "body").text
 
-        born = clinic.patient["born"]
+        born = date.fromisoformat(clinic.patient["birth_date"])
         _prove(browser, (1, 1, 1990))
         assert "4 tries left" in browser.find_element(By.CLASS_NAME, "problem").text
         _prove(browser, (born.month, born.day, born.year))

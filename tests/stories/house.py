@@ -1,0 +1,79 @@
+"""The demo's practice, open for business: its processes run, and the front desk has its keys."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from models.vocabulary import Role
+from tests.service import Service
+
+NEW_YORK = ZoneInfo("America/New_York")
+GATES = ("medical-clearance", "consent", "contraindication-screen")
+
+
+def at(told: str) -> datetime:
+    """A wall time in New York, as 2027-03-01 10:00."""
+    return datetime.fromisoformat(told).replace(tzinfo=NEW_YORK)
+
+
+START = at("2027-02-15 09:00")
+
+
+@dataclass
+class House:
+    """The practice over HTTP, and the mail that it sends."""
+
+    service: Service
+    nurse: str
+    """The key of the monitor, who vouches for what the prescriber cannot."""
+
+    def get(self, path: str, role: Role = Role.SCHEDULER) -> Any:
+        answer = self.service.call(role, "GET", path)
+        assert answer.ok, answer.text
+        return answer.json()
+
+    def post(self, path: str, told: Any, role: Role = Role.SCHEDULER, **headers: str) -> Any:
+        answer = self.service.call(role, "POST", path, told, **headers)
+        assert answer.ok, answer.text
+        return answer.json()
+
+    def patient_named(self, given_name: str) -> str:
+        """The id of a patient of the demo."""
+        found = self.get("/patients?limit=100")["items"]
+        return str(next(one["id"] for one in found if one["given_name"] == given_name))
+
+    def welcome(self, number: int) -> str:
+        """Register an invented patient. Returns their id."""
+        told = {
+            "record_number": f"ST-{number:04}",
+            "given_name": f"Pat{number}",
+            "family_name": "Example",
+            "birth_date": "1980-05-17",
+            "email": f"pat{number}@example.com",
+            "phone": f"+1212555{2000 + number}",
+            "time_zone": "America/New_York",
+        }
+        return str(self.post("/patients", told, Role.ADMIN)["id"])
+
+    def clear(self, patient: str, *gates: str) -> None:
+        """The prescriber vouches for gates."""
+        for gate in gates or GATES:
+            told = {"gate": gate, "outcome": "cleared"}
+            self.post(f"/patients/{patient}/clearances", told, Role.CLINICIAN)
+
+    def open_course(self, patient: str, protocol: str = "kap") -> Any:
+        return self.post("/courses", {"patient_id": patient, "protocol_code": protocol})
+
+    def act(self, visit: str, action: str, role: Role = Role.SCHEDULER, **told: Any) -> Any:
+        """Do something to a visit as it is now."""
+        path = f"/appointments/{visit}"
+        etag = self.service.call(role, "GET", path).headers["ETag"]
+        return self.post(f"{path}/{action}", told, role, **{"If-Match": etag})
+
+    def said(self, since: int = 0) -> list[str]:
+        """To whom what was written, in the order of arrival."""
+        return [
+            f"{mail['To'].addresses[0].display_name}: {mail['Subject']}"
+            for mail in self.service.mail.mails[since:]
+        ]
