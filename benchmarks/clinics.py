@@ -1,12 +1,13 @@
 """Busy clinics of two sizes, made by a fixed seed: what searches and plans are measured on.
 
-S: 20 clinicians, 10 rooms, 90 days; L: 200 clinicians, 100 rooms, a year. About 70 % of every
-schedule is taken, in visits of one to three hours with one gap a day: a random fill in crumbs
-would leave no room for a dosing visit, which no clinic would do to itself.
+S: 20 clinicians, 10 rooms, 90 days; L: 200 clinicians, 100 rooms, a year. About 70 % of the time
+is taken: dosing visits take all they need at once, and the rest of the day is filled with shorter
+visits around one gap. A random fill in crumbs would leave no room for a dosing visit, which no
+clinic would do to itself.
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -41,6 +42,11 @@ ZONE = ZoneInfo("America/New_York")
 FIRST = datetime(2027, 1, 11, 14, 0, tzinfo=UTC)
 """09:00 on a Monday in New York."""
 HOUR = timedelta(hours=1)
+MINUTE = timedelta(minutes=1)
+QUARTER = 15 * MINUTE
+ROUND = 20 * MINUTE
+"""For so long a prescriber sees a patient at the start of a dosing visit."""
+KEPT = "kept free"
 DAY = timedelta(days=1)
 TAKEN = 0.7
 
@@ -140,7 +146,8 @@ def busy(size: Size, seed: int = 7) -> Iterator[Busy]:
             clinic = _found(session, ways, size)
             session.commit()
         engine.dispose()
-        stretches = list(_fill(clinic, random.Random(seed)))  # a fixed seed is the point
+        dice = random.Random(seed)  # a fixed seed is the point
+        stretches = [one for one in _fill(clinic, dice) if one.role != KEPT]
         _copy(clinic, stretches)
         clinic.slots = len(stretches)
         yield clinic
@@ -181,19 +188,47 @@ def _found(session: Session, ways: Access, size: Size) -> Busy:
 
 
 def _fill(clinic: Busy, dice: random.Random) -> Iterator[Stretch]:
-    kinds = (
-        (clinic.therapists, "therapist", 1),
-        (clinic.prescribers, "prescriber", 1),
-        (clinic.monitors, "monitor", 3),
-        (clinic.dosing_rooms, "room", 1),
-        (clinic.consulting_rooms, "room", 1),
-        (clinic.devices, "device", 1),
-    )
-    for schedules, role, lanes in kinds:
-        for schedule_id in schedules:
-            for lane in range(lanes):
-                for day in _weekdays(clinic.size.days):
-                    yield from _day(Stretch(schedule_id, lane, role, day, day + 8 * HOUR), dice)
+    for day in _weekdays(clinic.size.days):
+        sessions = list(_sessions(clinic, day, dice))
+        yield from sessions
+        busy = _by_schedule(sessions)
+        for role, people in (("therapist", clinic.therapists), ("prescriber", clinic.prescribers)):
+            for schedule_id in people:
+                whole = Stretch(schedule_id, 0, role, day, day + 8 * HOUR)
+                yield from _day(whole, dice, busy.get(schedule_id, []))
+        for schedule_id in clinic.consulting_rooms:
+            yield from _day(Stretch(schedule_id, 0, "room", day, day + 8 * HOUR), dice)
+
+
+def _sessions(clinic: Busy, day: datetime, dice: random.Random) -> Iterator[Stretch]:
+    """Dosing visits: a room has two times a day for one, of which most are taken.
+
+    Each takes a therapist, a monitor's lane, a room and its device for three hours, and a
+    prescriber for twenty minutes; what a prescriber has to be there for is one after the other.
+    """
+    lanes = [(monitor, lane) for monitor in clinic.monitors for lane in range(3)]
+    for begin in (day, day + 4 * HOUR):
+        therapists = dice.sample(clinic.therapists, len(clinic.dosing_rooms))
+        for number, room in enumerate(clinic.dosing_rooms):
+            round_, prescriber = divmod(number, len(clinic.prescribers))
+            start = begin + round_ * ROUND
+            end = start + 3 * HOUR
+            if dice.random() < TAKEN:
+                monitor, lane = lanes[number]
+                yield Stretch(room, 0, "room", start, end + ROUND)
+                yield Stretch(clinic.devices[number], 0, "device", start, end)
+                yield Stretch(monitor, lane, "monitor", start, end)
+                yield Stretch(therapists[number], 0, "therapist", start, end)
+                yield Stretch(clinic.prescribers[prescriber], 0, "prescriber", start, start + ROUND)
+            else:  # a prescriber's rounds are kept free for dosing visits
+                yield Stretch(clinic.prescribers[prescriber], 0, KEPT, start, start + ROUND)
+
+
+def _by_schedule(stretches: list[Stretch]) -> dict[UUID, list[Stretch]]:
+    found: dict[UUID, list[Stretch]] = {}
+    for one in stretches:
+        found.setdefault(one.schedule_id, []).append(one)
+    return found
 
 
 def _weekdays(days: int) -> Iterator[datetime]:
@@ -205,18 +240,25 @@ def _weekdays(days: int) -> Iterator[datetime]:
             yield wall.replace(tzinfo=ZONE).astimezone(UTC)
 
 
-def _day(whole: Stretch, dice: random.Random) -> Iterator[Stretch]:
-    """Visits from morning to evening but for one gap, of 30 % of the day on average."""
+def _day(whole: Stretch, dice: random.Random, busy: Sequence[Stretch] = ()) -> Iterator[Stretch]:
+    """Visits from morning to evening but for one gap, of 30 % of the day on average.
+
+    Around what the schedule is busy with already.
+    """
     gap = dice.triangular(0, 2 * (1 - TAKEN), 1 - TAKEN) * 8 * HOUR
-    gap -= gap % timedelta(minutes=15)
-    begins = whole.starts_at + dice.randrange(0, (8 * HOUR - gap) // timedelta(minutes=15) + 1) * (
-        timedelta(minutes=15)
+    gap -= gap % QUARTER
+    begins = whole.starts_at + dice.randrange(0, (8 * HOUR - gap) // QUARTER + 1) * QUARTER
+    shut = sorted(
+        [(begins, begins + gap), (whole.ends_at, whole.ends_at)]
+        + [(one.starts_at, one.ends_at) for one in busy]
     )
-    for start, end in ((whole.starts_at, begins), (begins + gap, whole.ends_at)):
-        while start < end:
-            until = min(end, start + dice.choice([60, 60, 90, 180]) * timedelta(minutes=1))
+    start = whole.starts_at
+    for shut_from, shut_until in shut:
+        while start + HOUR <= shut_from:
+            until = min(shut_from, start + dice.choice([60, 60, 90]) * MINUTE)
             yield Stretch(whole.schedule_id, whole.lane, whole.role, start, until)
             start = until
+        start = max(start, shut_until)
 
 
 def _copy(clinic: Busy, stretches: list[Stretch]) -> None:

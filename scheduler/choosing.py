@@ -14,13 +14,15 @@ from datetime import date, datetime, time, timedelta
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+import numpy as np
+
 from models.vocabulary import ActorKind, AppointmentStatus, PractitionerRole, Severity, StepKind
 from notifications.wall_time import at_wall_time
 from scheduler import rules
 from scheduler.actors import Assignment, Calendar, Site
 from scheduler.availability import Question, Staffing, days_of, hours_of
-from scheduler.intervals import GRANULE, Frame, granules, positions
-from scheduler.planning import Choices, Plan, Problem
+from scheduler.intervals import GRANULE, Frame, granules, indexes
+from scheduler.problems import Array, Choices, Placed, Plan, Problem
 from scheduler.protocols import Phase, Protocol, Step
 from scheduler.rules import Booked
 
@@ -57,15 +59,15 @@ def choices_of(step: Step, staffing: Staffing, asking: Asking, disliked: int = 0
     alone; bits are those of its calendar.
     """
     starts = staffing.starts & ~asking.shut
-    by_lead: dict[UUID | None, Sequence[int]] = {}
+    by_lead: dict[UUID | None, Array] = {}
     for schedule_id in _leads(staffing, asking.lead):
         with_them = starts & staffing.starts_with(frozenset({schedule_id}), asking.lead)
         if with_them:
-            by_lead[schedule_id] = tuple(positions(with_them))
+            by_lead[schedule_id] = indexes(with_them)
     if not any(_takes(phase, asking.lead) for phase in step.visit.phases):
-        by_lead[None] = tuple(positions(starts))
-    wasted = dict(_wasted(staffing, starts, granules(asking.useful)))
-    return Choices(step, by_lead, frozenset(positions(starts & disliked)), wasted)
+        by_lead[None] = indexes(starts)
+    wasted = _wasted(staffing, starts, granules(asking.useful))
+    return Choices(step, by_lead, indexes(starts & disliked), wasted)
 
 
 def _leads(staffing: Staffing, role: str) -> list[UUID]:
@@ -99,17 +101,19 @@ def disliked_of(staffing: Staffing, wanted: Question) -> int:
     return everywhere & ~hours_of(frame, staffing.site.zone, wanted.hours)
 
 
-def _wasted(staffing: Staffing, starts: int, useful: int) -> Iterator[tuple[int, int]]:
-    """For each start that wastes room time in any room, how much at the least, in granules."""
+def _wasted(staffing: Staffing, starts: int, useful: int) -> tuple[Array, Array]:
+    """The starts, and how much room time each wastes at the least, in granules."""
+    everywhere = indexes(starts)
     rooms = [one for one in staffing.served if _takes(one.phase, ActorKind.ROOM)]
-    for served in rooms[:1]:
-        least: dict[int, int] = {}
-        for one in served.candidates:
-            free = _free(staffing.calendar, staffing.site, one.actor.schedule_id)
-            for start, wasted in _beside(free, one.starts & starts, served.phase, useful):
-                if wasted < least.get(start, wasted + 1):
-                    least[start] = wasted
-        yield from ((start, wasted) for start, wasted in least.items() if wasted)
+    if not rooms:
+        return everywhere, np.zeros_like(everywhere)
+    least = np.full_like(everywhere, np.iinfo(np.int64).max)
+    for one in rooms[0].candidates:
+        here = indexes(one.starts & starts)
+        free = _free(staffing.calendar, staffing.site, one.actor.schedule_id)
+        places = np.searchsorted(everywhere, here)
+        least[places] = np.minimum(least[places], _beside(free, here, rooms[0].phase, useful))
+    return everywhere, least
 
 
 def _free(calendar: Calendar, site: Site, schedule_id: UUID) -> int:
@@ -120,18 +124,15 @@ def _free(calendar: Calendar, site: Site, schedule_id: UUID) -> int:
     return free
 
 
-def _beside(free: int, starts: int, phase: Phase, useful: int) -> Iterator[tuple[int, int]]:
+def _beside(free: int, starts: Array, phase: Phase, useful: int) -> Array:
     """For each start what is left of the free stretch before and after, where it is of no use."""
-    begins, ends = positions(free & ~(free << 1)), positions(free & ~(free >> 1))
-    first = granules(phase.start - phase.setup)
-    length = granules(phase.setup + phase.end - phase.start + phase.turnover)
-    stretch = (0, 0)
-    for start in positions(starts):
-        begin = start + first
-        while stretch[1] < begin + length:
-            stretch = (next(begins), next(ends) + 1)
-        before, after = begin - stretch[0], stretch[1] - begin - length
-        yield start, before * (before < useful) + after * (after < useful)
+    begins, ends = indexes(free & ~(free << 1)), indexes(free & ~(free >> 1)) + 1
+    first = starts + granules(phase.start - phase.setup)
+    last = first + granules(phase.setup + phase.end - phase.start + phase.turnover)
+    stretch = np.searchsorted(begins, first, side="right") - 1
+    before, after = first - begins[stretch], ends[stretch] - last
+    wasted: Array = before * (before < useful) + after * (after < useful)
+    return wasted
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +143,23 @@ class Seated:
     starts_at: datetime
     ends_at: datetime
     assignments: tuple[Assignment, ...]
+
+
+def not_first_on(problem: Problem, day: date) -> Problem:
+    """The problem without the starts of its first step on a day."""
+    first, *others = problem.choices
+    there = indexes(days_of(problem.frame, problem.zone, day, day))
+    by_lead = {lead: np.setdiff1d(starts, there) for lead, starts in first.by_lead.items()}
+    return replace(problem, choices=[replace(first, by_lead=by_lead), *others])
+
+
+def but(problem: Problem, number: int, placed: Placed) -> Problem:
+    """The problem without one start of a step with one lead: it cannot be served."""
+    choices = list(problem.choices)
+    by_lead = dict(choices[number].by_lead)
+    by_lead[placed.lead] = by_lead[placed.lead][by_lead[placed.lead] != placed.start]
+    choices[number] = replace(choices[number], by_lead=by_lead)
+    return replace(problem, choices=choices)
 
 
 Usual = Mapping[StepKind, tuple[int, time]]
@@ -160,19 +178,15 @@ def usual_of(visits: Sequence[Seated], zone: ZoneInfo) -> Usual:
 def kept_even(problem: Problem, usual: Usual) -> Problem:
     """The problem in which a visit off its kind's usual time breaks a wish."""
 
-    def off(choices: Choices) -> frozenset[int]:
+    def unwished(choices: Choices) -> Array:
         weekday, wall = usual[choices.step.visit.kind]
-        on = set(_each_week(problem.frame, problem.zone, weekday, wall))
-        return frozenset(
-            start for starts in choices.by_lead.values() for start in starts if start not in on
-        )
+        on = np.fromiter(_each_week(problem.frame, problem.zone, weekday, wall), dtype=np.int64)
+        off = [np.setdiff1d(starts, on) for starts in choices.by_lead.values()]
+        return np.unique(np.concatenate([choices.unwished, *off]))
 
     return replace(
         problem,
-        choices=[
-            replace(choices, unwished=choices.unwished | off(choices))
-            for choices in problem.choices
-        ],
+        choices=[replace(choices, unwished=unwished(choices)) for choices in problem.choices],
     )
 
 
@@ -263,7 +277,8 @@ class Seating:
             if _takes(served.phase, ActorKind.ROOM):
                 for one in served.candidates:
                     free = _free(staffing.calendar, self.site, one.actor.schedule_id)
-                    for _, lost in _beside(free, one.starts & 1 << index, served.phase, useful):
+                    here = indexes(one.starts & 1 << index)
+                    for lost in _beside(free, here, served.phase, useful).tolist():
                         wasted[one.actor.schedule_id] = lost
         least = min(wasted.values(), default=0)
         return frozenset(room for room, lost in wasted.items() if lost == least)

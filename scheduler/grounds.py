@@ -7,7 +7,7 @@ planning.py find the cheapest plans and choosing.py seat them. Reads only.
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, timedelta
+from datetime import UTC, date, timedelta
 from functools import cached_property
 from typing import NamedTuple
 from uuid import UUID
@@ -21,7 +21,7 @@ from scheduler.availability import Question, Staffing
 from scheduler.calendars import Window
 from scheduler.choosing import Asking, Seated, Seating
 from scheduler.intervals import GRANULE, Frame
-from scheduler.planning import Choices, Hit, Plan, Problem
+from scheduler.problems import Choices, Plan, Problem
 from scheduler.protocols import Step
 from scheduler.unplanned import Unplanned
 
@@ -83,20 +83,24 @@ class Ground:
 
     def way(
         self,
-        barred: Hit | None = None,
         leads: Iterable[UUID | None] = (),
+        *,
         first: int | None = None,
+        not_first_on: date | None = None,
     ) -> Way | None:
         """Find the cheapest plan of which every visit can be served.
 
-        `leads`: who may lead, if not all that the wishes allow; `first`: so many steps alone.
+        `leads`: who may lead, if not all that the wishes allow; `first`: so many steps alone;
+        `not_first_on`: a day on which it must not begin.
         """
         chosen = tuple(leads) or tuple(self.about.leads)
         problem = replace(self.problem, choices=self.problem.choices[:first])
-        found = self._seated(problem, barred, chosen)
+        if not_first_on is not None:
+            problem = choosing.not_first_on(problem, not_first_on)
+        found = self._seated(problem, chosen)
         if found is None or not self.about.wishes.same_time:
             return found
-        return self._more_even(problem, found, barred, chosen)
+        return self._more_even(problem, found, chosen)
 
     def staffing(self, step: Step) -> Staffing:
         """Who could serve a step, at each start."""
@@ -135,30 +139,18 @@ class Ground:
             lambda at: bool(readiness.assess(gates, known, frame.at(at)).shut(Stage.BOOKING)),
         )
 
-    def _seated(
-        self, problem: Problem, barred: Hit | None, leads: Sequence[UUID | None]
-    ) -> Way | None:
-        refused: set[tuple[int, int, UUID | None]] = set()
-
-        def hit(number: int, start: int, lead: UUID | None) -> bool:
-            if (number, start, lead) in refused:
-                return True
-            return barred is not None and barred(number, start, lead)
-
+    def _seated(self, problem: Problem, leads: Sequence[UUID | None]) -> Way | None:
         for _ in range(TRIES):
-            plan = planning.plan(problem, hit if refused or barred else None, leads)
+            plan = planning.plan(problem, leads)
             if plan is None:
                 return None
             seated = self.seating.seat(plan)
             if not isinstance(seated, int):
                 return Way(self.site, plan, seated)
-            placed = plan.placed[seated]
-            refused.add((seated, placed.start, placed.lead))
+            problem = choosing.but(problem, seated, plan.placed[seated])
         return None
 
-    def _more_even(
-        self, problem: Problem, way: Way, barred: Hit | None, leads: Sequence[UUID | None]
-    ) -> Way:
+    def _more_even(self, problem: Problem, way: Way, leads: Sequence[UUID | None]) -> Way:
         """Plan again with every visit that is off its kind's usual time as a broken wish."""
         least = way.plan.cost
         usual: choosing.Usual = {}
@@ -166,8 +158,7 @@ class Ground:
             before, usual = usual, choosing.usual_of(way.visits, self.site.zone)
             if usual == before:
                 break
-            even = choosing.kept_even(problem, usual)
-            way = self._seated(even, barred, leads) or way
+            way = self._seated(choosing.kept_even(problem, usual), leads) or way
         proven = way.plan.cost == least
         return way._replace(plan=replace(way.plan, is_best=way.plan.is_best and proven))
 

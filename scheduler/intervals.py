@@ -11,6 +11,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import numpy as np
+from numpy.typing import NDArray
+
 GRANULE = timedelta(minutes=5)
 """What schedules are kept in. Every zone's offset is a multiple of it."""
 
@@ -97,3 +100,9 @@ def positions(bits: int) -> Iterator[int]:
         lowest = bits & -bits
         yield lowest.bit_length() - 1
         bits ^= lowest
+
+
+def indexes(bits: int) -> NDArray[np.int64]:
+    """The same as an array, rising: for thousands of bits at once."""
+    told = np.frombuffer(bits.to_bytes((bits.bit_length() + 7) // 8, "little"), dtype=np.uint8)
+    return np.flatnonzero(np.unpackbits(told, bitorder="little")).astype(np.int64)

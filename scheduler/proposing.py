@@ -4,9 +4,9 @@ The best way first; without one, the first step that cannot be placed, what shut
 would open it. Reads only: proposals.py keeps what is found, and books it.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from itertools import islice
 from uuid import UUID
 
@@ -14,10 +14,10 @@ from sqlalchemy.orm import Session
 
 from models import Course
 from models.vocabulary import Severity, Stage
-from scheduler import choosing, grounds, planning, readiness, rules, unplanned
+from scheduler import grounds, readiness, rules, unplanned
 from scheduler.grounds import Ground, Way
 from scheduler.intervals import positions
-from scheduler.planning import Hit
+from scheduler.problems import leads_of
 from scheduler.protocols import Step
 from scheduler.unplanned import Left, Unplanned, Wishes
 
@@ -106,10 +106,11 @@ def _ways(session: Session, about: Unplanned) -> list[Way]:
 
 
 def _others(here: Sequence[Ground], ground: Ground, way: Way) -> Iterator[Way]:
-    leads = [lead for lead in planning.leads_of(ground.problem) if lead != way.plan.lead]
+    leads = [lead for lead in leads_of(ground.problem) if lead != way.plan.lead]
     if leads and not ground.about.leads:
-        yield from _way(_best(here, leads=leads))
-    yield from _way(_best(here, _not_on_day_of(ground, way)))
+        yield from _way(_best(here, leads))
+    first = ground.calendar.frame.at(way.plan.placed[0].start).astimezone(way.site.zone).date()
+    yield from _way(_best(here, not_first_on=first))
 
 
 def _way(found: tuple[Ground, Way] | None) -> list[Way]:
@@ -118,26 +119,17 @@ def _way(found: tuple[Ground, Way] | None) -> list[Way]:
 
 def _best(
     here: Sequence[Ground],
-    barred: Hit | None = None,
-    leads: Iterable[UUID | None] = (),
+    leads: Sequence[UUID | None] = (),
+    *,
     first: int | None = None,
+    not_first_on: date | None = None,
 ) -> tuple[Ground, Way] | None:
-    leads = tuple(leads)
-    found = [(ground, ground.way(barred, leads, first)) for ground in here]
-    ways = [(ground, way) for ground, way in found if way is not None]
-    return min(ways, key=lambda one: one[1].plan.cost, default=None)
-
-
-def _not_on_day_of(ground: Ground, way: Way) -> Hit:
-    """Bars the first visit of a plan from the day that another plan has for it."""
-    frame, site = ground.calendar.frame, ground.site
-    day = frame.at(way.plan.placed[0].start).astimezone(site.zone).date()
-    bits = choosing.days_bits(frame, site, [day])
-
-    def hit(number: int, start: int, lead: UUID | None) -> bool:
-        return number == 0 and bool(bits >> start & 1)
-
-    return hit
+    found = [
+        (ground, way)
+        for ground in here
+        if (way := ground.way(leads, first=first, not_first_on=not_first_on)) is not None
+    ]
+    return min(found, key=lambda one: one[1].plan.cost, default=None)
 
 
 def _why(session: Session, about: Unplanned) -> Why:

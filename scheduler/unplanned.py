@@ -19,7 +19,7 @@ from scheduler.protocols import Protocol, Step
 from scheduler.readiness import Known
 from scheduler.rules import Booked
 
-LEEWAY = timedelta(days=42)
+LEEWAY = timedelta(days=84)
 """How much longer than a course's windows ask it is looked for first."""
 
 FURTHEST = timedelta(days=366)

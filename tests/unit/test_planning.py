@@ -1,19 +1,20 @@
 """Plans of whole courses against an oracle that tries every combination and asks the rules."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.vocabulary import AppointmentStatus, Severity, StepKind
-from scheduler import planning, rules
+from scheduler import choosing, planning, rules
 from scheduler.intervals import GRANULE, Frame
-from scheduler.planning import Choices, Placed, Problem, Weights
+from scheduler.problems import NOTHING, Array, Choices, Placed, Problem, Weights
 from scheduler.protocols import Cap, Gap, IfSkipped, Protocol, Step, Tie, Visit, Window
 from scheduler.rules import Booked, Candidate
 from scheduler.spans import Span
@@ -39,6 +40,10 @@ def visit(kind: StepKind, hours: int) -> Visit:
         cadence_name="",
         cadence=(),
     )
+
+
+def array(starts: Iterable[int]) -> Array:
+    return np.array(sorted(starts), dtype=np.int64)
 
 
 def span(unit: str, value: int) -> Span:
@@ -134,18 +139,18 @@ def problems(draw: st.DrawFn) -> Problem:
         fixed.append(Booked(None, kind, AppointmentStatus.BOOKED, at))
     choices = []
     for step in protocol.steps[number:]:
-        by_lead: dict[UUID | None, Sequence[int]] = {}
+        by_lead: dict[UUID | None, Array] = {}
         for lead in LEADS[:2]:
-            by_lead[lead] = tuple(sorted(draw(st.sets(moments, max_size=4))))
-        every = sorted({start for starts in by_lead.values() for start in starts})
-        unwished = draw(st.sets(st.sampled_from(every))) if every else set()
-        idle = {start: draw(st.integers(0, 12)) for start in every[::2]}
+            by_lead[lead] = array(draw(st.sets(moments, max_size=4)))
+        every = array({start for starts in by_lead.values() for start in starts.tolist()})
+        unwished = array(draw(st.sets(st.sampled_from(every.tolist()))) if len(every) else ())
+        idle = every[::2], np.array([draw(st.integers(0, 12)) for _ in every[::2]], dtype=np.int64)
         bound = any(one.same for one in protocol.steps)
-        choices.append(Choices(step, by_lead, frozenset(unwished), idle, is_bound=bound))
+        choices.append(Choices(step, by_lead, unwished, idle, is_bound=bound))
     if any(one.same for one in protocol.steps) and number and fixed[0].status in rules.STANDING:
         # who leads is settled by the visit that is booked, as the calendar's choices have it
         (lead,) = fixed[0].who[ROLE]
-        choices = [replace(one, by_lead={lead: one.by_lead.get(lead, ())}) for one in choices]
+        choices = [replace(one, by_lead={lead: one.by_lead.get(lead, NOTHING)}) for one in choices]
     weights = draw(st.sampled_from([Weights(), Weights(finish=0), Weights(lead=5, wish=7)]))
     return Problem(
         protocol=protocol,
@@ -176,7 +181,7 @@ class Oracle:
     def options(self, choices: Choices, lead: UUID) -> Iterator[Placed]:
         for who, starts in choices.by_lead.items():
             if who == lead or not choices.is_bound:
-                yield from (Placed(choices.step, start, who) for start in starts)
+                yield from (Placed(choices.step, start, who) for start in starts.tolist())
 
     def keeps_all_rules(self, placed: Sequence[Placed]) -> bool:
         if any(one.start < self.problem.earliest for one in placed):
@@ -206,8 +211,9 @@ class Oracle:
         cost = weights.finish * (placed[-1].start - self.problem.earliest)
         for one, choices in zip(placed, self.problem.choices, strict=True):
             cost += weights.lead * (one.lead != lead)
-            cost += weights.wish * (one.start in choices.unwished)
-            cost += weights.idle * choices.idle.get(one.start, 0)
+            cost += weights.wish * (one.start in choices.unwished.tolist())
+            wasted = dict(zip(*(column.tolist() for column in choices.idle), strict=True))
+            cost += weights.idle * wasted.get(one.start, 0)
             cost += weights.middle * self.off_middle(one, at)
         return cost
 
@@ -253,15 +259,15 @@ def test_the_plan_that_is_found_keeps_all_rules_and_nothing_is_cheaper(problem: 
 
 @settings(deadline=None)
 @given(problems(), st.data())
-def test_what_is_barred_is_not_used(problem: Problem, data: st.DataObject) -> None:
+def test_what_cannot_be_served_is_not_used(problem: Problem, data: st.DataObject) -> None:
     first = planning.plan(problem)
     if first is None:
         return
     number = data.draw(st.integers(0, len(first.placed) - 1))
-    barred = first.placed[number].start
+    refused = first.placed[number]
 
-    second = planning.plan(problem, lambda n, start, lead: n == number and start == barred)
+    second = planning.plan(choosing.but(problem, number, refused))
 
     if second is not None:
-        assert second.placed[number].start != barred
+        assert second.placed[number] != refused
         assert second.cost >= first.cost
