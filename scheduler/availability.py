@@ -62,6 +62,8 @@ class Question:
     """Times of the week to keep to; None: any."""
     ties: Ties = field(default_factory=Ties)
     """Who must serve in a role, and who must not."""
+    region: str | None = None
+    """The patient's state, where who serves must be licensed. None: no visit by video."""
     any_minute: bool = False
     """Whether a start may lie off the visit's grid: somebody named it."""
 
@@ -284,7 +286,7 @@ class Staffing:
         frame, zone = self.calendar.frame, self.site.zone
         bits = 0
         for licence in actor.licences:
-            if licence.role == role:
+            if licence.covers(role, self.question.region):
                 bits |= days_of(frame, zone, licence.valid_from, licence.valid_until)
         return bits
 

@@ -39,6 +39,7 @@ from models.vocabulary import (
     CourseStatus,
     MessageKind,
     MessageState,
+    Place,
     PractitionerRole,
     Recipient,
     StepKind,
@@ -109,6 +110,21 @@ class Brief:
     protocol: Protocol
     step: Step | None
     visit: Visit
+
+    def region(self) -> str | None:
+        """The state in which who serves must be licensed: the patient's, by video. Else None.
+
+        Refuses with `Unfit` where nobody noted in which state the patient is.
+        """
+        if self.visit.place is not Place.TELEHEALTH:
+            return None
+        if self.patient.region is None:
+            raise Unfit(
+                "By video only those may serve who are licensed in the state where the patient is: "
+                "note it first, as the patient's region.",
+                field="region",
+            )
+        return self.patient.region
 
 
 def brief_of_step(session: Session, patient_id: UUID, course_step_id: UUID) -> Brief:
