@@ -190,7 +190,7 @@ class Staffing:
         """
         if not self.starts >> index & 1:
             return None
-        chosen = self._choose(index, ())
+        chosen = self._first(index) if self.is_plain else self._choose(index, ())
         if chosen is None:
             return None
         start = self.calendar.frame.at(index)
@@ -212,6 +212,24 @@ class Staffing:
                 ]
                 made.append(Seat(served.phase, served.candidates, tuple(clashes)))
         return tuple(made)
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether nobody could take two of the seats, so that each is served for itself."""
+        known: set[UUID] = set()
+        for seat in self.seats:
+            here = {one.actor.schedule_id for one in seat.candidates}
+            if known & here:
+                return False
+            known |= here
+        return not self.question.only
+
+    def _first(self, index: int) -> tuple[Actor, ...]:
+        """Serve each seat with the first who could: what `_choose` comes to where all is plain."""
+        bit = 1 << index
+        return tuple(
+            next(one.actor for one in seat.candidates if one.starts & bit) for seat in self.seats
+        )
 
     def _choose(self, index: int, chosen: tuple[Actor, ...]) -> tuple[Actor, ...] | None:
         """Serve what is left beside those `chosen`; None if it cannot be done."""

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import exists, func, select, text
 from sqlalchemy.orm import Session, aliased
 
 from models import (
@@ -203,13 +203,7 @@ def brief_of_kind(session: Session, patient_id: UUID, kind: StepKind) -> Brief:
 
 def visit_of_kind(session: Session, kind: StepKind) -> tuple[UUID, Protocol, Visit]:
     """The clinic's default protocol and its first visit of `kind`; refuses with `Unfit`."""
-    version_id = session.scalar(
-        select(ProtocolVersion.id)
-        .join(Clinic, Clinic.default_protocol_id == ProtocolVersion.protocol_id)
-        .where(ProtocolVersion.signed_at.is_not(None))
-        .order_by(ProtocolVersion.number.desc())
-        .limit(1)
-    )
+    version_id = session.scalar(_DEFAULT_VERSION)
     if version_id is None:
         raise Unfit("The clinic has no default protocol yet; name a course step instead.")
     read = protocol(session, version_id)
@@ -676,3 +670,12 @@ def _zone_and_cadence(
 
 def _spoken(model: type[Tenanted]) -> str:
     return str(model.__tablename__).replace("_", " ")
+
+_DEFAULT_VERSION = text(
+    """
+    SELECT v.id FROM clinic c
+      JOIN protocol_version v ON v.clinic_id = c.clinic_id AND v.protocol_id = c.default_protocol_id
+     WHERE v.signed_at IS NOT NULL ORDER BY v.number DESC LIMIT 1
+    """
+)
+"""Written out: every search asks it."""
