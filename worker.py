@@ -106,10 +106,11 @@ class Worker:
         self.ticked_at = time.monotonic()
 
     def tidy(self) -> None:
-        """Take back what dead workers held, say again what may be, end what is useless."""
+        """Take back what dead workers held, say again what may be, tell what comes too late."""
         self.deliveries[0].tidy()  # of every channel
         for delivery in self.deliveries:
             delivery.resolve()
+            delivery.alarm()
 
     def do(self, job: Job) -> None:
         """Run a job for every clinic, each in a transaction of its own."""

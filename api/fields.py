@@ -144,6 +144,21 @@ class Phone(fields.String):
         return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 
+class Region(fields.String):
+    """A state or province as ISO 3166-2 writes it: US-NY."""
+
+    PATTERN = r"^[A-Z]{2}-[A-Z0-9]{1,3}$"
+
+    def __init__(self, metadata: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        shown = {"pattern": self.PATTERN, "example": "US-NY", **(metadata or {})}
+        super().__init__(metadata=shown, **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        if not isinstance(value, str) or not re.fullmatch(self.PATTERN[1:-1], value, re.ASCII):
+            raise ValidationError("Write it as US-NY: country and state by ISO 3166-2.")
+        return value
+
+
 class Day(fields.Date):
     """A day, as 1980-05-17."""
 

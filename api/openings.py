@@ -53,7 +53,7 @@ class OpeningQuery(PageQuery):
     )
     within_notice = fields.Boolean(
         load_default=False,
-        metadata={"description": "Also times nearer than the visit's notice; they want a reason."},
+        metadata={"description": "Also times nearer than the visit's notice, as `by_phone`."},
     )
 
     @validates_schema
@@ -82,7 +82,7 @@ class AlternativeSchema(Schema):
     """The nearest opening if one wish were let go."""
 
     change = fields.String(
-        metadata={"description": "`practitioner`, `site`, `hours`, `notice` or `later`."}
+        metadata={"description": "`practitioner`, `site`, `hours`, `notice`, `earlier` or `later`."}
     )
     opening = fields.Nested(OpeningSchema)
 

@@ -13,7 +13,7 @@ from uuid_utils.compat import uuid7
 from api import edge, preconditions
 from api.blueprint import Blueprint
 from api.caller import READERS, STAFF, by, now, requires
-from api.fields import Day, Email, Id, Phone, Text, Zone, whole
+from api.fields import Day, Email, Id, Phone, Region, Text, Zone, whole
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from api.shelf import Shelf, changes_of
@@ -35,6 +35,10 @@ class QualificationSchema(Schema):
     licence = Text(most=100, required=True)
     valid_from = Day(required=True)
     valid_until = Day(required=True)
+    regions = fields.List(
+        Region(),
+        metadata={"description": "The states in which it holds for visits by video."},
+    )
 
 
 class PractitionerSchema(Schema):
@@ -73,6 +77,10 @@ class PatientSchema(Schema):
     email = Email(allow_none=True)
     phone = Phone(allow_none=True)
     time_zone = Zone(required=True)
+    region = Region(
+        allow_none=True,
+        metadata={"description": "The state where the patient is during visits by video."},
+    )
     language = fields.String(validate=validate.OneOf(["en", "es"]))
     channels = _channels(
         metadata={"description": "How to be reached, best first; see channel-consents."},

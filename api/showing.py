@@ -53,6 +53,12 @@ class OpeningSchema(Schema):
     site_id = Id()
     time_zone = fields.String()
     assignments = fields.List(fields.Nested(AssignmentSchema))
+    by_phone = fields.Boolean(
+        metadata={
+            "description": "Nearer than the visit's notice: to be asked for by phone. Booking it "
+            "takes a reason for `short-notice`."
+        }
+    )
 
 
 def appointment(row: Appointment) -> dict[str, Any]:
@@ -83,6 +89,7 @@ def opening(found: Opening) -> dict[str, Any]:
         "site_id": str(found.site.site_id),
         "time_zone": found.site.zone.key,
         "assignments": [_assignment(one) for one in found.assignments],
+        "by_phone": found.by_phone,
     }
 
 

@@ -49,6 +49,17 @@ class Place:
     hours: Shift
 
 
+@dataclass(frozen=True, slots=True)
+class Licence:
+    """A practitioner's licence, as the table has it."""
+
+    role: PractitionerRole
+    number: str
+    valid_from: date
+    valid_until: date
+    regions: tuple[str, ...]
+
+
 @dataclass(slots=True)
 class Person:
     """A practitioner with licences, hours and leave."""
@@ -58,7 +69,7 @@ class Person:
     email: str
     phone: str | None
     lanes: int
-    licences: list[tuple[PractitionerRole, str, date, date]]
+    licences: list[Licence]
     shifts: list[Shift]
     leave: list[Leave]
 
@@ -225,7 +236,7 @@ def _person(row: Row, slug: str) -> Person:
     )
 
 
-def _licence(row: Row) -> tuple[PractitionerRole, str, date, date] | None:
+def _licence(row: Row) -> Licence | None:
     role = row.text("role")
     if role not in set(PractitionerRole):
         row.fault("role", f"{role!r} is not a role; use one of {', '.join(PractitionerRole)}.")
@@ -234,7 +245,8 @@ def _licence(row: Row) -> tuple[PractitionerRole, str, date, date] | None:
     end = row.read("valid_until", tables.day, date.max)
     if end < start:
         row.fault("valid_until", "It ends before it begins.")
-    return PractitionerRole(role), row.text("licence"), start, end
+    regions = row.read("regions", tables.regions, NOWHERE)
+    return Licence(PractitionerRole(role), row.text("licence"), start, end, regions)
 
 
 def _patients(folder: Path, notes: Notes) -> list[dict[str, Any]]:
@@ -257,6 +269,7 @@ def _patient(row: Row) -> dict[str, Any]:
         "phone": row.read("phone", lambda told: tables.phone(told) if told else None, None),
         "time_zone": row.read("time_zone", tables.zone, ""),
         "language": language,
+        "region": row.read("region", lambda told: tables.region(told) if told else None, None),
     }
 
 
@@ -319,12 +332,13 @@ def _store_person(session: Session, person: Person, sites: dict[str, UUID]) -> N
         Qualification(
             id=uuid7(),
             practitioner_id=practitioner.id,
-            role=role,
-            licence=licence,
-            valid_from=start,
-            valid_until=end,
+            role=one.role,
+            licence=one.number,
+            valid_from=one.valid_from,
+            valid_until=one.valid_until,
+            regions=list(one.regions),
         )
-        for role, licence, start, end in person.licences
+        for one in person.licences
     )
 
 
@@ -375,6 +389,7 @@ def _store_protocols(
     return first
 
 
+NOWHERE: tuple[str, ...] = ()
 _CLINIC = ("name", "email", "phone", "time_zone", "emergency_text")
 _SITE = ("name", "address", "phone", "time_zone")
 _PLACE = ("site", "name", "kind", "weekdays", "opens", "closes")
@@ -388,6 +403,7 @@ _PERSON = (
     "licence",
     "valid_from",
     "valid_until",
+    "regions",
 )
 _PATIENT = (
     "record_number",
@@ -398,6 +414,7 @@ _PATIENT = (
     "phone",
     "time_zone",
     "language",
+    "region",
 )
 
 __all__ = ["ClinicFaults", "ClinicFiles", "Fault", "read", "store"]

@@ -1,6 +1,7 @@
 """Tables: CSV files read strictly, cell by cell."""
 
 import csv
+import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -116,6 +117,18 @@ def day(told: str) -> date:
         return date.fromisoformat(told)
     except ValueError as error:
         raise Bad(f"{told!r} is not a day; write it as 2027-01-04.") from error
+
+
+def regions(told: str) -> tuple[str, ...]:
+    """States with spaces between them: `US-NY US-NJ`. None of a blank cell."""
+    return tuple(map(region, told.split()))
+
+
+def region(told: str) -> str:
+    """A state, as ISO 3166-2 writes it: US-NY."""
+    if not re.fullmatch(r"[A-Z]{2}-[A-Z0-9]{1,3}", told, re.ASCII):
+        raise Bad(f"{told!r} is not a state; write it as US-NY.")
+    return told
 
 
 def wall(told: str) -> time:

@@ -42,6 +42,9 @@ class Qualification(Tenanted):
     valid_from: Mapped[date]
     valid_until: Mapped[date]
     """Its last valid day, in the zone of the visit's site."""
+    regions: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
+    """The states in which it holds for visits by video, as ISO 3166-2 has them: US-NY. In the
+    clinic's rooms it holds as it is (FHIR: the extension whereValid of Plan-Net)."""
 
     __table_args__ = (
         references("practitioner_id", "practitioner", ondelete="CASCADE"),
@@ -64,6 +67,8 @@ class Patient(Tenanted):
     email: Mapped[str | None]
     phone: Mapped[str | None]
     time_zone: Mapped[str]
+    region: Mapped[str | None]
+    """The state where the patient is during visits by video, as ISO 3166-2 has it: US-NY."""
     language: Mapped[str] = mapped_column(server_default="en")
     channels: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{email}'"))
     """How the patient wants to be reached, best first. Consent stands in `channel_consent`."""

@@ -118,21 +118,33 @@ class Delivery:
     def tidy(self) -> None:
         """Take back what dead workers held, say again what may be, end what is useless.
 
-        What could not be said in time, or soon cannot, is for people to say.
+        What could not be said in time is for people to say.
         """
         now = self.clock()
         with self._busy:
             connection = self._connection()
             reaped = queue.reap(connection, now)
             resent = queue.resend(connection)
-            with connection.transaction():  # nobody dies between the end and the call
+            with connection.transaction():  # nothing ends unsaid without somebody who calls
                 expired = queue.expire(connection, now)
                 self.at("expired")
                 self._have_people_call(expired, now)
-            expiring = queue.expiring(connection, now, ALARM_BEFORE)
-            self._have_people_call(expiring, now)
         if reaped or resent or expired:
             log.warning("messages.tidied", reaped=reaped, resent=resent, expired=len(expired))
+
+    def alarm(self) -> None:
+        """Have people say what soon is of no use and could not be said in a whole round.
+
+        After hours of downtime much is about to expire and goes out in the first round: about
+        that nobody needs to call.
+        """
+        self.sweep()
+        if self.stop.is_set():
+            return
+        now = self.clock()
+        with self._busy:
+            expiring = queue.expiring(self._connection(), self.code, now, ALARM_BEFORE)
+            self._have_people_call(expiring, now)
         if expiring:
             log.error("messages.about-to-expire", number=len(expiring))
 

@@ -308,10 +308,14 @@ def expire(connection: Connection[Any], now: datetime) -> list[tuple[UUID, UUID]
 
 
 def expiring(
-    connection: Connection[Any], now: datetime, within: timedelta
+    connection: Connection[Any], channel: Channel, now: datetime, within: timedelta
 ) -> list[tuple[UUID, UUID]]:
-    """Due messages that are still unsaid and soon of no use. Returns their clinics and ids."""
-    return connection.execute(_EXPIRING, {"now": now, "soon": now + within}).fetchall()
+    """Messages that are due or failed before, and soon of no use. Returns their clinics and ids.
+
+    Those that somebody claims at this moment are not among them.
+    """
+    asked = {"channel": channel.value, "now": now, "soon": now + within}
+    return connection.execute(_EXPIRING, asked).fetchall()
 
 
 def receive(connection: Connection[Any], word: Word, now: datetime) -> MessageState | None:
@@ -630,9 +634,10 @@ _EXPIRE = """
 
 _EXPIRING = """
     SELECT clinic_id, id FROM message
-     WHERE state = 'scheduled' AND due_at <= %(now)s AND not_after < %(soon)s
+     WHERE state = 'scheduled' AND channel = %(channel)s AND due_at <= %(soon)s
+       AND not_after < %(soon)s AND (due_at <= %(now)s OR attempts > 0)
        AND due_at <= not_after - interval '1 min'
-     ORDER BY id LIMIT 500
+     ORDER BY id LIMIT 500 FOR UPDATE SKIP LOCKED
 """
 
 _DROP = f"""

@@ -22,6 +22,12 @@ class Licence:
     role: str
     valid_from: date
     valid_until: date
+    regions: frozenset[str] = frozenset()
+    """The states in which it holds for visits by video."""
+
+    def covers(self, role: str, region: str | None) -> bool:
+        """Whether it is one of that role; by video, also in the patient's state `region`."""
+        return self.role == role and (region is None or region in self.regions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +59,15 @@ class Actor:
             return self.actor_kind == phase.role and self.kind == phase.kind
         return any(licence.role == phase.role for licence in self.licences)
 
-    def is_licensed(self, role: str, day: date) -> bool:
-        """Whether the actor may act in `role` on `day`. Rooms and devices always may."""
+    def is_licensed(self, role: str, day: date, region: str | None = None) -> bool:
+        """Whether the actor may act in `role` on `day`. Rooms and devices always may.
+
+        By video the licence must hold in the patient's state as well: `region`.
+        """
         if role in {ActorKind.ROOM, ActorKind.DEVICE}:
             return True
         return any(
-            licence.role == role and licence.valid_from <= day <= licence.valid_until
+            licence.covers(role, region) and licence.valid_from <= day <= licence.valid_until
             for licence in self.licences
         )
 
@@ -112,6 +121,8 @@ class Opening:
     starts_at: datetime
     ends_at: datetime
     assignments: tuple[Assignment, ...]
+    by_phone: bool = False
+    """Whether it is nearer than the visit's notice: to be asked for by phone, with a reason."""
 
 
 class Roster:

@@ -62,6 +62,8 @@ class Question:
     """Times of the week to keep to; None: any."""
     ties: Ties = field(default_factory=Ties)
     """Who must serve in a role, and who must not."""
+    region: str | None = None
+    """The patient's state, where who serves must be licensed. None: no visit by video."""
     any_minute: bool = False
     """Whether a start may lie off the visit's grid: somebody named it."""
 
@@ -188,7 +190,7 @@ class Staffing:
         """
         if not self.starts >> index & 1:
             return None
-        chosen = self._choose(index, ())
+        chosen = self._first(index) if self.is_plain else self._choose(index, ())
         if chosen is None:
             return None
         start = self.calendar.frame.at(index)
@@ -210,6 +212,24 @@ class Staffing:
                 ]
                 made.append(Seat(served.phase, served.candidates, tuple(clashes)))
         return tuple(made)
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether nobody could take two of the seats, so that each is served for itself."""
+        known: set[UUID] = set()
+        for seat in self.seats:
+            here = {one.actor.schedule_id for one in seat.candidates}
+            if known & here:
+                return False
+            known |= here
+        return not self.question.only
+
+    def _first(self, index: int) -> tuple[Actor, ...]:
+        """Serve each seat with the first who could: what `_choose` comes to where all is plain."""
+        bit = 1 << index
+        return tuple(
+            next(one.actor for one in seat.candidates if one.starts & bit) for seat in self.seats
+        )
 
     def _choose(self, index: int, chosen: tuple[Actor, ...]) -> tuple[Actor, ...] | None:
         """Serve what is left beside those `chosen`; None if it cannot be done."""
@@ -284,7 +304,7 @@ class Staffing:
         frame, zone = self.calendar.frame, self.site.zone
         bits = 0
         for licence in actor.licences:
-            if licence.role == role:
+            if licence.covers(role, self.question.region):
                 bits |= days_of(frame, zone, licence.valid_from, licence.valid_until)
         return bits
 

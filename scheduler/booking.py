@@ -268,7 +268,13 @@ def _brief(session: Session, order: Order) -> Brief:
 
 
 def _wish(session: Session, about: Brief, order: Order | Move, moving: UUID | None = None) -> Wish:
-    wish = Wish(about.visit, order.starts_at, about.patient.schedule_id, order.assignments)
+    wish = Wish(
+        about.visit,
+        order.starts_at,
+        about.patient.schedule_id,
+        order.assignments,
+        region=about.region(),
+    )
     if order.assignments is not None:
         return replace(wish, waived=BENDABLE.intersection(order.reasons.given))
     if about.course_id is None or about.step is None:

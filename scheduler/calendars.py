@@ -324,10 +324,12 @@ def _licences(session: Session, practitioner_ids: Sequence[UUID]) -> Mapping[UUI
                 Qualification.role,
                 Qualification.valid_from,
                 Qualification.valid_until,
+                Qualification.regions,
             ).where(Qualification.practitioner_id.in_(practitioner_ids))
         )
         for row in rows:
-            found[row.practitioner_id].append(Licence(row.role, row.valid_from, row.valid_until))
+            licence = Licence(row.role, row.valid_from, row.valid_until, frozenset(row.regions))
+            found[row.practitioner_id].append(licence)
     return found
 
 

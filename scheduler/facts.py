@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import exists, func, select, text
 from sqlalchemy.orm import Session, aliased
 
 from models import (
@@ -39,6 +39,7 @@ from models.vocabulary import (
     CourseStatus,
     MessageKind,
     MessageState,
+    Place,
     PractitionerRole,
     Recipient,
     StepKind,
@@ -109,6 +110,21 @@ class Brief:
     protocol: Protocol
     step: Step | None
     visit: Visit
+
+    def region(self) -> str | None:
+        """The state in which who serves must be licensed: the patient's, by video. Else None.
+
+        Refuses with `Unfit` where nobody noted in which state the patient is.
+        """
+        if self.visit.place is not Place.TELEHEALTH:
+            return None
+        if self.patient.region is None:
+            raise Unfit(
+                "By video only those may serve who are licensed in the state where the patient is: "
+                "note it first, as the patient's region.",
+                field="region",
+            )
+        return self.patient.region
 
 
 def brief_of_step(session: Session, patient_id: UUID, course_step_id: UUID) -> Brief:
@@ -187,13 +203,7 @@ def brief_of_kind(session: Session, patient_id: UUID, kind: StepKind) -> Brief:
 
 def visit_of_kind(session: Session, kind: StepKind) -> tuple[UUID, Protocol, Visit]:
     """The clinic's default protocol and its first visit of `kind`; refuses with `Unfit`."""
-    version_id = session.scalar(
-        select(ProtocolVersion.id)
-        .join(Clinic, Clinic.default_protocol_id == ProtocolVersion.protocol_id)
-        .where(ProtocolVersion.signed_at.is_not(None))
-        .order_by(ProtocolVersion.number.desc())
-        .limit(1)
-    )
+    version_id = session.scalar(_DEFAULT_VERSION)
     if version_id is None:
         raise Unfit("The clinic has no default protocol yet; name a course step instead.")
     read = protocol(session, version_id)
@@ -680,3 +690,13 @@ def _zone_and_cadence(
 
 def _spoken(model: type[Tenanted]) -> str:
     return str(model.__tablename__).replace("_", " ")
+
+
+_DEFAULT_VERSION = text(
+    """
+    SELECT v.id FROM clinic c
+      JOIN protocol_version v ON v.clinic_id = c.clinic_id AND v.protocol_id = c.default_protocol_id
+     WHERE v.signed_at IS NOT NULL ORDER BY v.number DESC LIMIT 1
+    """
+)
+"""Written out: every search asks it."""

@@ -4,7 +4,7 @@ Between the facts and the pure search of availability.py: chooses the window, th
 people, keeps to what the course and its gates ask, and explains an empty answer.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from models import Practitioner
-from models.vocabulary import ActorKind, AppointmentStatus, Stage, StepKind
+from models.vocabulary import ActorKind, AppointmentStatus, PractitionerRole, Stage, StepKind
 from scheduler import calendars, evidence, facts, readiness, rules, warmth
 from scheduler.actors import Actor, Opening, Site
 from scheduler.availability import Hours, Question, Staffing
@@ -32,6 +32,9 @@ LONGEST_SEARCH = timedelta(days=92)
 
 AHEAD = timedelta(days=28)
 """How far beyond an empty window the nearest opening is looked for."""
+
+BEFORE = timedelta(days=7)
+"""How far before an empty window the nearest opening is looked for."""
 
 LOOKED_AT = 300
 """Of how many times that the course shuts the reasons are counted."""
@@ -53,7 +56,7 @@ class Search:
     hours: Hours | None = None
     """Times of the week to keep to."""
     within_notice: bool = False
-    """Also times that are nearer than the visit's notice: they want a reason."""
+    """Also times that are nearer than the visit's notice, marked as to be asked for by phone."""
     after: tuple[datetime, UUID] | None = None
     """Leave out what comes before, and this start at this site: a page's end."""
     limit: int = 50
@@ -74,7 +77,8 @@ class Alternative:
     """The nearest opening if one wish were let go."""
 
     change: str
-    """Which: `practitioner`, `site`, `hours`, `notice` or `later`."""
+    """Which: `practitioner`, `site`, `hours`, `notice` (shorter, with a reason), `earlier` or
+    `later`."""
     opening: Opening
 
 
@@ -132,6 +136,10 @@ class _Wanted:
     moving: UUID | None = None
     """The visit that the step has already: it is not in its own way."""
 
+    def region(self) -> str | None:
+        """The state in which who serves must be licensed, of a visit by video."""
+        return None if self.about is None else self.about.region()
+
     def objections(self, opening: Opening) -> list[tuple[str, str]]:
         """What would keep the time from being booked without a reason: codes with details."""
         if self.about is None:
@@ -182,18 +190,33 @@ class _Looking:
             for code, free, opened in view.obstacles():
                 would_open[code] += opened
                 alone[code] += free
-        found = [Shut(code, _why(code, alone[code]), would_open[code]) for code in alone]
+        found = [
+            Shut(code, _why(self._spoken(code), alone[code]), would_open[code]) for code in alone
+        ]
         shutting = [one for one in found if one.would_open or not alone[one.code]]
         return sorted(shutting or found, key=lambda one: (alone[one.code] > 0, -one.would_open))
+
+    def _spoken(self, code: str) -> str:
+        region = self.wanted.region()
+        if region is None or code not in set(PractitionerRole):
+            return code
+        return f"{code} who is licensed in {region}"
 
     def _staffed(self) -> Iterator[Opening]:
         """List the times at which everybody is free, whatever the course says."""
         if not self.views:
             self._look()
         return merge(
-            *(view.openings() for view in self.views),
+            *(self._marked(view) for view in self.views),
             key=lambda opening: (opening.starts_at, opening.site.site_id),
         )
+
+    def _marked(self, view: Staffing) -> Iterator[Opening]:
+        """The openings at a site; those within the notice are to be asked for by phone."""
+        soonest, _ = rules.notice_of(self.wanted.visit, self.now, view.site.zone)
+        for opening in view.openings():
+            is_near = soonest is not None and opening.starts_at < soonest
+            yield replace(opening, by_phone=True) if is_near else opening
 
     def _look(self) -> None:
         question = self._question()
@@ -226,6 +249,7 @@ class _Looking:
             ties=self._ties(),
             only=_only(self.session, search.practitioner_id),
             hours=search.hours,
+            region=self.wanted.region(),
         )
 
     def _ties(self) -> Ties:
@@ -316,14 +340,19 @@ def _alternatives(
 ) -> list[Alternative]:
     """The nearest opening for each wish that could be let go."""
     found = []
-    for change, other in _relaxed(search, wanted).items():
-        opening = next(_Looking(session, other, wanted, now).openings(), None)
+    for change, other in _relaxed(search, wanted, now).items():
+        found_then = _Looking(session, other, wanted, now).openings()
+        opening = _last(found_then) if change == "earlier" else next(found_then, None)
         if opening is not None:
             found.append(Alternative(change, opening))
     return found
 
 
-def _relaxed(search: Search, wanted: _Wanted) -> Mapping[str, Search]:
+def _last(openings: Iterator[Opening]) -> Opening | None:
+    return next(iter(deque(openings, maxlen=1)), None)
+
+
+def _relaxed(search: Search, wanted: _Wanted, now: datetime) -> Mapping[str, Search]:
     """The search with one wish less, for each wish that it has."""
     relaxed = {}
     if search.practitioner_id is not None:
@@ -334,6 +363,8 @@ def _relaxed(search: Search, wanted: _Wanted) -> Mapping[str, Search]:
         relaxed["hours"] = replace(search, hours=None)
     if wanted.visit.notice is not None and not search.within_notice:
         relaxed["notice"] = replace(search, within_notice=True)
+    if search.start > now:
+        relaxed["earlier"] = replace(search, start=search.start - BEFORE, end=search.start)
     relaxed["later"] = replace(search, start=search.end, end=search.end + AHEAD)
     return relaxed
 

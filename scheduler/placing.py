@@ -55,6 +55,8 @@ class Wish:
     """The schedules that it takes now."""
     ties: Ties = field(default_factory=Ties)
     """Who must serve in a role, and who must not, where the choice is ours."""
+    region: str | None = None
+    """The patient's state, where who serves must be licensed. None: no visit by video."""
     waived: frozenset[str] = frozenset()
     """What the caller gave reasons to pass over; of these `BENDABLE` count here."""
 
@@ -183,6 +185,7 @@ def _question(wish: Wish) -> Question:
         latest=wish.starts_at + GRANULE,
         prefer=wish.prefer,
         ties=wish.ties,
+        region=wish.region,
         any_minute=True,
     )
 
@@ -220,8 +223,8 @@ def _check(
     chosen = _match(wish, named, {actor.schedule_id: actor for actor in calendar.roster.actors})
     site = _site_of(wish, chosen, calendar, sites)
     bent = set()
-    for assignment, phase in zip(chosen, _taking(wish.visit), strict=True):
-        _refuse_unlicensed(assignment, phase, site)
+    for assignment in chosen:
+        _refuse_unlicensed(wish, assignment, site)
         if not _is_open(assignment, site, calendar):
             bent.add(_out_of_hours(wish, assignment, site))
     staffing = Staffing(_question(wish), site, calendar)
@@ -290,12 +293,13 @@ def _site_of(
     raise NotOpen("These people do not work together at any site then.", roles=[])
 
 
-def _refuse_unlicensed(assignment: Assignment, phase: Phase, site: Site) -> None:
+def _refuse_unlicensed(wish: Wish, assignment: Assignment, site: Site) -> None:
     day = assignment.since.astimezone(site.zone).date()
-    if not assignment.actor.is_licensed(phase.role, day):
+    if not assignment.actor.is_licensed(assignment.role, day, wish.region):
+        where = "" if wish.region is None else f" in {wish.region}, where the patient is"
         raise NotQualified(
-            f"No licence as {phase.role} is valid on {day}.",
-            role=phase.role,
+            f"No licence as {assignment.role} is valid on {day}{where}.",
+            role=assignment.role,
             schedule_id=str(assignment.actor.schedule_id),
         )
 

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
@@ -342,6 +343,7 @@ def make_practitioner(
     *roles: PractitionerRole,
     lanes: int = 1,
     valid_until: date = date(2030, 12, 31),
+    regions: Sequence[str] = (),
 ) -> tuple[UUID, UUID]:
     """A practitioner and their schedule, open on weekdays."""
     practitioner_id = uuid7()
@@ -365,6 +367,7 @@ def make_practitioner(
             licence="L-1",
             valid_from=date(2020, 1, 1),
             valid_until=valid_until,
+            regions=list(regions),
         )
         for role in roles
     )
@@ -418,6 +421,25 @@ def make_patient(session: Session, **changes: Any) -> tuple[UUID, UUID]:
     )
     session.flush()
     return patient_id, schedule_id
+
+
+def make_site(session: Session, zone: str = ZONE) -> UUID:
+    """Another site of the clinic, where nobody works yet."""
+    site = Site(
+        id=uuid7(), name="Other", address="2 Example Way", phone="+12125550101", time_zone=zone
+    )
+    session.add(site)
+    session.flush()
+    return site.id
+
+
+def make_default(session: Session, content: dict[str, Any]) -> UUID:
+    """A signed version of a protocol that the clinic's visits outside any course follow."""
+    version_id = make_protocol(session, {**content, "code": "default"})
+    version = session.scalars(select(ProtocolVersion).where(ProtocolVersion.id == version_id)).one()
+    session.scalars(select(Clinic)).one().default_protocol_id = version.protocol_id
+    session.flush()
+    return version_id
 
 
 def make_protocol(session: Session, content: dict[str, Any]) -> UUID:

@@ -427,21 +427,30 @@ class TestCalendars:
         assert rsvps.read(content) is None
 
 
+MONDAY_13 = MONDAY_9 + 4 * HOUR
+ASK_UNTIL_ONE = rule(
+    "ask",
+    "confirm-request",
+    {"hours": -24, "from": "start"},
+    not_after={"hours": -20, "from": "start"},
+)
+
+
 def test_what_soon_is_of_no_use_is_for_people_to_say(post: Post) -> None:
-    post.rules(rule("ask", "confirm-request", {"hours": -24, "from": "start"}))
+    post.rules(ASK_UNTIL_ONE)
     post.book(MONDAY_9 + DAY)
     post.server.answer = lambda _: "451 not now"
-    last = MONDAY_9 + DAY - HOUR
     post.sweep(MONDAY_9)
-    post.delivery.tidy()
+    post.delivery.alarm()
     assert tasks_of(post) == []
 
-    post.now = last - timedelta(minutes=14)
-    post.delivery.tidy()
-    post.delivery.tidy()
+    post.now = MONDAY_13 - timedelta(minutes=14)
+    post.delivery.alarm()
+    post.delivery.alarm()
     assert tasks_of(post) == ["call-patient"]
+    assert "expired" not in {message.state for message in post.messages()}
 
-    post.now = last + timedelta(minutes=1)
+    post.now = MONDAY_13 + timedelta(minutes=1)
     post.delivery.tidy()
     assert tasks_of(post) == ["call-patient"]
     assert "expired" in {message.state for message in post.messages()}
@@ -468,6 +477,19 @@ def test_nobody_dies_between_the_end_of_a_message_and_the_call(post: Post) -> No
     post.delivery.tidy()
     assert tasks_of(post) == ["call-patient"]
     assert "expired" in {message.state for message in post.messages()}
+
+
+def test_nobody_calls_about_what_is_found_late_and_said_at_once(post: Post) -> None:
+    post.rules(ASK_UNTIL_ONE)
+    post.book(MONDAY_9 + DAY)
+    post.sweep(NINE)
+    post.now = MONDAY_13 - timedelta(minutes=14)
+
+    post.delivery.tidy()  # as a worker that starts after a downtime does first of all
+    post.delivery.alarm()
+
+    assert tasks_of(post) == []
+    assert {message.state for message in post.messages()} == {"sent"}
 
 
 def tasks_of(post: Post) -> list[str]:

@@ -1,13 +1,13 @@
 """Proposals: what was asked for when they were made, to ask again.
 
-Revision ID: 0013_asked
+Revision ID: 0008_asked
 """
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0013_asked"
+revision = "0008_asked"
 down_revision = "0007_plans"
 branch_labels = None
 depends_on = None
