@@ -24,6 +24,7 @@ from api import (
     schedules,
     talk,
     visits,
+    waitlist,
     words,
 )
 
@@ -38,6 +39,7 @@ RESOURCES = (
     appointments,
     acts,
     visits,
+    waitlist,
     messages,
     words,
     talk,

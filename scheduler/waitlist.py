@@ -55,9 +55,9 @@ from scheduler.errors import (
     WrongStatus,
 )
 from scheduler.facts import Brief
+from scheduler.intervals import GRANULE
 from scheduler.openings import Search
 from scheduler.placing import Named
-from scheduler.spans import TICK
 
 JOB = booking.OFFERING
 
@@ -171,11 +171,12 @@ def accept(session: Session, call: Call, *, by: Authority, now: datetime) -> Off
         with session.begin_nested():
             why = Call(offer.appointment_id, None, OfferState.ACCEPTED.value)
             booking.end_proposed(session, why, by=by, now=now)
-            offer.visit_id = _book(session, offer, entry, by, now).id
+            booked = _book(session, offer, entry, by, now)
     except (SlotTaken, NoOpening, AtCapacity):
         session.refresh(offer)
         _settle(session, offer, OfferState.LOST, by, now)
         return offer
+    offer.visit_id = booked.id
     _note(offer, OfferState.ACCEPTED, by, now)
     session.flush()
     for rival in rivals:
@@ -233,7 +234,7 @@ class _Waiting:
         start = max(one for one in (freed.starts_at, entry.earliest, now) if one is not None)
         end = min(one for one in (freed.ends_at, entry.latest) if one is not None)
         if self.visit is not None:  # over before the visit that they have begins
-            end = min(end, self.visit.starts_at - self.about.visit.length + TICK)
+            end = min(end, self.visit.starts_at - self.about.visit.length + GRANULE)
         if start >= end:
             return None
         return Search(
