@@ -118,19 +118,21 @@ class Worker:
             clinics = connection.execute(text("SELECT clinic_id FROM clinic")).scalars().all()
         for clinic_id in clinics:
             try:
-                self._do(job, clinic_id)
+                while self._do(job, clinic_id) and job.again and not self.stop.is_set():
+                    pass
             except Exception:  # one clinic's trouble is not another's
                 log.exception("job.failed", job=job.name, clinic_id=str(clinic_id))
 
-    def _do(self, job: Job, clinic_id: UUID) -> None:
+    def _do(self, job: Job, clinic_id: UUID) -> int:
         with Session(self.engine) as session:
             enter_clinic(session, clinic_id)
             if not session.scalar(_ONE_AT_A_TIME, {"job": f"{job.name} {clinic_id}"}):
-                return  # another worker is at it
+                return 0  # another worker is at it
             touched = job.run(session, self.clock())
             session.commit()
         if touched:
             log.info("job.done", job=job.name, clinic_id=str(clinic_id), rows=touched)
+        return touched
 
     def _scheduler(self) -> BackgroundScheduler:
         scheduler = BackgroundScheduler(

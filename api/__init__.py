@@ -25,6 +25,7 @@ from api import (
     schedules,
     talk,
     visits,
+    waitlist,
     words,
 )
 
@@ -40,6 +41,7 @@ RESOURCES = (
     appointments,
     acts,
     visits,
+    waitlist,
     messages,
     words,
     talk,

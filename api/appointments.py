@@ -135,7 +135,9 @@ def book_appointment(order: Order) -> Response:
 @blueprint.arguments(OrderSchema)
 @idempotent
 @blueprint.response(201, AppointmentSchema)
-@blueprint.alt_response(409, schema=SlotTakenSchema, description="slot-taken, no-opening")
+@blueprint.alt_response(
+    409, schema=SlotTakenSchema, description="slot-taken, no-opening, too-many-holds"
+)
 def hold_appointment(order: Order) -> Response:
     """Keep a time for a while; `confirm` turns it into a booking."""
     kept = {name: getattr(order, name) for name in order.__dataclass_fields__}

@@ -44,6 +44,19 @@ class ClinicSchema(Schema):
     quiet_from = fields.Time(format="%H:%M", metadata={"pattern": r"^\d{2}:\d{2}$"})
     quiet_until = fields.Time(format="%H:%M", metadata={"pattern": r"^\d{2}:\d{2}$"})
     hold_minutes = whole(1, 1440)
+    holds_per_caller = whole(
+        1, 1000, metadata={"description": "How many times one caller may hold at once."}
+    )
+    offer_minutes = whole(
+        5, 1440, metadata={"description": "How long an offer of a freed time stands."}
+    )
+    offers_at_once = whole(
+        1, 50, metadata={"description": "To how many; offered to one it is kept meanwhile."}
+    )
+    standby_hours = whole(
+        0, 168, metadata={"description": "So near, a freed time is for those on standby alone."}
+    )
+    standby_at_once = whole(1, 50, metadata={"description": "To how many of those at once."})
     noshow_after_minutes = whole(1, 100_000)
     default_protocol_id = Id(allow_none=True)
 

@@ -23,6 +23,7 @@ from models.talk import (
     Task,
     Wording,
 )
+from models.waitlist import FreedTime, Offer, WaitlistEntry
 from models.worker import SendBucket, Worker
 
 __all__ = [
@@ -44,9 +45,11 @@ __all__ = [
     "Device",
     "Disruption",
     "Escort",
+    "FreedTime",
     "IdempotencyKey",
     "Message",
     "MessageArchive",
+    "Offer",
     "OpeningHours",
     "Override",
     "Patient",
@@ -65,6 +68,7 @@ __all__ = [
     "Slot",
     "Task",
     "Tenanted",
+    "WaitlistEntry",
     "Wording",
     "Worker",
     "db",

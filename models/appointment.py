@@ -32,7 +32,7 @@ class Appointment(Tenanted):
     ends_at: Mapped[datetime]
     """With the patient in the building; slots may outlast it."""
     held_until: Mapped[datetime | None]
-    """Until when a `pending` visit keeps its time."""
+    """Until when a `pending` visit keeps its time, or a `proposed` one, if it does."""
     confirmed_at: Mapped[datetime | None]
     """When the patient said they will come: a fact of its own, not a status."""
     move_requested_at: Mapped[datetime | None]
@@ -52,7 +52,9 @@ class Appointment(Tenanted):
         references("site_id", "site"),
         CheckConstraint("starts_at < ends_at", name="is_real"),
         CheckConstraint(
-            "(status = 'pending') = (held_until IS NOT NULL)", name="held_while_pending"
+            "CASE status WHEN 'pending' THEN held_until IS NOT NULL"
+            " WHEN 'proposed' THEN true ELSE held_until IS NULL END",
+            name="held_while_pending",
         ),
         CheckConstraint("(course_id IS NULL) = (course_step_id IS NULL)", name="step_of_a_course"),
         Index("ix__appointment__starts_at", "clinic_id", "starts_at", "id"),

@@ -37,6 +37,14 @@ class Clinic(Base):
     hold_minutes: Mapped[int] = mapped_column(server_default=text("15"))
     holds_per_caller: Mapped[int] = mapped_column(server_default=text("40"))
     """How many times one caller may hold at once: a few whole courses."""
+    offer_minutes: Mapped[int] = mapped_column(server_default=text("30"))
+    """How long an offer of a freed time stands."""
+    offers_at_once: Mapped[int] = mapped_column(server_default=text("1"))
+    """To how many a freed time is offered at once. To one: it is kept for them meanwhile."""
+    standby_hours: Mapped[int] = mapped_column(server_default=text("24"))
+    """A time that is so near is offered to those only who can come at short notice."""
+    standby_at_once: Mapped[int] = mapped_column(server_default=text("5"))
+    """To how many of those at once."""
     noshow_after_minutes: Mapped[int] = mapped_column(server_default=text("1440"))
     """A booked visit that ended so long ago and never began is marked noshow."""
     default_protocol_id: Mapped[UUID | None]
@@ -48,6 +56,10 @@ class Clinic(Base):
         CheckConstraint("settle_minutes BETWEEN 0 AND 60", name="settle_is_short"),
         CheckConstraint("hold_minutes BETWEEN 1 AND 1440", name="hold_is_real"),
         CheckConstraint("holds_per_caller BETWEEN 1 AND 1000", name="holds_are_few"),
+        CheckConstraint("offer_minutes BETWEEN 5 AND 1440", name="offer_is_real"),
+        CheckConstraint("offers_at_once BETWEEN 1 AND 50", name="offers_are_few"),
+        CheckConstraint("standby_hours BETWEEN 0 AND 168", name="standby_is_near"),
+        CheckConstraint("standby_at_once BETWEEN 1 AND 50", name="standby_are_few"),
         ForeignKeyConstraint(
             ["clinic_id", "default_protocol_id"],
             ["protocol.clinic_id", "protocol.id"],

@@ -148,6 +148,7 @@ class MessageKind(StrEnum):
     CHECK_BACK = "check-back"
     QUESTIONNAIRE_DUE = "questionnaire-due"
     OFFER = "offer"
+    OFFER_GONE = "offer-gone"
     # answers to what a patient wrote
     NOTED = "noted"
     DECLINED = "declined"
@@ -199,6 +200,8 @@ class ReplyMeaning(StrEnum):
 
     CONFIRM = "confirm"
     MOVE = "move"
+    ACCEPT = "accept"
+    DECLINE = "decline"
     WELL = "well"
     CALL_ME = "call-me"
     STOP = "stop"
@@ -235,6 +238,30 @@ class MessageState(StrEnum):
     SUPERSEDED = "superseded"
     EXPIRED = "expired"
     SUPPRESSED = "suppressed"
+
+
+class WaitingState(StrEnum):
+    """Where an entry of the waitlist stands."""
+
+    WAITING = "waiting"
+    SERVED = "served"
+    """Its step has got a visit, or an earlier one."""
+    WITHDRAWN = "withdrawn"
+    LAPSED = "lapsed"
+    """There is nothing to wait for any more."""
+
+
+class OfferState(StrEnum):
+    """Where an offer stands."""
+
+    STANDING = "standing"
+    ACCEPTED = "accepted"
+    DECLINED = "declined"
+    EXPIRED = "expired"
+    LOST = "lost"
+    """Somebody was faster."""
+    WITHDRAWN = "withdrawn"
+    """The patient waits no more."""
 
 
 class Role(StrEnum):

@@ -20,6 +20,7 @@ STOP = frozenset(
 START = frozenset({"start", "unstop", "subscribe", "alta", "empezar"})
 HELP = frozenset({"help", "info", "ayuda"})
 YES = frozenset({"1", "yes", "y", "yes.", "ok", "si", "sí", "confirm", "c"})
+NO = frozenset({"no", "n", "no thanks", "no, gracias", "no gracias"})
 OTHER_TIME = frozenset({"2", "move", "change", "otra hora"})
 
 _CRISIS = re.compile(
@@ -43,6 +44,8 @@ def read(body: str, asked: MessageKind | None, *, opted_out: bool) -> ReplyMeani
     if told in HELP:
         return ReplyMeaning.HELP
     is_safety = asked is MessageKind.SAFETY_CHECK
+    if asked in {MessageKind.OFFER, MessageKind.OFFER_GONE} and told in YES | OTHER_TIME | NO:
+        return ReplyMeaning.ACCEPT if told in YES else ReplyMeaning.DECLINE
     if told in YES:
         return ReplyMeaning.WELL if is_safety else ReplyMeaning.CONFIRM
     if told in OTHER_TIME:

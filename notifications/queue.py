@@ -37,6 +37,7 @@ BACKOFF = (60, 300, 900, 3600, 10800)
 
 _STANDS: Mapping[MessageKind, tuple[AppointmentStatus, ...]] = {
     MessageKind.CANCELLATION: (AppointmentStatus.CANCELLED,),
+    MessageKind.OFFER: (AppointmentStatus.PROPOSED,),
     MessageKind.PICK_UP: (
         AppointmentStatus.BOOKED,
         AppointmentStatus.ARRIVED,
@@ -55,6 +56,7 @@ _STANDS: Mapping[MessageKind, tuple[AppointmentStatus, ...]] = {
     **dict.fromkeys(
         (
             MessageKind.NOTED,
+            MessageKind.OFFER_GONE,
             MessageKind.OPTED_OUT,
             MessageKind.OPTED_IN,
             MessageKind.HELP,

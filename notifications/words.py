@@ -115,9 +115,16 @@ PATIENT: Mapping[Kind, Words] = {
     ),
     Kind.OFFER: Words(
         "A time is free: $day",
-        "a time that you may like has become free:\n\n" + _WHERE + "\n\nIt is kept for you for "
-        "a short while. To take it, or to let it go:\n\n$link",
-        "$clinic: free for you, $day, $time. Kept for a short while: $link",
+        "a time that you may like has become free:\n\n" + _WHERE + "\n\nTo take it, or to let it "
+        "go:\n\n$link\n\nPlease answer soon: others would like it too. Whatever you answer, you "
+        "stay on our list until you have a time.",
+        "$clinic: free for you: $day, $time. Reply 1: I take it, 2: no. Please answer soon. $link",
+    ),
+    Kind.OFFER_GONE: Words(
+        "This time has gone: $day",
+        "$day, $time, is not free any more: somebody was a little faster. You stay on our list, "
+        "and we will write to you when another time is free.\n\nQuestions? Call $phone.",
+        "$clinic: $day, $time has gone, somebody was faster. You stay on our list. $phone",
     ),
     Kind.NOTED: Words(
         "Thank you for your answer",

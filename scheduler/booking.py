@@ -28,15 +28,19 @@ from scheduler import (
     placing,
     rules,
     slots,
+    waiting,
 )
+from scheduler.actors import Opening
 from scheduler.authority import Authority, Call, Reasons
-from scheduler.errors import HoldExpired, SlotTaken, StepAlreadyBooked, Unfit
+from scheduler.errors import HoldExpired, SlotTaken, StepAlreadyBooked, TooManyHolds, Unfit
 from scheduler.facts import Brief
 from scheduler.history import Happened
 from scheduler.judging import Proposal
 from scheduler.lifecycle import Action
 from scheduler.placing import BENDABLE, Named, Placement, Wish
+from scheduler.waiting import Stretch
 
+RELEASING, OFFERING = Authority("job:holds"), Authority("job:waitlist")
 TRIES = 3
 """How often a choice that is ours is made anew because somebody else was faster."""
 
@@ -79,8 +83,11 @@ def book(session: Session, order: Order, *, by: Authority, now: datetime) -> App
     `RuleBroken` if the time breaks a course rule, both unless somebody who may gives reasons;
     with `SlotTaken` if any schedule is taken, also when another request takes it in the same
     instant; with `NoOpening` if the choice was ours and nobody is free together; with
-    `StepAlreadyBooked`; and with what `placing.choose` and `judging` refuse.
+    `StepAlreadyBooked`; with `TooManyHolds` for a hold too many; and with what
+    `placing.choose` and `judging` refuse.
     """
+    if order.hold:
+        _refuse_many_holds(session, by, now)
     about = _brief(session, order)
     judging.refuse_impossible(order.starts_at, now)
     wish = _wish(session, about, order)
@@ -98,14 +105,17 @@ def book(session: Session, order: Order, *, by: Authority, now: datetime) -> App
         **judging.weigh(session, proposal, by),
         **{code: order.reasons.given[code] for code in placement.bent},
     }
-    appointment = _new(session, about, order, placement, now)
-    appointment.booked_by = by.name
+    appointment = _new(about, order.starts_at, placement, by)
+    if order.hold:
+        appointment.status = AppointmentStatus.PENDING
+        appointment.held_until = now + timedelta(minutes=facts.clinic(session).hold_minutes)
     _take(session, appointment, wish, placement)
     action = Action.HOLD if order.hold else Action.BOOK
     history.record(session, appointment, Happened(action=action, facts=overrides), by, now)
     _keep_overrides(session, appointment, overrides, by, now)
     checklists.make(session, appointment, about.visit)
     if not order.hold:
+        waiting.serve(session, appointment, now)
         outbox.announce(session, facts.subject(session, appointment, about, now), now)
     return appointment
 
@@ -128,6 +138,7 @@ def confirm(session: Session, call: Call, *, by: Authority, now: datetime) -> Ap
     session.flush()
     if was_held:
         slots.make_firm(session, appointment.id)
+        waiting.serve(session, appointment, now)
         about = facts.brief_of(session, appointment)
         outbox.announce(session, facts.subject(session, appointment, about, now), now)
     history.record(session, appointment, Happened(action=Action.CONFIRM, before=before), by, now)
@@ -177,7 +188,7 @@ def reschedule(
         **judging.weigh(session, proposal, by),
         **{code: move.reasons.given[code] for code in placement.bent},
     }
-    moved_from = appointment.starts_at
+    moved_from, given_back = appointment.starts_at, Stretch.of(appointment)
     elsewhere = appointment.site_id != placement.site.site_id
     _shift(appointment, wish, placement)
     _take(session, appointment, wish, placement)
@@ -187,6 +198,10 @@ def reschedule(
     history.record(session, appointment, happened, by, now)
     if moved_from == appointment.starts_at and not elsewhere:
         return Changed(appointment, [])  # other people, which is nothing to the patient
+    if appointment.status is AppointmentStatus.BOOKED:
+        waiting.note_freed(session, given_back, now)
+        if appointment.starts_at < moved_from:
+            waiting.serve_earlier(session, appointment, now)
     appointment.confirmed_at = None
     appointment.move_requested_at = None
     appointment.revision += 1
@@ -214,11 +229,53 @@ def cancel(session: Session, call: Call, *, by: Authority, now: datetime) -> Cha
     session.flush()
     happened = Happened(action=Action.CANCEL, before=before, reason=call.reason)
     history.record(session, appointment, happened, by, now)
+    if before.status is not AppointmentStatus.PENDING:
+        waiting.note_freed(session, Stretch.of(appointment), now)
     links.revoke(session, appointment.id, now)
     out = outbox.supersede(session, appointment.id, now)
     if appointment.starts_at > now:
         outbox.announce_cancellation(session, facts.subject(session, appointment, about, now), now)
     return Changed(appointment, out)
+
+
+def give_back(session: Session, missed: Appointment, now: datetime) -> None:
+    """Free what is still ahead of a visit to which nobody came."""
+    if missed.ends_at > now:
+        _free(session, missed)
+        waiting.note_freed(session, Stretch.of(missed), now)
+
+
+def propose(
+    session: Session, about: Brief, opening: Opening, *, until: datetime | None, now: datetime
+) -> Appointment:
+    """Set down a time that a patient is offered; with `until`, keep it for them till then.
+
+    It is no step's visit: whoever accepts books one, and is judged then. Refuses with
+    `SlotTaken` and `AtCapacity` if the time cannot be kept.
+    """
+    placement = Placement(opening.site, opening.assignments)
+    wish = Wish(about.visit, opening.starts_at, about.patient.schedule_id, named=())
+    if until is not None:
+        placement = placing.secure(session, wish, placement, now)
+    proposed = _new(about, opening.starts_at, placement, OFFERING)
+    proposed.course_id = proposed.course_step_id = None
+    proposed.status, proposed.held_until = AppointmentStatus.PROPOSED, until
+    if until is None:
+        session.add(proposed)
+        session.flush()
+    else:
+        _take(session, proposed, wish, placement)
+    history.record(session, proposed, Happened(action=Action.OFFER), OFFERING, now)
+    return proposed
+
+
+def end_proposed(session: Session, call: Call, *, by: Authority, now: datetime) -> Sequence[Out]:
+    """End a proposed visit: what it kept is free. Returns what had been said about it."""
+    calendars.lock(session, facts.schedules_of(session, call.id))
+    proposed = facts.to_change(session, Appointment, call.id, call.version)
+    if proposed.status is AppointmentStatus.PROPOSED:
+        _end(session, proposed, Happened(action=Action.END_OFFER, reason=call.reason), by, now)
+    return outbox.supersede(session, proposed.id, now)
 
 
 def release_expired_holds(session: Session, now: datetime) -> int:
@@ -229,18 +286,38 @@ def release_expired_holds(session: Session, now: datetime) -> int:
         appointment = facts.to_change(session, Appointment, appointment_id, None)
         if appointment.held_until is None or appointment.held_until > now:
             continue  # somebody was faster
-        before = history.state_of(appointment)
-        after = lifecycle.follow(Action.EXPIRE, before, appointment.kind)
-        _free(session, appointment)
-        appointment.status = after.status
-        appointment.held_until = None
-        appointment.revision += 1
-        appointment.version += 1
-        session.flush()
-        happened = Happened(action=Action.EXPIRE, before=before)
-        history.record(session, appointment, happened, Authority("job:holds"), now)
+        _end(session, appointment, Happened(action=Action.EXPIRE), RELEASING, now)
         freed += 1
     return freed
+
+
+def _end(
+    session: Session, tentative: Appointment, happened: Happened, by: Authority, now: datetime
+) -> None:
+    """End a visit that was only held or proposed."""
+    before = history.state_of(tentative)
+    after = lifecycle.follow(Action(happened.action), before, tentative.kind)
+    _free(session, tentative)
+    tentative.status = after.status
+    tentative.held_until = None
+    tentative.revision += 1
+    tentative.version += 1
+    session.flush()
+    history.record(session, tentative, replace(happened, before=before), by, now)
+
+
+def _refuse_many_holds(session: Session, by: Authority, now: datetime) -> None:
+    """Count the caller's holds behind a lock of theirs: of two at once, one sees the other."""
+    calendars.lock_name(session, f"holds of {by.name}")
+    held, most = facts.holds_of(session, by.name, now), facts.clinic(session).holds_per_caller
+    if len(held) >= most:
+        raise TooManyHolds(
+            f"You hold {len(held)} times already; the clinic allows {most} at once. Confirm or "
+            "cancel some, or wait until one runs out.",
+            held=len(held),
+            most=most,
+            next_expires_at=held[0].isoformat().replace("+00:00", "Z"),
+        )
 
 
 def _instant(moment: datetime) -> datetime:
@@ -287,12 +364,7 @@ def _wish(session: Session, about: Brief, order: Order | Move, moving: UUID | No
     )
 
 
-def _new(
-    session: Session, about: Brief, order: Order, placement: Placement, now: datetime
-) -> Appointment:
-    held_until = None
-    if order.hold:
-        held_until = now + timedelta(minutes=facts.clinic(session).hold_minutes)
+def _new(about: Brief, starts_at: datetime, placement: Placement, by: Authority) -> Appointment:
     return Appointment(
         id=uuid7(),
         patient_id=about.patient.id,
@@ -302,10 +374,10 @@ def _new(
         visit=about.visit.key,
         kind=about.visit.kind,
         site_id=placement.site.site_id,
-        status=AppointmentStatus.PENDING if order.hold else AppointmentStatus.BOOKED,
-        starts_at=order.starts_at,
-        ends_at=order.starts_at + about.visit.length,
-        held_until=held_until,
+        status=AppointmentStatus.BOOKED,
+        starts_at=starts_at,
+        ends_at=starts_at + about.visit.length,
+        booked_by=by.name,
         revision=1,
         version=1,
     )

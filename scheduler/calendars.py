@@ -275,6 +275,16 @@ def lock(session: Session, schedule_ids: Collection[UUID]) -> None:
     session.execute(_LOCK, {"keys": keys})
 
 
+def lock_name(session: Session, name: str) -> None:
+    """Wait until nobody else of the clinic has this name; held to the transaction's end.
+
+    Taken before any schedule's lock.
+    """
+    session.execute(_LOCK_NAME, {"name": f"{session.info['clinic_id']} {name}"})
+
+
+_LOCK_NAME = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
+
 _SPANS = text(
     """
     SELECT schedule_id, lane,

@@ -160,6 +160,18 @@ class HoldExpired(Refusal):
     code = "hold-expired"
 
 
+class TooManyHolds(Refusal):
+    """The caller holds as many times as the clinic lets one caller hold."""
+
+    code = "too-many-holds"
+
+
+class OfferGone(Refusal):
+    """The offer does not stand any more: somebody was faster, or it has run out."""
+
+    code = "offer-gone"
+
+
 class TooEarly(Refusal):
     """It is not yet time for this."""
 

@@ -23,7 +23,9 @@ from models import (
     Course,
     CourseStep,
     Escort,
+    FreedTime,
     Message,
+    Offer,
     Patient,
     Practitioner,
     ProtocolVersion,
@@ -32,6 +34,7 @@ from models import (
     Slot,
     Task,
     Tenanted,
+    WaitlistEntry,
 )
 from models.vocabulary import (
     AppointmentStatus,
@@ -39,10 +42,12 @@ from models.vocabulary import (
     CourseStatus,
     MessageKind,
     MessageState,
+    OfferState,
     Place,
     PractitionerRole,
     Recipient,
     StepKind,
+    WaitingState,
 )
 from notifications.cadence import QuietHours, Rule, Timing
 from notifications.outbox import Reader, Subject
@@ -85,8 +90,10 @@ def to_change(session: Session, model: type[Row], row_id: UUID, version: int | N
 
 
 def clinic(session: Session) -> Clinic:
-    """The clinic of the transaction."""
-    return session.scalars(select(Clinic)).one()
+    """The clinic of the transaction; a worker may see the rows of others."""
+    return session.scalars(
+        select(Clinic).where(Clinic.clinic_id == session.info["clinic_id"])
+    ).one()
 
 
 def protocol(session: Session, version_id: UUID) -> Protocol:
@@ -389,9 +396,15 @@ def upcoming_of_address(session: Session, email: str, now: datetime) -> Sequence
 
 
 def patients_at(session: Session, phone: str) -> Sequence[Patient]:
-    """The patients who are reached at a number, locked; a family may share one."""
+    """The patients who are reached at a number, locked; a family may share one.
+
+    Not against rows that merely refer to them: a visit may be booked meanwhile.
+    """
     return session.scalars(
-        select(Patient).where(Patient.phone == phone).order_by(Patient.id).with_for_update()
+        select(Patient)
+        .where(Patient.phone == phone)
+        .order_by(Patient.id)
+        .with_for_update(key_share=True)
     ).all()
 
 
@@ -690,6 +703,93 @@ def _zone_and_cadence(
 
 def _spoken(model: type[Tenanted]) -> str:
     return str(model.__tablename__).replace("_", " ")
+
+
+def holds_of(session: Session, caller: str, now: datetime) -> Sequence[datetime]:
+    """Until when each time is held that a caller holds, the first to run out first."""
+    found = session.scalars(
+        select(Appointment.held_until)
+        .where(
+            Appointment.status == AppointmentStatus.PENDING,
+            Appointment.held_until > now,
+            Appointment.booked_by == caller,
+        )
+        .order_by(Appointment.held_until)
+    )
+    return [until for until in found if until is not None]
+
+
+def freed_to_look_at(session: Session, now: datetime) -> FreedTime | None:
+    """A freed time at which it is time to look: of several the one that begins first."""
+    return session.scalars(
+        select(FreedTime)
+        .where(FreedTime.look_at <= now)
+        .order_by(FreedTime.starts_at, FreedTime.id)
+        .limit(1)
+    ).one_or_none()
+
+
+def waiting_for(session: Session, freed: FreedTime) -> Sequence[WaitlistEntry]:
+    """Those who wait, whom the freed time may suit, and who have no offer to think about.
+
+    Nobody is offered a freed time twice. The longest waiting first.
+    """
+    offered = exists().where(
+        Offer.clinic_id == WaitlistEntry.clinic_id,
+        ((Offer.entry_id == WaitlistEntry.id) & (Offer.freed_time_id == freed.id))
+        | ((Offer.patient_id == WaitlistEntry.patient_id) & (Offer.state == OfferState.STANDING)),
+    )
+    return session.scalars(
+        select(WaitlistEntry)
+        .where(
+            WaitlistEntry.state == WaitingState.WAITING,
+            func.coalesce(WaitlistEntry.site_id, freed.site_id) == freed.site_id,
+            func.coalesce(WaitlistEntry.latest, freed.ends_at) > freed.starts_at,
+            func.coalesce(WaitlistEntry.earliest, freed.starts_at) < freed.ends_at,
+            ~offered,
+        )
+        .order_by(WaitlistEntry.waiting_since, WaitlistEntry.id)
+    ).all()
+
+
+def standing_offers(session: Session, freed_time_id: UUID) -> Sequence[Offer]:
+    """The offers of a freed time that stand."""
+    return session.scalars(
+        select(Offer)
+        .where(Offer.freed_time_id == freed_time_id, Offer.state == OfferState.STANDING)
+        .order_by(Offer.id)
+    ).all()
+
+
+def offer_over(session: Session, now: datetime) -> Offer | None:
+    """An offer that stands and should not: run out, or its patient waits no more."""
+    return session.scalars(
+        select(Offer)
+        .join(
+            WaitlistEntry,
+            (WaitlistEntry.clinic_id == Offer.clinic_id) & (WaitlistEntry.id == Offer.entry_id),
+        )
+        .where(
+            Offer.state == OfferState.STANDING,
+            (Offer.expires_at <= now) | (WaitlistEntry.state != WaitingState.WAITING),
+        )
+        .order_by(Offer.expires_at, Offer.id)
+        .limit(1)
+    ).one_or_none()
+
+
+def offer_of(session: Session, appointment_id: UUID) -> Offer | None:
+    """The offer of which a proposed visit is the time, also when it is over."""
+    return session.scalar(select(Offer).where(Offer.appointment_id == appointment_id))
+
+
+def is_waiting(session: Session, course_step_id: UUID) -> bool:
+    """Whether somebody waits for a time for a step."""
+    found = select(WaitlistEntry.id).where(
+        WaitlistEntry.course_step_id == course_step_id,
+        WaitlistEntry.state == WaitingState.WAITING,
+    )
+    return session.scalar(found) is not None
 
 
 _DEFAULT_VERSION = text(

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from notifications import queue, reading
-from scheduler import booking, notices, proposals, sessions, warmth
+from scheduler import booking, notices, proposals, sessions, waitlist, warmth
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,8 @@ class Job:
     every: timedelta
     run: Callable[[Session, datetime], int]
     """Does it as of an instant of the clinic's clock; says how many rows it touched."""
+    again: bool = False
+    """Whether to run again at once after it touched something, in a transaction of its own."""
 
 
 def forget_answers(session: Session, now: datetime) -> int:
@@ -54,6 +56,7 @@ ARCHIVE_AFTER = timedelta(days=7)
 
 JOBS = (
     Job("release-expired-holds", timedelta(minutes=1), booking.release_expired_holds),
+    Job("offer-freed-times", timedelta(seconds=5), waitlist.offer_freed_times, again=True),
     Job("mark-noshows", timedelta(minutes=5), sessions.mark_noshows),
     Job("plan-agendas", timedelta(minutes=15), notices.plan_agendas),
     Job("warn-of-credentials", timedelta(hours=1), notices.warn_of_credentials),

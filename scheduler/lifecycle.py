@@ -26,6 +26,8 @@ class Action(StrEnum):
     FULFIL = "fulfil"
     NOSHOW = "noshow"
     EXPIRE = "expire"
+    OFFER = "offer"
+    END_OFFER = "end-offer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class Transition:
     kinds: frozenset[StepKind] = frozenset(StepKind)
 
 
+_PROPOSED = State(AppointmentStatus.PROPOSED)
 _PENDING = State(AppointmentStatus.PENDING)
 _BOOKED = State(AppointmentStatus.BOOKED)
 _WAITING = State(AppointmentStatus.ARRIVED, Progress.WAITING)
@@ -68,6 +71,7 @@ TRANSITIONS = (
     Transition(Action.CANCEL, _BOOKED, _CANCELLED),
     Transition(Action.CANCEL, _WAITING, _CANCELLED),
     Transition(Action.EXPIRE, _PENDING, _CANCELLED),
+    Transition(Action.END_OFFER, _PROPOSED, _CANCELLED),
     Transition(Action.ARRIVE, _BOOKED, _WAITING),
     Transition(Action.NOSHOW, _BOOKED, _NOSHOW),
     Transition(Action.START_DOSING, _WAITING, _DOSING, _DOSED),

@@ -109,6 +109,11 @@ def find(session: Session, search: Search, now: datetime) -> Found:
     return Found([], False, looking.shut_by(), _alternatives(session, search, wanted, now))
 
 
+def first(session: Session, search: Search, now: datetime) -> Opening | None:
+    """The first opening that `find` would list, without a word about why there is none."""
+    return next(_Looking(session, search, _wanted(session, search), now).openings(), None)
+
+
 def nearby(session: Session, search: Search, now: datetime, most: int = 3) -> list[Opening]:
     """The openings nearest to `search.start`, within a day either way."""
     wide = replace(

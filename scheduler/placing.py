@@ -340,17 +340,21 @@ def _overlapping(gone: Sequence[Taken], start: datetime, end: datetime) -> list[
 
 _GIVE_WAY = text(
     """
-    WITH expired AS (
-        UPDATE appointment SET status = 'cancelled', held_until = NULL,
-               revision = revision + 1, version = version + 1
-         WHERE status = 'pending' AND held_until <= :now AND id IN (
+    WITH over AS (
+        SELECT clinic_id, id, status FROM appointment
+         WHERE status IN ('pending', 'proposed') AND held_until <= :now AND id IN (
              SELECT appointment_id FROM slot
               WHERE schedule_id = ANY(:ids) AND starts_at >= :earliest AND starts_at < :end
                 AND ends_at > :start AND status = 'busy-tentative')
-        RETURNING clinic_id, id
+         ORDER BY id FOR UPDATE
+    ), expired AS (
+        UPDATE appointment a SET status = 'cancelled', held_until = NULL,
+               revision = revision + 1, version = version + 1
+          FROM over WHERE a.clinic_id = over.clinic_id AND a.id = over.id
+        RETURNING a.clinic_id, a.id, over.status AS was
     ), told AS (
         INSERT INTO appointment_event (id, appointment_id, action, from_status, to_status, by, at)
-        SELECT gen_random_uuid(), id, 'expire', 'pending', 'cancelled', 'job:holds', :now
+        SELECT gen_random_uuid(), id, 'expire', was, 'cancelled', 'job:holds', :now
           FROM expired
     )
     DELETE FROM slot USING expired

@@ -18,6 +18,7 @@ from models.vocabulary import (
     AppointmentStatus,
     Channel,
     MessageKind,
+    OfferState,
     Owner,
     Recipient,
     ReplyMeaning,
@@ -26,9 +27,9 @@ from models.vocabulary import (
 from notifications import answers, fallback, invitation, outbox, reading
 from notifications.outbox import Notice
 from notifications.rsvp import Rsvp
-from scheduler import booking, checklists, facts, tasks
+from scheduler import booking, checklists, facts, tasks, waitlist
 from scheduler.authority import Authority, Call
-from scheduler.errors import Refusal
+from scheduler.errors import OfferGone, Refusal
 from scheduler.tasks import Wanted
 
 PATIENT = Authority("patient")
@@ -261,6 +262,33 @@ def _about_visit(
     _answer(session, reply, patients, MessageKind.NOTED, now)
 
 
+def _about_offer(
+    session: Session, reply: Reply, patients: Sequence[Patient], now: datetime
+) -> None:
+    """The patient takes a time that is offered, or lets it go; gone, they are told kindly."""
+    offer = None
+    if reply.appointment_id is not None:
+        offer = facts.offer_of(session, reply.appointment_id)
+    if offer is None:
+        _ask(session, reply, TaskKind.READ_REPLY, now + TODAY)
+        return
+    answer = waitlist.accept if reply.meaning is ReplyMeaning.ACCEPT else waitlist.decline
+    try:
+        with session.begin_nested():
+            offer = answer(session, Call(offer.id, None), by=PATIENT, now=now)
+    except OfferGone:
+        if reply.meaning is ReplyMeaning.ACCEPT:
+            waitlist.tell_gone(session, offer, now)
+        return
+    except Refusal:
+        _ask(session, reply, TaskKind.READ_REPLY, now + TODAY)
+        return
+    if offer.state is OfferState.LOST:
+        waitlist.tell_gone(session, offer, now)
+    else:
+        _answer(session, reply, patients, MessageKind.NOTED, now)
+
+
 def _decline(session: Session, reply: Reply, visit: Appointment, now: datetime) -> None:
     checklists.ask_to_move(session, visit.id, by=PATIENT, now=now)
     _ask(session, reply, TaskKind.MOVE_VISIT, now + TODAY)
@@ -350,6 +378,8 @@ _ACTS: Mapping[ReplyMeaning, Callable[[Session, Reply, Sequence[Patient], dateti
     ReplyMeaning.CRISIS: _alarm,
     ReplyMeaning.CONFIRM: _about_visit,
     ReplyMeaning.MOVE: _about_visit,
+    ReplyMeaning.ACCEPT: _about_offer,
+    ReplyMeaning.DECLINE: _about_offer,
     ReplyMeaning.WELL: _wellbeing,
     ReplyMeaning.CALL_ME: _wellbeing,
 }

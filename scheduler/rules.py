@@ -137,6 +137,25 @@ def earliest(step: Step, others: Iterable[Booked], zone: ZoneInfo) -> datetime |
     return max(found, default=None)
 
 
+def latest(step: Step, others: Iterable[Booked], zone: ZoneInfo) -> datetime | None:
+    """The moment from which the step's windows are over, as far as its anchors are booked."""
+    known = list(others)
+    found = []
+    for window in step.windows:
+        anchor = anchor_of(window, known)
+        if anchor is None or window.most is None or falls_away(window, anchor):
+            continue
+        found.append(_end_of(window.most, anchor.starts_at, zone))
+    return min(found, default=None)
+
+
+def _end_of(span: Span, moment: datetime, zone: ZoneInfo) -> datetime:
+    """The first instant that is more than the span after `moment`."""
+    if span.in_days:
+        return _midnight(moment, floor(span.value) + 1, zone)
+    return moment + span.elapsed + TICK
+
+
 def _after(span: Span, moment: datetime, zone: ZoneInfo) -> datetime:
     """The first instant that is at least the span after `moment`."""
     if span.in_days:
@@ -158,9 +177,7 @@ def notice_of(
     if visit.notice is not None:
         soonest = _after(visit.notice, now, zone)
     if visit.ahead is not None:
-        furthest = now + visit.ahead.elapsed + TICK
-        if visit.ahead.in_days:
-            furthest = _midnight(now, floor(visit.ahead.value) + 1, zone)
+        furthest = _end_of(visit.ahead, now, zone)
     return soonest, furthest
 
 

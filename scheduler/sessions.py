@@ -13,7 +13,7 @@ from uuid_utils.compat import uuid7
 from models import Appointment, Override, Site
 from models.vocabulary import Stage
 from notifications import outbox
-from scheduler import evidence, facts, history, judging, lifecycle, steps
+from scheduler import booking, evidence, facts, history, judging, lifecycle, steps
 from scheduler.authority import Authority, Call, Reasons
 from scheduler.errors import NotFound, NotReady, TooEarly, WrongStatus
 from scheduler.history import Happened
@@ -45,6 +45,7 @@ def act(
     history.record(session, appointment, happened, by, now)
     if action is Action.NOSHOW:
         outbox.supersede(session, appointment.id, now)
+        booking.give_back(session, appointment, now)
     if course is not None:
         steps.settle(session, course)
     return appointment

@@ -32,7 +32,7 @@ def put(session: Session, appointment: Appointment, wish: Wish, placement: Place
     """
     if wish.moving is not None:
         free(session, appointment.id)
-    held = appointment.status is AppointmentStatus.PENDING
+    held = appointment.status in {AppointmentStatus.PENDING, AppointmentStatus.PROPOSED}
     busy = SlotStatus.BUSY_TENTATIVE if held else SlotStatus.BUSY
     patient = _Row(
         wish.patient_schedule_id,

@@ -23,12 +23,12 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy import select
 
 from models import Appointment, ChecklistItem, db
-from models.vocabulary import Owner, ReplyMeaning, TaskStatus
-from scheduler import audit, booking, checklists, facts, replies
+from models.vocabulary import OfferState, Owner, ReplyMeaning, TaskStatus
+from scheduler import audit, booking, checklists, facts, replies, waitlist
 from scheduler.audit import Act
 from scheduler.authority import Authority, Call
 from scheduler.checklists import NewEscort, Settling
-from scheduler.errors import Refusal
+from scheduler.errors import OfferGone, Refusal
 from web import forms, showing, visitor
 from web.forms import BadForm
 from web.visitor import Visitor
@@ -41,12 +41,17 @@ PATIENT = Authority("patient")
 
 CLOSED = "This link is closed"
 
+GONE = "This time has gone: somebody was a little faster. You stay on our list."
+
 DONE = {
     "confirmed": "Thank you. We know that you will come.",
     "asked": "We have noted that you need another time. We will call you.",
     "saved": "Saved. Thank you.",
     "well": "Good to hear. Thank you.",
     "call": "We will call you today.",
+    "taken": "Thank you. The time is yours; we will write to you about it.",
+    "gone": GONE,
+    "let-go": "Thank you for telling us. You stay on our list.",
 }
 """What is said after an act, by its code in the address."""
 
@@ -174,6 +179,22 @@ def well(here: Visitor) -> str:
     return "call" if wants_call else "well"
 
 
+@blueprint.post("/offer/accept")
+@act
+def accept_offer(here: Visitor) -> str:
+    """Take the time that is offered."""
+    offer = waitlist.accept(db.session(), _offer_call(here), by=PATIENT, now=_now())
+    return "taken" if offer.state is OfferState.ACCEPTED else "gone"
+
+
+@blueprint.post("/offer/decline")
+@act
+def decline_offer(here: Visitor) -> str:
+    """Let the time that is offered go."""
+    waitlist.decline(db.session(), _offer_call(here), by=PATIENT, now=_now())
+    return "let-go"
+
+
 @blueprint.post("/checklist/<uuid:item_id>")
 @act
 def settle(here: Visitor, item_id: UUID) -> str:
@@ -213,6 +234,13 @@ def name_escort(here: Visitor) -> str:
     return "saved"
 
 
+def _offer_call(here: Visitor) -> Call:
+    offer = facts.offer_of(db.session(), here.link.appointment_id)
+    if offer is None:
+        raise BadForm("Nothing is offered here.")
+    return Call(offer.id, None)
+
+
 def _page(here: Visitor, done: str | None, problem: str | None = None) -> str:
     shown = showing.visit(db.session(), here)
     return render_template(
@@ -245,6 +273,8 @@ def _closed() -> ResponseReturnValue:
 
 
 def _said(refusal: Exception) -> str:
+    if isinstance(refusal, OfferGone):
+        return GONE
     return refusal.detail if isinstance(refusal, Refusal) else str(refusal)
 
 

@@ -9,7 +9,7 @@ from babel.dates import format_date, format_time, get_timezone_location
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from models import Appointment, ChecklistItem, Escort, Patient, Site
+from models import Appointment, ChecklistItem, Escort, Offer, Patient, Site
 from models.vocabulary import AppointmentStatus, Owner
 from notifications import invitation
 from notifications.invitation import Entry, Method
@@ -32,6 +32,8 @@ class Shown:
     items: Sequence[ChecklistItem]
     escort: Escort | None
     asks_for_escort: bool
+    offer: Offer | None
+    """The visit is merely offered, or was."""
 
     @property
     def is_ahead(self) -> bool:
@@ -80,6 +82,7 @@ def visit(session: Session, visitor: Visitor) -> Shown:
         .where(ChecklistItem.appointment_id == appointment.id, ChecklistItem.owner == Owner.PATIENT)
         .order_by(ChecklistItem.due_at, ChecklistItem.id)
     ).all()
+    offer = facts.offer_of(session, appointment.id)
     gates = facts.protocol(session, appointment.protocol_version_id).visits[appointment.visit].gates
     return Shown(
         given_name=patient.given_name,
@@ -90,5 +93,7 @@ def visit(session: Session, visitor: Visitor) -> Shown:
         appointment=appointment,
         items=items,
         escort=session.scalar(select(Escort).where(Escort.appointment_id == appointment.id)),
-        asks_for_escort=any(gate.settled_by is SettledBy.ESCORT for gate in gates),
+        offer=offer,
+        asks_for_escort=offer is None
+        and any(gate.settled_by is SettledBy.ESCORT for gate in gates),
     )
