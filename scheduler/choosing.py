@@ -19,8 +19,8 @@ import numpy as np
 from models.vocabulary import ActorKind, AppointmentStatus, PractitionerRole, Severity, StepKind
 from notifications.wall_time import at_wall_time
 from scheduler import rules
-from scheduler.actors import Assignment, Calendar, Site
-from scheduler.availability import Question, Staffing, days_of, hours_of
+from scheduler.actors import Assignment, Calendar, Roster, Site
+from scheduler.availability import Candidate, Question, Staffing, days_of, hours_of
 from scheduler.intervals import GRANULE, Frame, granules, indexes
 from scheduler.problems import Array, Choices, Placed, Plan, Problem
 from scheduler.protocols import Phase, Protocol, Step
@@ -206,8 +206,8 @@ class Seating:
     calendar: Calendar
     protocol: Protocol
     fixed: Sequence[Booked]
-    questions: Mapping[str, Question]
-    """What each step asks for."""
+    staffing: Mapping[str, Staffing]
+    """Who could serve each step, at each start."""
     useful: timedelta
 
     def seat(self, plan: Plan) -> "list[Seated] | int":
@@ -236,27 +236,36 @@ class Seating:
         so_far: tuple[Sequence[Booked], Sequence[Seated]],
     ) -> tuple[Assignment, ...] | None:
         known, done = so_far
-        day = self._day(start, done)
+        could = self._who_could(step, start)
+        day = self._day(start, Roster([one.actor for _, one in could]), done)
         only = frozenset() if lead is None else frozenset({lead})
+        rooms = [one.actor.schedule_id for phase, one in could if _takes(phase, ActorKind.ROOM)]
         question = replace(
-            self.questions[step.key],
+            self.staffing[step.key].question,
             earliest=start,
             latest=start + GRANULE,
             any_minute=True,
             patient=None,
             only=only,
-            prefer=only,
+            prefer=only | self._best_rooms(step, day.frame.index(start), rooms, day),
             ties=rules.ties_of(step, self.protocol, known, but=(Severity.OFF,)),
         )
-        index = day.frame.index(start)
-        staffing = Staffing(question, self.site, day)
-        rooms = self._best_rooms(staffing, index)
-        return Staffing(replace(question, prefer=only | rooms), self.site, day).assign(index)
+        return Staffing(question, self.site, day).assign(day.frame.index(start))
 
-    def _day(self, start: datetime, done: Sequence[Seated]) -> Calendar:
+    def _who_could(self, step: Step, start: datetime) -> list[tuple[Phase, Candidate]]:
+        """Everybody who could serve a part of a step that begins then, whoever else does."""
+        index = self.calendar.frame.index(start)
+        return [
+            (served.phase, one)
+            for served in self.staffing[step.key].served
+            for one in served.candidates
+            if one.starts >> index & 1
+        ]
+
+    def _day(self, start: datetime, roster: Roster, done: Sequence[Seated]) -> Calendar:
         """The calendar around a visit, with what the plan's other visits take gone."""
         whole = self.calendar
-        day = Calendar.over(whole.timeline, whole.roster, start, start + 2 * DAY)
+        day = Calendar.over(whole.timeline, roster, start, start + 2 * DAY)
         served: dict[UUID, list[datetime]] = {}
         for one in done:
             for each in {each.actor.schedule_id for each in one.assignments}:
@@ -269,16 +278,16 @@ class Seating:
             day.take(one.assignments)
         return day
 
-    def _best_rooms(self, staffing: Staffing, index: int) -> frozenset[UUID]:
+    def _best_rooms(
+        self, step: Step, index: int, rooms: Sequence[UUID], day: Calendar
+    ) -> frozenset[UUID]:
         """The rooms that waste least at a start."""
-        useful = granules(self.useful)
-        wasted: dict[UUID, int] = {}
-        for served in staffing.served:
-            if _takes(served.phase, ActorKind.ROOM):
-                for one in served.candidates:
-                    free = _free(staffing.calendar, self.site, one.actor.schedule_id)
-                    here = indexes(one.starts & 1 << index)
-                    for lost in _beside(free, here, served.phase, useful).tolist():
-                        wasted[one.actor.schedule_id] = lost
-        least = min(wasted.values(), default=0)
-        return frozenset(room for room, lost in wasted.items() if lost == least)
+        if len(rooms) < 2:
+            return frozenset(rooms)
+        phase = next(one for one in step.visit.phases if _takes(one, ActorKind.ROOM))
+        start, useful = np.array([index]), granules(self.useful)
+        lost = {
+            room: int(_beside(_free(day, self.site, room), start, phase, useful)[0])
+            for room in rooms
+        }
+        return frozenset(room for room, wasted in lost.items() if wasted == min(lost.values()))

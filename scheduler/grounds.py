@@ -77,7 +77,7 @@ class Ground:
             self.calendar,
             about.protocol,
             about.fixed,
-            {step.key: self._question(step) for step in about.to_place},
+            {step.key: self.staffing(step) for step in about.to_place},
             choosing.shortest_of(about.protocol.steps),
         )
 
