@@ -671,6 +671,7 @@ def _zone_and_cadence(
 def _spoken(model: type[Tenanted]) -> str:
     return str(model.__tablename__).replace("_", " ")
 
+
 _DEFAULT_VERSION = text(
     """
     SELECT v.id FROM clinic c
