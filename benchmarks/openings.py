@@ -17,8 +17,9 @@ import psycopg
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
-from benchmarks.clinics import FIRST, Busy, L, S, Size, busy
+from benchmarks.clinics import FIRST, Busy, L, M, S, Size, busy
 from benchmarks.place import serving
+from benchmarks.plots import HERE, lines
 from benchmarks.report import Report
 from models import enter_clinic
 from models.vocabulary import Role
@@ -32,18 +33,34 @@ DAYS = (14, 90)
 
 def run(report: Report) -> None:
     """Ask for a preparation of 90 minutes (a therapist and a room), and for a dosing visit."""
-    for size in (S, L):
+    times: dict[str, list[tuple[float, float]]] = {}
+    for size in (S, M, L):
         with busy(size) as clinic:
             print(f"  {size.name}: {clinic.slots:,} slots")
-            _over_http(report, clinic, size)
+            times[f"{size.clinicians} clinicians"] = list(_over_http(report, clinic, size))
             if size is L:
                 report.add("index_L_mb", _index_mb(clinic), "MB")
+    points = [point for found in times.values() for point in found]
+    report.add("openings_linear_r2", statistics.correlation(*zip(*points, strict=True)) ** 2, "")
+    lines(
+        HERE / "openings.png",
+        "A page of openings over HTTP, warm",
+        "schedules x days asked for",
+        "ms (median)",
+        times,
+    )
 
 
-def _over_http(report: Report, clinic: Busy, size: Size) -> None:
+def _over_http(report: Report, clinic: Busy, size: Size) -> Iterator[tuple[float, float]]:
+    """Note the figures of one size; give its times by schedules x days."""
     with serving(clinic.place(), MailServer(port=25), "web", WEB_WORKERS="1") as service:
         client = Client(service)
         cold = client.took(_search(90, "preparation"))
+        for days in (7, 14, 30, 60, 90):
+            took = _median(partial(client.took, _search(days, "preparation")), TRIES // 2)
+            yield size.schedules * days, took
+        if size is M:
+            return
         for days in DAYS:
             path = _search(days, "preparation")
             asked = _median(partial(client.took, path))
