@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sqlalchemy import Engine, update
 from sqlalchemy.orm import Session
@@ -271,8 +271,20 @@ def _passing(engine: Engine) -> Iterator[Session]:
         outer.rollback()
 
 
+ONLY_STOOD_BY = Given(
+    phases=[{"role": "therapist", "from": 0, "to": 5, "source": "T", "present": True}],
+    minutes=30,
+    grid=15,
+    people=[(["therapist"], 1, HERE)],
+    rooms=1,
+    hours=[(0, 120), (0, 120)],
+    by_video=True,
+)
+
+
 @pytest.mark.timeout(0)
 @cases(10)
+@example(made=ONLY_STOOD_BY)
 @given(made=clinics())
 def test_what_is_offered_can_be_booked_and_nothing_is_left_out(
     service_engine: Engine, made: Given
