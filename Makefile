@@ -35,6 +35,9 @@ migrate: $(VENV)/run ## Bring the database to what this code expects
 faults: $(VENV)/dev ## All trials under faults, whole: some minutes, a table, `lost 0, doubled 0`
 	@FAULTS=whole $(BIN)/python -m pytest -n $${TEST_PROCESSES:-2} --dist loadgroup --timeout=900 tests/faults
 
+soak: $(VENV)/dev ## Every property on a hundred times as many cases: half an hour, with a bar
+	@$(BIN)/python -m tests.soak
+
 bench: $(VENV)/dev ## What the README claims about speed, measured here and now
 	@$(BIN)/python -m benchmarks
 
@@ -63,4 +66,4 @@ lock: ## Renew the locks (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra install -o locks/run.txt pyproject.toml
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --all-extras -c locks/run.txt -o locks/dev.txt pyproject.toml
 
-.PHONY: help run test check faults format lint types imports migrate bench clean lock
+.PHONY: help run test check faults soak format lint types imports migrate bench clean lock

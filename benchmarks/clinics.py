@@ -1,9 +1,9 @@
 """Busy clinics of two sizes, made by a fixed seed: what searches and plans are measured on.
 
-S: 20 clinicians, 10 rooms, 90 days; L: 200 clinicians, 100 rooms, a year. About 70 % of the time
-is taken: dosing visits take all they need at once, and the rest of the day is filled with shorter
-visits around one gap. A random fill in crumbs would leave no room for a dosing visit, which no
-clinic would do to itself.
+S: 20 clinicians, 10 rooms, 90 days; M: four times as many; L: 200 clinicians, 100 rooms, a year.
+About 70 % of the time is taken: dosing visits take all they need at once, and the rest of the day
+is filled with shorter visits around one gap. A random fill in crumbs would leave no room for a
+dosing visit, which no clinic would do to itself.
 """
 
 import random
@@ -63,8 +63,19 @@ class Size:
     consulting_rooms: int
     days: int
 
+    @property
+    def clinicians(self) -> int:
+        """How many people work there."""
+        return self.therapists + self.prescribers + self.monitors
+
+    @property
+    def schedules(self) -> int:
+        """How many schedules there are: of people, of rooms, and a device in each dosing room."""
+        return self.clinicians + 2 * self.dosing_rooms + self.consulting_rooms
+
 
 S = Size("S", 14, 3, 3, 6, 4, 90)
+M = Size("M", 56, 12, 12, 24, 16, 90)
 L = Size("L", 140, 30, 30, 60, 40, 365)
 
 

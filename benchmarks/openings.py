@@ -17,44 +17,41 @@ import psycopg
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
-from benchmarks.clinics import FIRST, Busy, L, S, Size, busy
+from benchmarks.clinics import FIRST, Busy, L, M, S, Size, busy
 from benchmarks.place import serving
+from benchmarks.plots import HERE, lines
 from benchmarks.report import Report
 from models import enter_clinic
-from models.vocabulary import Role
-from scheduler import warmth
+from models.vocabulary import Role, StepKind
+from scheduler import openings, warmth
+from scheduler.openings import Search
+from tests.crowd import NOW
 from tests.fakes import MailServer
 from tests.service import Service
 
 TRIES = 60
+ROUNDS = 10
 DAYS = (14, 90)
 
 
 def run(report: Report) -> None:
     """Ask for a preparation of 90 minutes (a therapist and a room), and for a dosing visit."""
-    for size in (S, L):
+    times: dict[str, list[tuple[float, float]]] = {}
+    for size in (S, M, L):
         with busy(size) as clinic:
             print(f"  {size.name}: {clinic.slots:,} slots")
-            _over_http(report, clinic, size)
+            times[f"{size.clinicians} clinicians"] = list(_over_http(report, clinic, size))
             if size is L:
                 report.add("index_L_mb", _index_mb(clinic), "MB")
-
-
-def _over_http(report: Report, clinic: Busy, size: Size) -> None:
-    with serving(clinic.place(), MailServer(port=25), "web", WEB_WORKERS="1") as service:
-        client = Client(service)
-        cold = client.took(_search(90, "preparation"))
-        for days in DAYS:
-            path = _search(days, "preparation")
-            asked = _median(partial(client.took, path))
-            baseline = _median(partial(_as_multiranges, clinic, days), 5)
-            report.add(f"openings_{size.name}_{days}d_ms", asked, "ms", baseline)
-        dosing = _median(lambda: client.took(_search(90, "dosing")))
-        report.add(f"openings_{size.name}_90d_dosing_ms", dosing, "ms")
-        if size is S:
-            report.add("openings_S_90d_cold_ms", cold, "ms")
-            report.add("openings_S_course_step_ms", _of_a_course(client, clinic), "ms")
-            report.add("openings_S_after_booking_ms", _after_bookings(client, clinic), "ms")
+    points = [point for found in times.values() for point in found]
+    report.add("openings_linear_r2", statistics.correlation(*zip(*points, strict=True)) ** 2, "")
+    lines(
+        HERE / "openings.png",
+        "A page of openings over HTTP, warm",
+        "schedules x days asked for",
+        "ms (median)",
+        times,
+    )
 
 
 class Client:
@@ -85,6 +82,64 @@ class Client:
         assert answer.status == 200, read
         assert json.loads(read)["items"], read
         return took
+
+
+def _over_http(report: Report, clinic: Busy, size: Size) -> Iterator[tuple[float, float]]:
+    """Note the figures of one size; give its times by schedules x days."""
+    with serving(clinic.place(), MailServer(port=25), "web", WEB_WORKERS="1") as service:
+        client = Client(service)
+        cold = client.took(_search(90, "preparation"))
+        for days in (7, 14, 30, 60, 90):
+            took = _median(partial(client.took, _search(days, "preparation")), TRIES // 2)
+            yield size.schedules * days, took
+        if size is M:
+            return
+        for days in DAYS:
+            _beside_multiranges(report, client, clinic, days)
+        dosing = _median(lambda: client.took(_search(90, "dosing")))
+        report.add(f"openings_{size.name}_90d_dosing_ms", dosing, "ms")
+        if size is S:
+            report.add("openings_S_90d_cold_ms", cold, "ms")
+            report.add("openings_S_course_step_ms", _of_a_course(client, clinic), "ms")
+            report.add("openings_S_after_booking_ms", _after_bookings(client, clinic), "ms")
+
+
+def _beside_multiranges(report: Report, client: Client, clinic: Busy, days: int) -> None:
+    """Ask over HTTP, ask the search alone, and PostgreSQL, in turns: the machine is noisy."""
+    path = _search(days, "preparation")
+    asked, alone, baseline = [], [], []
+    with _in_process(clinic) as ask:
+        ask(days)
+        for _ in range(ROUNDS):
+            baseline.append(_as_multiranges(clinic, days))
+            for _ in range(TRIES // ROUNDS):
+                asked.append(client.took(path))
+                alone.append(ask(days))
+    name, beside = f"openings_{clinic.size.name}_{days}d", statistics.median(baseline)
+    report.add(f"{name}_ms", statistics.median(asked), "ms", beside)
+    report.add(f"{name}_alone_ms", statistics.median(alone), "ms", beside)
+
+
+@contextmanager
+def _in_process(clinic: Busy) -> Iterator[Callable[[int], float]]:
+    """The same search without HTTP, keys and JSON: how long it takes in ms."""
+    engine = create_engine(clinic.ways.service)
+    with Session(engine) as session:
+        enter_clinic(session, clinic.clinic_id)
+
+        def ask(days: int) -> float:
+            wanted = Search(
+                start=FIRST, end=FIRST + timedelta(days=days), step_kind=StepKind.PREPARATION
+            )
+            begun = time.perf_counter()
+            found = openings.find(session, wanted, NOW).openings
+            took = (time.perf_counter() - begun) * 1000
+            session.rollback()
+            assert len(found) == wanted.limit
+            return took
+
+        yield ask
+    engine.dispose()
 
 
 def _search(days: int, kind: str, **more: Any) -> str:

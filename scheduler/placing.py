@@ -103,8 +103,9 @@ def secure(session: Session, wish: Wish, placement: Placement, now: datetime) ->
     """
     ids = {a.actor.schedule_id for a in placement.assignments} | {wish.patient_schedule_id}
     calendars.lock(session, ids | wish.leaving)
-    start = min(a.since for a in placement.assignments)
-    end = max(a.until for a in placement.assignments)
+    visit_ends = wish.starts_at + wish.visit.length  # the patient is there all the time
+    start = min([wish.starts_at, *(a.since for a in placement.assignments)])
+    end = max([visit_ends, *(a.until for a in placement.assignments)])
     window = Window(start, end, wish.moving)
     taken = calendars.taken(session, list(ids), window)
     if any(one.is_tentative for gone in taken.values() for one in gone):

@@ -27,6 +27,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(line)
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Say how many cases the properties come to, for the long run's bar."""
+    if session.config.option.collectonly:
+        found = (item.get_closest_marker("cases") for item in session.items)
+        print(f"\ncases: {sum(mark.args[0] for mark in found if mark is not None)}")  # noqa: T201
+
+
 @pytest.fixture(scope="session")
 def database() -> Iterator[Access]:
     """The ways into a real, migrated database."""

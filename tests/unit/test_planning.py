@@ -8,7 +8,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from models.vocabulary import AppointmentStatus, Severity, StepKind
@@ -18,6 +18,7 @@ from scheduler.problems import NOTHING, Array, Choices, Placed, Problem, Weights
 from scheduler.protocols import Cap, Gap, IfSkipped, Protocol, Step, Tie, Visit, Window
 from scheduler.rules import Booked, Candidate
 from scheduler.spans import Span
+from tests.properties import cases
 
 ZONE = ZoneInfo("America/New_York")
 START = datetime(2027, 3, 10, 5, tzinfo=UTC)  # midnight there; the clocks change on the 14th
@@ -240,7 +241,7 @@ class Oracle:
         return abs(one.start - at[window.step] - middle)
 
 
-@settings(deadline=None)
+@cases(150)
 @given(problems())
 def test_the_plan_that_is_found_keeps_all_rules_and_nothing_is_cheaper(problem: Problem) -> None:
     oracle = Oracle(problem)
@@ -257,7 +258,7 @@ def test_the_plan_that_is_found_keeps_all_rules_and_nothing_is_cheaper(problem: 
     assert plan.is_best
 
 
-@settings(deadline=None)
+@cases(60)
 @given(problems(), st.data())
 def test_what_cannot_be_served_is_not_used(problem: Problem, data: st.DataObject) -> None:
     first = planning.plan(problem)
