@@ -8,10 +8,10 @@ from uuid import UUID, uuid4
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import select, text
+from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
-from models import Appointment, Clinic, FreedTime, Message, Offer, Slot, WaitlistEntry
+from models import Appointment, Clinic, FreedTime, Message, Offer, Slot, WaitlistEntry, enter_clinic
 from models.vocabulary import (
     AppointmentStatus,
     ClearanceOutcome,
@@ -787,3 +787,15 @@ def form_of(page: str) -> str:
     found = re.search(r'name="form" value="([^"]+)"', page)
     assert found is not None, page
     return found.group(1)
+
+
+def test_a_worker_that_sees_every_clinic_takes_its_own(
+    committed: Session, committed_world: World, worker_engine: Engine
+) -> None:
+    make_world(committed, "Another Practice")
+    committed.commit()
+
+    with Session(worker_engine) as session:
+        enter_clinic(session, committed_world.clinic_id)
+        assert facts.clinic(session).clinic_id == committed_world.clinic_id
+        assert waitlist.offer_freed_times(session, NOW) == 0
