@@ -487,7 +487,7 @@ def told_to_staff(session: Session, since: datetime) -> Sequence[Message]:
         select(Message)
         .where(
             Message.recipient == Recipient.FRONT_DESK,
-            Message.recipient_id == select(Clinic.clinic_id).scalar_subquery(),
+            Message.recipient_id == session.info["clinic_id"],
             Message.due_at >= since,
             Message.kind.in_(kinds),
             Message.released_at.is_not(None),
