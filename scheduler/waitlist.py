@@ -9,12 +9,12 @@ Whatever settles an offer locks its freed time first, then the course, then sche
 who accept at once one comes first, and the others find that it is gone.
 """
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
 from itertools import chain, islice
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
@@ -38,16 +38,15 @@ from models.vocabulary import (
 )
 from notifications import outbox
 from notifications.outbox import Notice, Out
-from scheduler import booking, calendars, facts, openings, rules, waiting
+from scheduler import actors, booking, calendars, facts, openings, rules, waiting, warmth
 from scheduler.actors import Opening
 from scheduler.authority import Authority, Call, Reasons
-from scheduler.availability import Hours
+from scheduler.availability import DAY, Hours, Question, Staffing, hours_of
 from scheduler.booking import Move, Order
 from scheduler.errors import (
     AtCapacity,
     NoOpening,
     OfferGone,
-    Refusal,
     SlotTaken,
     StepSkipped,
     Taken,
@@ -58,6 +57,8 @@ from scheduler.facts import Brief
 from scheduler.intervals import GRANULE
 from scheduler.openings import Search
 from scheduler.placing import Named
+from scheduler.protocols import Visit
+from scheduler.warmth import Around
 
 JOB = booking.OFFERING
 
@@ -141,7 +142,6 @@ def offer_freed_times(session: Session, now: datetime) -> int:
 
     One at a time, so that no transaction gathers the locks of many.
     """
-    waiting.lapse(session, now)
     over = facts.offer_over(session, now)
     if over is not None:
         is_late = over.expires_at <= now
@@ -150,7 +150,8 @@ def offer_freed_times(session: Session, now: datetime) -> int:
     freed = facts.freed_to_look_at(session, now)
     if freed is None:
         return 0
-    _Looking(session, facts.clinic(session), freed, now).look()
+    around = warmth.around(session, freed.starts_at, freed.ends_at + DAY)
+    _Looking(session, facts.clinic(session), freed, now, around).look()
     return 1
 
 
@@ -226,7 +227,6 @@ class _Waiting:
     about: Brief
     visit: Appointment | None
     """What would be moved earlier."""
-    weeks_left: int
 
     def search(self, freed: FreedTime, now: datetime) -> Search | None:
         """What of a freed time suits them. None: nothing."""
@@ -260,6 +260,13 @@ class _Looking:
     home: Clinic
     freed: FreedTime
     now: datetime
+    around: Around
+    starts: dict[tuple[UUID, str], int] = field(default_factory=dict)
+
+    @property
+    def site(self) -> actors.Site:
+        """Where the time became free."""
+        return next(one for one in self.around.sites if one.site_id == self.freed.site_id)
 
     @property
     def is_soon(self) -> bool:
@@ -268,68 +275,91 @@ class _Looking:
 
     def look(self) -> None:
         """Offer it, and say when to look again."""
-        standing = facts.standing_offers(self.session, self.freed.id)
+        standing = self._standing()
         most = self.home.standby_at_once if self.is_soon else self.home.offers_at_once
         room = 0 if self._is_kept(standing) else most - len(standing)
         found = self._fitting()
         chosen = list(islice(found, room))  # read before anything is written: that is quicker
         freed = facts.to_change(self.session, FreedTime, self.freed.id, None)
+        if self._standing() != standing:
+            return  # somebody answered meanwhile: look anew
         keep = len(chosen) == 1 and not standing
-        for one, opening in chain(chosen, found):
-            if room <= 0:
-                break
-            room -= self._offer(one, opening, keep=keep)
+        offers = (self._offer(one, opening, keep=keep) for one, opening in chain(chosen, found))
+        deque(islice(filter(None, offers), max(room, 0)), maxlen=0)
         freed.look_at = self._next_look()
         self.session.flush()
 
+    def _standing(self) -> Sequence[Offer]:
+        return facts.standing_offers(self.session, self.freed.id)
+
     def _next_look(self) -> datetime | None:
-        standing = facts.standing_offers(self.session, self.freed.id)
         if self.freed.ends_at <= self.now:
             return None
-        return min((one.expires_at for one in standing), default=self.now + PAUSE)
+        return min((one.expires_at for one in self._standing()), default=self.now + PAUSE)
 
     def _is_kept(self, standing: Sequence[Offer]) -> bool:
         return any(facts.schedules_of(self.session, one.appointment_id) for one in standing)
 
     def _fitting(self) -> Iterator[tuple[_Waiting, Opening]]:
-        """Those whom it fits, in fair order, each with the time that they would get."""
-        for one in sorted(self._waiting(), key=lambda one: one.weeks_left):  # keeps who came first
-            search = one.search(self.freed, self.now)
-            opening = None if search is None else openings.first(self.session, search, self.now)
+        """Those whom it fits, in fair order, each once with the time that they would get."""
+        asked: set[UUID] = set()
+        suited = [
+            (one, search)
+            for one in self._waiting()
+            if (search := one.search(self.freed, self.now)) and self._may_suit(one, search)
+        ]
+        suited.sort(key=lambda pair: self._weeks_left(pair[0]))  # keeps who came first
+        for one, search in suited:
+            if one.entry.patient_id in asked:
+                continue  # with another step of theirs
+            opening = openings.first(self.session, search, self.now)
             if opening is not None:
+                asked.add(one.entry.patient_id)
                 yield one, opening
+
+    def _may_suit(self, one: _Waiting, search: Search) -> bool:
+        """Whether some start is wished for at which somebody is free, whatever else is asked."""
+        assert search.hours is not None
+        frame, visit = self.around.calendar.frame, one.about.visit
+        starts = frame.inside([(search.start, search.end)])
+        starts &= hours_of(frame, self.site.zone, search.hours)
+        if one.visit is None:  # what is moved may be in its own way
+            starts &= self._staffed(one.about.protocol_version_id, visit)
+        return starts != 0
+
+    def _staffed(self, version_id: UUID, visit: Visit) -> int:
+        """The starts at which a visit could be staffed, whoever the patient is. Asked once."""
+        known = version_id, visit.key
+        if known not in self.starts:
+            frame = self.around.calendar.frame
+            question = Question(visit=visit, earliest=frame.start, latest=frame.at(frame.size))
+            self.starts[known] = Staffing(question, self.site, self.around.calendar).starts
+        return self.starts[known]
 
     def _waiting(self) -> Iterator[_Waiting]:
         """Those who wait and can be asked now, the longest waiting first."""
-        for entry in facts.waiting_for(self.session, self.freed):
-            if entry.standby or not self.is_soon:
-                one = self._brief(entry)
-                if one is not None and self._can_be_asked(one):
-                    yield one
+        for entry, about, visit in facts.waiting_for(self.session, self.freed):
+            if (entry.standby or not self.is_soon) and self._can_be_asked(about):
+                yield _Waiting(entry, about, visit)
 
-    def _can_be_asked(self, one: _Waiting) -> bool:
+    def _can_be_asked(self, about: Brief) -> bool:
         """Whether the patient can be written to, and is not left alone at this hour."""
-        patient = one.about.patient
+        patient = about.patient
         reached = facts.channel_of(patient, self.home) is not None
         return reached and not facts.quiet(patient, self.home).cover(self.now)
 
-    def _brief(self, entry: WaitlistEntry) -> _Waiting | None:
-        try:
-            about, visit_id, _ = facts.step_to_place(self.session, entry.course_step_id)
-        except Refusal:
-            return None
-        if visit_id != entry.visit_id:
-            return None
-        visit = None if visit_id is None else facts.one(self.session, Appointment, visit_id)
-        return _Waiting(entry, about, visit, self._weeks_left(entry, about))
-
-    def _weeks_left(self, entry: WaitlistEntry, about: Brief) -> int:
+    def _weeks_left(self, one: _Waiting) -> int:
         """In how many weeks it is too late for the step, or for the patient."""
-        assert about.step is not None
-        others = facts.other_visits(self.session, about.patient.id, about.course_id, entry.visit_id)
-        closes = rules.latest(about.step, others, ZoneInfo(self.home.time_zone))
-        ends = [one for one in (closes, entry.latest) if one is not None]
-        return min(((one - self.now) // WEEK for one in ends), default=FAR) if ends else FAR
+        ends = [moment for moment in (self._closes(one.about), one.entry.latest) if moment]
+        return min([FAR, *((moment - self.now) // WEEK for moment in ends)])
+
+    def _closes(self, about: Brief) -> datetime | None:
+        """When the step's windows are over."""
+        step = about.step
+        if step is None or all(window.most is None for window in step.windows):
+            return None
+        others = facts.other_visits(self.session, about.patient.id, about.course_id)
+        return rules.latest(step, others, self.site.zone)
 
     def _offer(self, one: _Waiting, opening: Opening, *, keep: bool) -> bool:
         """Offer a time; with `keep`, and keep it. False: it cannot be kept."""

@@ -22,7 +22,7 @@ from models.vocabulary import (
     WaitingState,
 )
 from notifications import links, reading
-from scheduler import booking, courses, facts, sessions, waitlist
+from scheduler import booking, courses, facts, sessions, waiting, waitlist
 from scheduler.authority import Authority, Call, Reasons
 from scheduler.booking import Move, Order
 from scheduler.errors import (
@@ -112,6 +112,7 @@ class Desk:
     def works(self, after: timedelta = timedelta(0)) -> None:
         """The worker does what there is to do."""
         self.now += after
+        waiting.lapse(self.session, self.now)
         while waitlist.offer_freed_times(self.session, self.now):
             pass
         self.session.expire_all()
@@ -236,6 +237,17 @@ class TestOffers:
         with pytest.raises(OfferGone):
             desk_of.accepts(offers[0])
         assert {one.state for one in (waiting[0], waiting[2])} == {WaitingState.WAITING}
+
+    def test_who_waits_for_two_steps_thinks_about_one_offer(self, desk_of: Desk) -> None:
+        desk_of.set(offers_at_once=3)
+        who, _ = make_patient(desk_of.session)
+        first = desk_of.waits(desk_of.step(patient_id=who))
+        desk_of.waits(desk_of.step(patient_id=who))
+        other = desk_of.waits()
+
+        desk_of.frees()
+
+        assert [one.entry_id for one in desk_of.offers()] == [first.id, other.id]
 
     def test_taken_by_the_desk_it_is_lost_and_not_doubled(self, desk_of: Desk) -> None:
         desk_of.set(offers_at_once=2)
