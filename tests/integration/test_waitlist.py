@@ -22,7 +22,7 @@ from models.vocabulary import (
     WaitingState,
 )
 from notifications import links, reading
-from scheduler import booking, courses, facts, sessions, waiting, waitlist
+from scheduler import booking, courses, facts, offering, offers, sessions, waiting, waitlist
 from scheduler.authority import Authority, Call, Reasons
 from scheduler.booking import Move, Order
 from scheduler.errors import (
@@ -113,7 +113,7 @@ class Desk:
         """The worker does what there is to do."""
         self.now += after
         waiting.lapse(self.session, self.now)
-        while waitlist.offer_freed_times(self.session, self.now):
+        while offering.offer_freed_times(self.session, self.now):
             pass
         self.session.expire_all()
 
@@ -122,7 +122,7 @@ class Desk:
         return list(self.session.scalars(query))
 
     def accepts(self, offer: Offer) -> Offer:
-        return waitlist.accept(self.session, Call(offer.id, None), by=PATIENT, now=self.now)
+        return offers.accept(self.session, Call(offer.id, None), by=PATIENT, now=self.now)
 
     def visit_of(self, entry: WaitlistEntry) -> Appointment | None:
         return self.session.scalar(
@@ -183,7 +183,7 @@ class TestOffers:
         [second] = desk_of.offers()
         with pytest.raises(OfferGone):
             desk_of.accepts(first)
-        waitlist.decline(desk_of.session, Call(second.id, None), by=PATIENT, now=desk_of.now)
+        offers.decline(desk_of.session, Call(second.id, None), by=PATIENT, now=desk_of.now)
         desk_of.works()
         [third] = desk_of.offers()
         desk_of.works(HALF_AN_HOUR)
@@ -480,6 +480,14 @@ class TestEntries:
         assert [one.entry_id for one in desk_of.offers()] == [other.id]
         with pytest.raises(WrongStatus):
             waitlist.leave(desk_of.session, Call(entry.id, None), now=desk_of.now)
+
+    def test_who_has_left_cannot_take_what_still_stands(self, desk_of: Desk) -> None:
+        entry = desk_of.waits()
+        desk_of.frees()
+        waitlist.leave(desk_of.session, Call(entry.id, None), now=desk_of.now)
+
+        with pytest.raises(OfferGone), desk_of.session.begin_nested():
+            desk_of.accepts(desk_of.offers()[0])
 
     def test_whoever_joins_is_thought_of_at_once(self, desk_of: Desk) -> None:
         desk_of.frees()
