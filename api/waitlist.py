@@ -18,7 +18,7 @@ from api.pages import PageQuery, page_of
 from api.shelf import Shelf
 from models import Appointment, FreedTime, Offer, WaitlistEntry, db
 from models.vocabulary import OfferState, Role, WaitingState
-from scheduler import waitlist
+from scheduler import offers, waitlist
 from scheduler.audit import Act
 from scheduler.authority import Call
 from scheduler.errors import OfferGone
@@ -244,7 +244,7 @@ def read_offer(offer_id: UUID) -> dict[str, Any]:
 def accept_offer(offer_id: UUID) -> Response:
     """Accept for the patient: book the time, or move the visit that they have."""
     call = Call(offer_id, preconditions.seen_version())
-    offer = waitlist.accept(db.session(), call, by=by(), now=now())
+    offer = offers.accept(db.session(), call, by=by(), now=now())
     if offer.state is OfferState.LOST:
         raise OfferGone("This time is taken. The patient stays on the list.", state=offer.state)
     return _settled("accept", offer)
@@ -258,7 +258,7 @@ def accept_offer(offer_id: UUID) -> Response:
 def decline_offer(offer_id: UUID) -> Response:
     """Let it go for the patient, who stays on the list; the next one is asked."""
     call = Call(offer_id, preconditions.seen_version())
-    return _settled("decline", waitlist.decline(db.session(), call, by=by(), now=now()))
+    return _settled("decline", offers.decline(db.session(), call, by=by(), now=now()))
 
 
 def _settled(what: str, offer: Offer) -> Response:
@@ -273,9 +273,9 @@ def _settled(what: str, offer: Offer) -> Response:
     return edge.done(OfferSchema, _shown([offer])[0], act)
 
 
-def _shown(offers: list[Offer]) -> list[dict[str, Any]]:
+def _shown(found: list[Offer]) -> list[dict[str, Any]]:
     """Offers with the time and place of their proposed visits, in one query."""
-    ids = [offer.appointment_id for offer in offers]
+    ids = [offer.appointment_id for offer in found]
     query = select(Appointment).where(Appointment.id.in_(ids))
     visits = {visit.id: visit for visit in db.session.scalars(query)}
     return [
@@ -286,5 +286,5 @@ def _shown(offers: list[Offer]) -> list[dict[str, Any]]:
             "ends_at": visits[offer.appointment_id].ends_at,
             "kept_until": visits[offer.appointment_id].held_until,
         }
-        for offer in offers
+        for offer in found
     ]

@@ -497,7 +497,7 @@ def told_to_staff(session: Session, since: datetime) -> Sequence[Message]:
         select(Message)
         .where(
             Message.recipient == Recipient.FRONT_DESK,
-            Message.recipient_id == select(Clinic.clinic_id).scalar_subquery(),
+            Message.recipient_id == session.info["clinic_id"],
             Message.due_at >= since,
             Message.kind.in_(kinds),
             Message.released_at.is_not(None),
@@ -729,20 +729,41 @@ def freed_to_look_at(session: Session, now: datetime) -> FreedTime | None:
     ).one_or_none()
 
 
-def waiting_for(session: Session, freed: FreedTime) -> Sequence[WaitlistEntry]:
-    """Those who wait, whom the freed time may suit, and who have no offer to think about.
+def waiting_for(
+    session: Session, freed: FreedTime
+) -> list[tuple[WaitlistEntry, Brief, Appointment | None]]:
+    """Those who wait, whom a freed time may suit, and who have no offer to think about.
 
-    Nobody is offered a freed time twice. The longest waiting first.
+    With what they wait for, and the visit that would be moved. Nobody is offered a freed time
+    twice. The longest waiting first.
     """
     offered = exists().where(
         Offer.clinic_id == WaitlistEntry.clinic_id,
         ((Offer.entry_id == WaitlistEntry.id) & (Offer.freed_time_id == freed.id))
         | ((Offer.patient_id == WaitlistEntry.patient_id) & (Offer.state == OfferState.STANDING)),
     )
-    return session.scalars(
-        select(WaitlistEntry)
+    rows = session.execute(
+        select(WaitlistEntry, CourseStep.key, Course, Patient, Appointment)
+        .join(
+            CourseStep,
+            (CourseStep.clinic_id == WaitlistEntry.clinic_id)
+            & (CourseStep.id == WaitlistEntry.course_step_id),
+        )
+        .join(
+            Course, (Course.clinic_id == CourseStep.clinic_id) & (Course.id == CourseStep.course_id)
+        )
+        .join(Patient, (Patient.clinic_id == Course.clinic_id) & (Patient.id == Course.patient_id))
+        .outerjoin(
+            Appointment,
+            (Appointment.clinic_id == WaitlistEntry.clinic_id)
+            & (Appointment.course_step_id == WaitlistEntry.course_step_id)
+            & Appointment.status.in_(STANDING),
+        )
         .where(
             WaitlistEntry.state == WaitingState.WAITING,
+            Course.status == CourseStatus.ACTIVE,
+            CourseStep.skipped_at.is_(None),
+            WaitlistEntry.visit_id.is_not_distinct_from(Appointment.id),
             func.coalesce(WaitlistEntry.site_id, freed.site_id) == freed.site_id,
             func.coalesce(WaitlistEntry.latest, freed.ends_at) > freed.starts_at,
             func.coalesce(WaitlistEntry.earliest, freed.starts_at) < freed.ends_at,
@@ -750,6 +771,17 @@ def waiting_for(session: Session, freed: FreedTime) -> Sequence[WaitlistEntry]:
         )
         .order_by(WaitlistEntry.waiting_since, WaitlistEntry.id)
     ).all()
+    return [
+        (entry, _brief(key, course, patient, entry.course_step_id, read), visit)
+        for entry, key, course, patient, visit in rows
+        for read in (protocol(session, course.protocol_version_id),)
+    ]
+
+
+def _brief(key: str, course: Course, patient: Patient, step_id: UUID, read: Protocol) -> Brief:
+    step = read.step(key)
+    version_id = course.protocol_version_id
+    return Brief(patient, course.id, step_id, version_id, read, step, step.visit)
 
 
 def standing_offers(session: Session, freed_time_id: UUID) -> Sequence[Offer]:

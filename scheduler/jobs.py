@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from notifications import queue, reading
-from scheduler import booking, notices, proposals, sessions, waitlist, warmth
+from scheduler import booking, notices, offering, proposals, sessions, waiting, warmth
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,8 @@ ARCHIVE_AFTER = timedelta(days=7)
 
 JOBS = (
     Job("release-expired-holds", timedelta(minutes=1), booking.release_expired_holds),
-    Job("offer-freed-times", timedelta(seconds=5), waitlist.offer_freed_times, again=True),
+    Job("offer-freed-times", timedelta(seconds=5), offering.offer_freed_times, again=True),
+    Job("lapse-waiting", timedelta(minutes=1), waiting.lapse),
     Job("mark-noshows", timedelta(minutes=5), sessions.mark_noshows),
     Job("plan-agendas", timedelta(minutes=15), notices.plan_agendas),
     Job("warn-of-credentials", timedelta(hours=1), notices.warn_of_credentials),

@@ -27,7 +27,7 @@ from models.vocabulary import (
 from notifications import answers, fallback, invitation, outbox, reading
 from notifications.outbox import Notice
 from notifications.rsvp import Rsvp
-from scheduler import booking, checklists, facts, tasks, waitlist
+from scheduler import booking, checklists, facts, offers, tasks
 from scheduler.authority import Authority, Call
 from scheduler.errors import OfferGone, Refusal
 from scheduler.tasks import Wanted
@@ -272,19 +272,19 @@ def _about_offer(
     if offer is None:
         _ask(session, reply, TaskKind.READ_REPLY, now + TODAY)
         return
-    answer = waitlist.accept if reply.meaning is ReplyMeaning.ACCEPT else waitlist.decline
+    answer = offers.accept if reply.meaning is ReplyMeaning.ACCEPT else offers.decline
     try:
         with session.begin_nested():
             offer = answer(session, Call(offer.id, None), by=PATIENT, now=now)
     except OfferGone:
         if reply.meaning is ReplyMeaning.ACCEPT:
-            waitlist.tell_gone(session, offer, now)
+            offers.tell_gone(session, offer, now)
         return
     except Refusal:
         _ask(session, reply, TaskKind.READ_REPLY, now + TODAY)
         return
     if offer.state is OfferState.LOST:
-        waitlist.tell_gone(session, offer, now)
+        offers.tell_gone(session, offer, now)
     else:
         _answer(session, reply, patients, MessageKind.NOTED, now)
 

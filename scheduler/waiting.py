@@ -61,9 +61,10 @@ def serve_earlier(session: Session, visit: Appointment, now: datetime) -> None:
     session.execute(_SERVED_EARLIER, {"visit": visit.id, "now": now})
 
 
-def lapse(session: Session, now: datetime) -> None:
-    """End the entries that have nothing to wait for any more."""
-    session.execute(_LAPSED, {"now": now})
+def lapse(session: Session, now: datetime) -> int:
+    """End the entries that have nothing to wait for any more. Returns how many."""
+    ends = (_SERVED_MEANWHILE, _LAPSED)
+    return sum(len(session.execute(end, {"now": now}).all()) for end in ends)
 
 
 def look_again(session: Session, now: datetime) -> None:
@@ -94,27 +95,31 @@ _SERVED_EARLIER = text(
     """
 )
 
+_SERVED_MEANWHILE = text(
+    """
+    UPDATE waitlist_entry w SET state = 'served', ended_at = :now, version = w.version + 1
+     WHERE w.state = 'waiting' AND w.visit_id IS NULL
+       AND EXISTS (SELECT FROM appointment a
+                    WHERE a.clinic_id = w.clinic_id AND a.course_step_id = w.course_step_id
+                      AND a.status IN ('booked', 'arrived', 'checked-in', 'fulfilled'))
+    RETURNING 1
+    """
+)
+"""Somebody joined the list in the moment in which the step was booked."""
+
 _LAPSED = text(
     """
-    UPDATE waitlist_entry w
-       SET state = CASE WHEN has_visit THEN 'served' ELSE 'lapsed' END,
-           ended_at = :now, version = w.version + 1
-      FROM (SELECT e.clinic_id, e.id,
-                   e.visit_id IS NULL AND EXISTS (
-                       SELECT FROM appointment a
-                        WHERE a.clinic_id = e.clinic_id AND a.course_step_id = e.course_step_id
-                          AND a.status IN ('booked', 'arrived', 'checked-in', 'fulfilled')
-                   ) AS has_visit,
-                   c.status <> 'active' OR s.skipped_at IS NOT NULL
-                   OR coalesce(e.latest <= :now, false)
-                   OR coalesce(v.status <> 'booked', false) AS is_over
-              FROM waitlist_entry e
-              JOIN course_step s ON s.clinic_id = e.clinic_id AND s.id = e.course_step_id
-              JOIN course c ON c.clinic_id = s.clinic_id AND c.id = s.course_id
-              LEFT JOIN appointment v ON v.clinic_id = e.clinic_id AND v.id = e.visit_id
-             WHERE e.state = 'waiting') AS now_so
-     WHERE w.clinic_id = now_so.clinic_id AND w.id = now_so.id AND w.state = 'waiting'
-       AND (now_so.has_visit OR now_so.is_over)
+    UPDATE waitlist_entry w SET state = 'lapsed', ended_at = :now, version = w.version + 1
+     WHERE w.state = 'waiting'
+       AND (w.latest <= :now
+            OR EXISTS (SELECT FROM course_step s
+                         JOIN course c ON c.clinic_id = s.clinic_id AND c.id = s.course_id
+                        WHERE s.clinic_id = w.clinic_id AND s.id = w.course_step_id
+                          AND (c.status <> 'active' OR s.skipped_at IS NOT NULL))
+            OR EXISTS (SELECT FROM appointment v
+                        WHERE v.clinic_id = w.clinic_id AND v.id = w.visit_id
+                          AND v.status <> 'booked'))
+    RETURNING 1
     """
 )
 

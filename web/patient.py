@@ -24,7 +24,7 @@ from sqlalchemy import select
 
 from models import Appointment, ChecklistItem, db
 from models.vocabulary import OfferState, Owner, ReplyMeaning, TaskStatus
-from scheduler import audit, booking, checklists, facts, replies, waitlist
+from scheduler import audit, booking, checklists, facts, offers, replies
 from scheduler.audit import Act
 from scheduler.authority import Authority, Call
 from scheduler.checklists import NewEscort, Settling
@@ -183,7 +183,7 @@ def well(here: Visitor) -> str:
 @act
 def accept_offer(here: Visitor) -> str:
     """Take the time that is offered."""
-    offer = waitlist.accept(db.session(), _offer_call(here), by=PATIENT, now=_now())
+    offer = offers.accept(db.session(), _offer_call(here), by=PATIENT, now=_now())
     return "taken" if offer.state is OfferState.ACCEPTED else "gone"
 
 
@@ -191,7 +191,7 @@ def accept_offer(here: Visitor) -> str:
 @act
 def decline_offer(here: Visitor) -> str:
     """Let the time that is offered go."""
-    waitlist.decline(db.session(), _offer_call(here), by=PATIENT, now=_now())
+    offers.decline(db.session(), _offer_call(here), by=PATIENT, now=_now())
     return "let-go"
 
 

@@ -8,10 +8,10 @@ from uuid import UUID, uuid4
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import select, text
+from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
-from models import Appointment, Clinic, FreedTime, Message, Offer, Slot, WaitlistEntry
+from models import Appointment, Clinic, FreedTime, Message, Offer, Slot, WaitlistEntry, enter_clinic
 from models.vocabulary import (
     AppointmentStatus,
     ClearanceOutcome,
@@ -22,7 +22,7 @@ from models.vocabulary import (
     WaitingState,
 )
 from notifications import links, reading
-from scheduler import booking, courses, facts, sessions, waitlist
+from scheduler import booking, courses, facts, offering, offers, sessions, waiting, waitlist
 from scheduler.authority import Authority, Call, Reasons
 from scheduler.booking import Move, Order
 from scheduler.errors import (
@@ -35,6 +35,7 @@ from scheduler.errors import (
     Unfit,
     WrongStatus,
 )
+from scheduler.jobs import JOBS
 from scheduler.lifecycle import Action
 from scheduler.placing import Named
 from scheduler.waitlist import Wanted
@@ -47,6 +48,7 @@ from tests.factories import (
     make_patient,
     make_practitioner,
     make_protocol,
+    make_world,
     protocol_content,
 )
 from tests.integration.conftest import Caller, Clock
@@ -110,7 +112,8 @@ class Desk:
     def works(self, after: timedelta = timedelta(0)) -> None:
         """The worker does what there is to do."""
         self.now += after
-        while waitlist.offer_freed_times(self.session, self.now):
+        waiting.lapse(self.session, self.now)
+        while offering.offer_freed_times(self.session, self.now):
             pass
         self.session.expire_all()
 
@@ -119,7 +122,7 @@ class Desk:
         return list(self.session.scalars(query))
 
     def accepts(self, offer: Offer) -> Offer:
-        return waitlist.accept(self.session, Call(offer.id, None), by=PATIENT, now=self.now)
+        return offers.accept(self.session, Call(offer.id, None), by=PATIENT, now=self.now)
 
     def visit_of(self, entry: WaitlistEntry) -> Appointment | None:
         return self.session.scalar(
@@ -180,7 +183,7 @@ class TestOffers:
         [second] = desk_of.offers()
         with pytest.raises(OfferGone):
             desk_of.accepts(first)
-        waitlist.decline(desk_of.session, Call(second.id, None), by=PATIENT, now=desk_of.now)
+        offers.decline(desk_of.session, Call(second.id, None), by=PATIENT, now=desk_of.now)
         desk_of.works()
         [third] = desk_of.offers()
         desk_of.works(HALF_AN_HOUR)
@@ -234,6 +237,17 @@ class TestOffers:
         with pytest.raises(OfferGone):
             desk_of.accepts(offers[0])
         assert {one.state for one in (waiting[0], waiting[2])} == {WaitingState.WAITING}
+
+    def test_who_waits_for_two_steps_thinks_about_one_offer(self, desk_of: Desk) -> None:
+        desk_of.set(offers_at_once=3)
+        who, _ = make_patient(desk_of.session)
+        first = desk_of.waits(desk_of.step(patient_id=who))
+        desk_of.waits(desk_of.step(patient_id=who))
+        other = desk_of.waits()
+
+        desk_of.frees()
+
+        assert [one.entry_id for one in desk_of.offers()] == [first.id, other.id]
 
     def test_taken_by_the_desk_it_is_lost_and_not_doubled(self, desk_of: Desk) -> None:
         desk_of.set(offers_at_once=2)
@@ -466,6 +480,14 @@ class TestEntries:
         assert [one.entry_id for one in desk_of.offers()] == [other.id]
         with pytest.raises(WrongStatus):
             waitlist.leave(desk_of.session, Call(entry.id, None), now=desk_of.now)
+
+    def test_who_has_left_cannot_take_what_still_stands(self, desk_of: Desk) -> None:
+        entry = desk_of.waits()
+        desk_of.frees()
+        waitlist.leave(desk_of.session, Call(entry.id, None), now=desk_of.now)
+
+        with pytest.raises(OfferGone), desk_of.session.begin_nested():
+            desk_of.accepts(desk_of.offers()[0])
 
     def test_whoever_joins_is_thought_of_at_once(self, desk_of: Desk) -> None:
         desk_of.frees()
@@ -787,3 +809,16 @@ def form_of(page: str) -> str:
     found = re.search(r'name="form" value="([^"]+)"', page)
     assert found is not None, page
     return found.group(1)
+
+
+def test_a_worker_that_sees_every_clinic_takes_its_own(
+    committed: Session, committed_world: World, worker_engine: Engine
+) -> None:
+    make_world(committed, "Another Practice")
+    committed.commit()
+
+    with Session(worker_engine) as session:
+        enter_clinic(session, committed_world.clinic_id)
+        assert facts.clinic(session).clinic_id == committed_world.clinic_id
+        for job in JOBS:
+            job.run(session, NOW)
