@@ -20,7 +20,7 @@ from models.vocabulary import MessageKind, OfferState
 from scheduler import actors, booking, facts, offers, openings, rules, warmth
 from scheduler.actors import Opening
 from scheduler.availability import DAY, Hours, Question, Staffing, hours_of
-from scheduler.errors import AtCapacity, SlotTaken
+from scheduler.errors import AtCapacity, SlotTaken, Stale
 from scheduler.facts import Brief
 from scheduler.intervals import GRANULE
 from scheduler.openings import Search
@@ -109,14 +109,15 @@ class _Looking:
 
     def look(self) -> None:
         """Offer it, and say when to look again."""
-        standing = self._standing()
+        seen, standing = self.freed.version, self._standing()
         most = self.home.standby_at_once if self.is_soon else self.home.offers_at_once
         room = 0 if self._is_kept(standing) else most - len(standing)
         found = self._fitting()
         chosen = list(islice(found, room))  # read before anything is written: that is quicker
-        freed = facts.to_change(self.session, FreedTime, self.freed.id, None)
-        if self._standing() != standing:
-            return  # somebody answered meanwhile: look anew
+        try:
+            freed = facts.to_change(self.session, FreedTime, self.freed.id, seen)
+        except Stale:
+            return  # somebody answered or joined meanwhile: look anew
         keep = len(chosen) == 1 and not standing
         offers = (self._offer(one, opening, keep=keep) for one, opening in chain(chosen, found))
         deque(islice(filter(None, offers), max(room, 0)), maxlen=0)

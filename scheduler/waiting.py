@@ -123,4 +123,13 @@ _LAPSED = text(
     """
 )
 
-_LOOK_AGAIN = text("UPDATE freed_time SET look_at = :now WHERE look_at > :now AND ends_at > :now")
+_LOOK_AGAIN = text(
+    """
+    WITH ahead AS (
+        SELECT clinic_id, id FROM freed_time WHERE look_at IS NOT NULL
+         ORDER BY id FOR UPDATE  -- one lock order: no deadlock
+    )
+    UPDATE freed_time f SET look_at = least(f.look_at, :now), version = f.version + 1
+      FROM ahead WHERE f.clinic_id = ahead.clinic_id AND f.id = ahead.id
+    """
+)
