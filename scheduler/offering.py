@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
+from functools import cached_property
 from itertools import chain, islice
 from uuid import UUID
 
@@ -48,8 +49,7 @@ def offer_freed_times(session: Session, now: datetime) -> int:
     freed = facts.freed_to_look_at(session, now)
     if freed is None:
         return 0
-    around = warmth.around(session, freed.starts_at, freed.ends_at + DAY)
-    _Looking(session, facts.clinic(session), freed, now, around).look()
+    _Looking(session, facts.clinic(session), freed, now).look()
     return 1
 
 
@@ -86,7 +86,7 @@ class _Waiting:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Looking:
     """One look at a freed time: to whom it is offered now."""
 
@@ -94,10 +94,14 @@ class _Looking:
     home: Clinic
     freed: FreedTime
     now: datetime
-    around: Around
     starts: dict[tuple[UUID, str], int] = field(default_factory=dict)
 
-    @property
+    @cached_property
+    def around(self) -> Around:
+        """The clinic's calendars around the time; asked only if somebody waits."""
+        return warmth.around(self.session, self.freed.starts_at, self.freed.ends_at + DAY)
+
+    @cached_property
     def site(self) -> actors.Site:
         """Where the time became free."""
         return next(one for one in self.around.sites if one.site_id == self.freed.site_id)
