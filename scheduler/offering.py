@@ -131,9 +131,7 @@ class _Looking:
     def _standing(self) -> Sequence[Offer]:
         return facts.standing_offers(self.session, self.freed.id)
 
-    def _next_look(self) -> datetime | None:
-        if self.freed.ends_at <= self.now:
-            return None
+    def _next_look(self) -> datetime:
         return min((one.expires_at for one in self._standing()), default=self.now + PAUSE)
 
     def _is_kept(self, standing: Sequence[Offer]) -> bool:

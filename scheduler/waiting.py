@@ -62,8 +62,8 @@ def serve_earlier(session: Session, visit: Appointment, now: datetime) -> None:
 
 
 def lapse(session: Session, now: datetime) -> int:
-    """End the entries that have nothing to wait for any more. Returns how many."""
-    ends = (_SERVED_MEANWHILE, _LAPSED)
+    """End what is over: entries with nothing to wait for, times that passed. Returns how many."""
+    ends = (_SERVED_MEANWHILE, _LAPSED, _PASSED)
     return sum(len(session.execute(end, {"now": now}).all()) for end in ends)
 
 
@@ -120,6 +120,12 @@ _LAPSED = text(
                         WHERE v.clinic_id = w.clinic_id AND v.id = w.visit_id
                           AND v.status <> 'booked'))
     RETURNING 1
+    """
+)
+
+_PASSED = text(
+    """
+    UPDATE freed_time SET look_at = NULL WHERE look_at IS NOT NULL AND ends_at <= :now RETURNING 1
     """
 )
 
