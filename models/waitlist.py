@@ -72,6 +72,8 @@ class FreedTime(Tenanted):
     ends_at: Mapped[datetime]
     look_at: Mapped[datetime | None]
     """When it is next looked at whom it fits. None: it is over."""
+    version: Mapped[int] = mapped_column(server_default=text("1"))
+    """Rises when something happens that a look under way has not seen."""
 
     __table_args__ = (
         references("appointment_id", "appointment"),

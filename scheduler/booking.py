@@ -41,7 +41,7 @@ from scheduler.placing import BENDABLE, Named, Placement, Wish
 from scheduler.waiting import Stretch
 
 RELEASING, OFFERING = Authority("job:holds"), Authority("job:waitlist")
-TRIES = 3
+TRIES = 10
 """How often a choice that is ours is made anew because somebody else was faster."""
 
 

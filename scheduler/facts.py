@@ -720,10 +720,20 @@ def holds_of(session: Session, caller: str, now: datetime) -> Sequence[datetime]
 
 
 def freed_to_look_at(session: Session, now: datetime) -> FreedTime | None:
-    """A freed time at which it is time to look: of several the one that begins first."""
+    """A freed time at which it is time to look: of several the one that begins first.
+
+    None if nobody waits: a clinic without a waitlist pays nothing for it.
+    """
     return session.scalars(
         select(FreedTime)
-        .where(FreedTime.look_at <= now)
+        .where(
+            FreedTime.look_at <= now,
+            FreedTime.ends_at > now,
+            exists().where(
+                WaitlistEntry.clinic_id == FreedTime.clinic_id,
+                WaitlistEntry.state == WaitingState.WAITING,
+            ),
+        )
         .order_by(FreedTime.starts_at, FreedTime.id)
         .limit(1)
     ).one_or_none()

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
+from functools import cached_property
 from itertools import chain, islice
 from uuid import UUID
 
@@ -20,7 +21,7 @@ from models.vocabulary import MessageKind, OfferState
 from scheduler import actors, booking, facts, offers, openings, rules, warmth
 from scheduler.actors import Opening
 from scheduler.availability import DAY, Hours, Question, Staffing, hours_of
-from scheduler.errors import AtCapacity, SlotTaken
+from scheduler.errors import AtCapacity, SlotTaken, Stale
 from scheduler.facts import Brief
 from scheduler.intervals import GRANULE
 from scheduler.openings import Search
@@ -48,8 +49,7 @@ def offer_freed_times(session: Session, now: datetime) -> int:
     freed = facts.freed_to_look_at(session, now)
     if freed is None:
         return 0
-    around = warmth.around(session, freed.starts_at, freed.ends_at + DAY)
-    _Looking(session, facts.clinic(session), freed, now, around).look()
+    _Looking(session, facts.clinic(session), freed, now).look()
     return 1
 
 
@@ -86,7 +86,7 @@ class _Waiting:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Looking:
     """One look at a freed time: to whom it is offered now."""
 
@@ -94,10 +94,14 @@ class _Looking:
     home: Clinic
     freed: FreedTime
     now: datetime
-    around: Around
     starts: dict[tuple[UUID, str], int] = field(default_factory=dict)
 
-    @property
+    @cached_property
+    def around(self) -> Around:
+        """The clinic's calendars around the time; asked only if somebody waits."""
+        return warmth.around(self.session, self.freed.starts_at, self.freed.ends_at + DAY)
+
+    @cached_property
     def site(self) -> actors.Site:
         """Where the time became free."""
         return next(one for one in self.around.sites if one.site_id == self.freed.site_id)
@@ -109,14 +113,15 @@ class _Looking:
 
     def look(self) -> None:
         """Offer it, and say when to look again."""
-        standing = self._standing()
+        seen, standing = self.freed.version, self._standing()
         most = self.home.standby_at_once if self.is_soon else self.home.offers_at_once
         room = 0 if self._is_kept(standing) else most - len(standing)
         found = self._fitting()
         chosen = list(islice(found, room))  # read before anything is written: that is quicker
-        freed = facts.to_change(self.session, FreedTime, self.freed.id, None)
-        if self._standing() != standing:
-            return  # somebody answered meanwhile: look anew
+        try:
+            freed = facts.to_change(self.session, FreedTime, self.freed.id, seen)
+        except Stale:
+            return  # somebody answered or joined meanwhile: look anew
         keep = len(chosen) == 1 and not standing
         offers = (self._offer(one, opening, keep=keep) for one, opening in chain(chosen, found))
         deque(islice(filter(None, offers), max(room, 0)), maxlen=0)
@@ -126,9 +131,7 @@ class _Looking:
     def _standing(self) -> Sequence[Offer]:
         return facts.standing_offers(self.session, self.freed.id)
 
-    def _next_look(self) -> datetime | None:
-        if self.freed.ends_at <= self.now:
-            return None
+    def _next_look(self) -> datetime:
         return min((one.expires_at for one in self._standing()), default=self.now + PAUSE)
 
     def _is_kept(self, standing: Sequence[Offer]) -> bool:

@@ -41,7 +41,7 @@ def accept(session: Session, call: Call, *, by: Authority, now: datetime) -> Off
     facts.brief_of_step(session, offer.patient_id, entry.course_step_id)
     rivals = [one for one in facts.standing_offers(session, freed.id) if one.id != offer.id]
     _lock(session, offer, entry)
-    freed.look_at = now
+    _look_at(freed, now)
     try:
         with session.begin_nested():
             why = Call(offer.appointment_id, None, OfferState.ACCEPTED.value)
@@ -64,7 +64,7 @@ def accept(session: Session, call: Call, *, by: Authority, now: datetime) -> Off
 def decline(session: Session, call: Call, *, by: Authority, now: datetime) -> Offer:
     """Let an offer go; the patient stays on the list. Refuses with `OfferGone`."""
     freed, offer = _in_hand(session, call, now)
-    freed.look_at = now
+    _look_at(freed, now)
     _settle(session, offer, OfferState.DECLINED, by, now)
     return offer
 
@@ -74,7 +74,7 @@ def end(session: Session, over: Offer, state: OfferState, now: datetime) -> None
     freed = facts.to_change(session, FreedTime, over.freed_time_id, None)
     offer = facts.to_change(session, Offer, over.id, None)
     if offer.state is OfferState.STANDING:
-        freed.look_at = now
+        _look_at(freed, now)
         _settle(session, offer, state, JOB, now)
 
 
@@ -132,6 +132,11 @@ def _settle(
     _note(offer, state, by, now)
     session.flush()
     return out
+
+
+def _look_at(freed: FreedTime, now: datetime) -> None:
+    freed.look_at = now
+    freed.version += 1
 
 
 def _note(offer: Offer, state: OfferState, by: Authority, now: datetime) -> None:

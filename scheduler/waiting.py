@@ -62,8 +62,8 @@ def serve_earlier(session: Session, visit: Appointment, now: datetime) -> None:
 
 
 def lapse(session: Session, now: datetime) -> int:
-    """End the entries that have nothing to wait for any more. Returns how many."""
-    ends = (_SERVED_MEANWHILE, _LAPSED)
+    """End what is over: entries with nothing to wait for, times that passed. Returns how many."""
+    ends = (_SERVED_MEANWHILE, _LAPSED, _PASSED)
     return sum(len(session.execute(end, {"now": now}).all()) for end in ends)
 
 
@@ -123,4 +123,19 @@ _LAPSED = text(
     """
 )
 
-_LOOK_AGAIN = text("UPDATE freed_time SET look_at = :now WHERE look_at > :now AND ends_at > :now")
+_PASSED = text(
+    """
+    UPDATE freed_time SET look_at = NULL WHERE look_at IS NOT NULL AND ends_at <= :now RETURNING 1
+    """
+)
+
+_LOOK_AGAIN = text(
+    """
+    WITH ahead AS (
+        SELECT clinic_id, id FROM freed_time WHERE look_at IS NOT NULL
+         ORDER BY id FOR UPDATE  -- one lock order: no deadlock
+    )
+    UPDATE freed_time f SET look_at = least(f.look_at, :now), version = f.version + 1
+      FROM ahead WHERE f.clinic_id = ahead.clinic_id AND f.id = ahead.id
+    """
+)

@@ -137,6 +137,7 @@ def _freed_times() -> None:
         _instant("starts_at"),
         _instant("ends_at"),
         _instant("look_at", nullable=True),
+        _version(),
         *_of_clinic("freed_time"),
         _reference("freed_time", "appointment_id", "appointment"),
         _reference("freed_time", "site_id", "site"),
