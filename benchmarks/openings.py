@@ -49,7 +49,7 @@ def run(report: Report) -> None:
         HERE / "openings.png",
         "A page of openings over HTTP, warm",
         "schedules x days asked for",
-        "ms (median)",
+        "ms (best tenth)",
         times,
     )
 
@@ -90,8 +90,7 @@ def _over_http(report: Report, clinic: Busy, size: Size) -> Iterator[tuple[float
         client = Client(service)
         cold = client.took(_search(90, "preparation"))
         for days in (7, 14, 30, 60, 90):
-            took = _median(partial(client.took, _search(days, "preparation")), TRIES // 2)
-            yield size.schedules * days, took
+            yield size.schedules * days, _calm(partial(client.took, _search(days, "preparation")))
         if size is M:
             return
         for days in DAYS:
@@ -224,6 +223,11 @@ def _index_mb(clinic: Busy) -> float:
         assert kept.calendar.timeline.days >= 365
     engine.dispose()
     return float(grown) / 1e6
+
+
+def _calm(measure: Callable[[], float]) -> float:
+    """The best tenth: how the time grows is ours, the neighbours' noise is not."""
+    return sorted(measure() for _ in range(TRIES))[TRIES // 10]
 
 
 def _median(measure: Callable[[], float], tries: int = TRIES) -> float:
