@@ -40,16 +40,18 @@ def run(report: Report) -> None:
     for size in (S, M, L):
         with busy(size) as clinic:
             print(f"  {size.name}: {clinic.slots:,} slots")
-            times[f"{size.clinicians} clinicians"] = list(_over_http(report, clinic, size))
+            times[f"{size.clinicians} clinicians"] = list(_growing(clinic))
+            if size is not M:
+                _over_http(report, clinic, size)
             if size is L:
                 report.add("index_L_mb", _index_mb(clinic), "MB")
     points = [point for found in times.values() for point in found]
     report.add("openings_linear_r2", statistics.correlation(*zip(*points, strict=True)) ** 2, "")
     lines(
         HERE / "openings.png",
-        "A page of openings over HTTP, warm",
+        "A page of openings, warm",
         "schedules x days asked for",
-        "ms (median)",
+        "ms of CPU (median)",
         times,
     )
 
@@ -84,16 +86,18 @@ class Client:
         return took
 
 
-def _over_http(report: Report, clinic: Busy, size: Size) -> Iterator[tuple[float, float]]:
-    """Note the figures of one size; give its times by schedules x days."""
+def _growing(clinic: Busy) -> Iterator[tuple[float, float]]:
+    """What a search takes of this process alone, by schedules x days."""
+    with _in_process(clinic, time.thread_time) as ask:
+        ask(DAYS[-1])
+        for days in (7, 14, 30, 60, 90):
+            yield clinic.size.schedules * days, _median(partial(ask, days))
+
+
+def _over_http(report: Report, clinic: Busy, size: Size) -> None:
     with serving(clinic.place(), MailServer(port=25), "web", WEB_WORKERS="1") as service:
         client = Client(service)
         cold = client.took(_search(90, "preparation"))
-        for days in (7, 14, 30, 60, 90):
-            took = _median(partial(client.took, _search(days, "preparation")), TRIES // 2)
-            yield size.schedules * days, took
-        if size is M:
-            return
         for days in DAYS:
             _beside_multiranges(report, client, clinic, days)
         dosing = _median(lambda: client.took(_search(90, "dosing")))
@@ -121,7 +125,9 @@ def _beside_multiranges(report: Report, client: Client, clinic: Busy, days: int)
 
 
 @contextmanager
-def _in_process(clinic: Busy) -> Iterator[Callable[[int], float]]:
+def _in_process(
+    clinic: Busy, clock: Callable[[], float] = time.perf_counter
+) -> Iterator[Callable[[int], float]]:
     """The same search without HTTP, keys and JSON: how long it takes in ms."""
     engine = create_engine(clinic.ways.service)
     with Session(engine) as session:
@@ -131,9 +137,9 @@ def _in_process(clinic: Busy) -> Iterator[Callable[[int], float]]:
             wanted = Search(
                 start=FIRST, end=FIRST + timedelta(days=days), step_kind=StepKind.PREPARATION
             )
-            begun = time.perf_counter()
+            begun = clock()
             found = openings.find(session, wanted, NOW).openings
-            took = (time.perf_counter() - begun) * 1000
+            took = (clock() - begun) * 1000
             session.rollback()
             assert len(found) == wanted.limit
             return took
