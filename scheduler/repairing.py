@@ -151,7 +151,7 @@ def repair(cases: Sequence[Case], calendar: Calendar) -> Repaired:
 
     On the calendar every visit takes its time still; it knows the patients' time.
     """
-    search = _Search(Board(calendar, cases), cases)
+    search = Search(Board(calendar, cases), cases)
     search.run()
     return search.result()
 
@@ -241,7 +241,7 @@ class _Option(NamedTuple):
     lead: UUID | None
 
 
-class _Search:
+class Search:
     """One repair, under way."""
 
     def __init__(self, board: Board, cases: Sequence[Case]) -> None:
@@ -261,8 +261,8 @@ class _Search:
         for visit_id in list(self.left):
             self._push(self.board.case_of[visit_id], self.board.visits[visit_id])
         for case in self.cases:
-            if any(self._is_changed(visit) for visit in case.visits):
-                self._better(case)
+            if self._cost(case):
+                self._look_again(case)
 
     def result(self) -> Repaired:
         """What was found."""
@@ -299,20 +299,32 @@ class _Search:
         return place is not None and place.who != first.who
 
     def _mend(self, case: Case) -> None:
-        """Place the broken visits of a case: alone, with all the others, or one by one."""
+        """Place the broken visits of a case: alone, with those around them, or one by one."""
         broken = [one for one in case.visits if one.id in self.left]
         if self._replan(case, broken):
             if self._cost(case) >= HARM.lead:
-                self._better(case)
-        elif not self._replan(case, case.visits) and len(broken) > 1:
+                self._better(case, self._around(case))
+        elif not self._replan(case, self._around(case)) and len(broken) > 1:
             for one in broken:
                 self._replan(case, [one])
 
-    def _better(self, case: Case) -> None:
-        """Plan the whole case anew; keep it only if it costs less."""
+    def _around(self, case: Case) -> list[Visit]:
+        """The visits of a case that may have to move with those that must."""
+        must = [one.at for one in case.visits if self._must_change(one)]
+        return [one for one in case.visits if any(abs(one.at - at) <= REACH for at in must)]
+
+    def _look_again(self, case: Case) -> None:
+        """Now that others have moved: place what was changed anew, if that does less harm."""
+        self._better(case, [one for one in case.visits if self._is_changed(one)])
+        strays = any(self._is_changed(one) and not one.is_broken for one in case.visits)
+        if strays or self._cost(case) >= HARM.lead:
+            self._better(case, self._around(case))
+
+    def _better(self, case: Case, free: Sequence[Visit]) -> None:
+        """Place these visits of a case anew; keep it only if it costs less."""
         before, mark, left = self._cost(case), self.board.mark(), set(self.left)
-        stays = [one for one in case.visits if one.id not in self.left]
-        if not self._replan(case, stays) or self._cost(case) >= before:
+        settled = [one for one in free if one.id not in self.left]
+        if not self._replan(case, settled) or self._cost(case) >= before:
             self.board.back_to(mark)
             self.left = left
 
@@ -329,7 +341,7 @@ class _Search:
         return True
 
     def _places(self, case: Case, free: Sequence[Visit]) -> list[Place] | None:
-        known = self._known(case, free)
+        known = self.known(case, free)
         choices = [self._choices(case, visit, known, free) for visit in free]
         problem = Problem(
             protocol=case.protocol,
@@ -354,7 +366,7 @@ class _Search:
             barred.add((seated, one.start, one.lead))
         return None
 
-    def _known(self, case: Case, free: Sequence[Visit]) -> list[Booked]:
+    def known(self, case: Case, free: Sequence[Visit]) -> list[Booked]:
         """The patient's visits but those of `free`, as they are now."""
         gone = {visit.id for visit in free}
         known = list(case.fixed)
@@ -374,8 +386,8 @@ class _Search:
         self, case: Case, visit: Visit, known: Sequence[Booked], free: Sequence[Visit]
     ) -> Choices:
         """When a visit could be, with whom in the lead, and what each start costs."""
-        staffing = Staffing(self._question(case, visit, known), case.site, self.calendar)
-        starts = staffing.starts & ~self._shut(visit, staffing.starts)
+        staffing = self.staffing(case, visit, known)
+        starts = staffing.starts & ~self.shut(visit, staffing.starts)
         old = self.board.first[visit.id]
         by_lead: dict[UUID | None, Sequence[int]] = {}
         for lead in _leads(staffing, case.lead_role):
@@ -400,6 +412,18 @@ class _Search:
         )
         return Choices(visit.step, by_lead, frozenset(), away, tied)
 
+    def staffing(self, case: Case, visit: Visit, known: Sequence[Booked] = ()) -> Staffing:
+        """Who could serve a visit within reach; `known` are the visits that it is tied to."""
+        return Staffing(self._question(case, visit, known), case.site, self.calendar)
+
+    def keeps_all_rules(self) -> bool:
+        """Whether every visit that was changed breaks no rule where it is now."""
+        return not any(
+            self._is_changed(visit) and self._objections(case, visit, self.known(case, [visit]))
+            for case in self.cases
+            for visit in case.visits
+        )
+
     def _must_change(self, visit: Visit) -> bool:
         return visit.is_broken or visit.id in self.pushed
 
@@ -418,7 +442,7 @@ class _Search:
             ties=rules.ties_of(visit.step, case.protocol, known, but=(Severity.OFF,)),
         )
 
-    def _shut(self, visit: Visit, starts: int) -> int:
+    def shut(self, visit: Visit, starts: int) -> int:
         """The starts at which a gate would shut the booking."""
         if visit.known is None:
             return 0
@@ -508,7 +532,7 @@ class _Search:
 
     def _options(self, case: Case, visit: Visit) -> list[_Option]:
         """The starts that break no rule, the least harm first."""
-        known = self._known(case, [visit])
+        known = self.known(case, [visit])
         choices = self._choices(case, visit, known, [visit])
         found = [
             _Option(choices.idle.get(start, 0) + HARM.lead * (lead != case.lead), start, lead)
@@ -536,7 +560,7 @@ class _Search:
         }
         for one in [*there, visit.id]:
             self.board.put(one, None)
-        known = self._known(case, [visit])
+        known = self.known(case, [visit])
         placed = [Placed(visit.step, option.start, option.lead)]
         is_seated = not isinstance(self._seat(case, [visit], placed, known), int)
         if is_seated:
@@ -557,9 +581,8 @@ class _Search:
     def _give_way(self, visit_id: UUID, before: Place) -> bool:
         """Place a visit anew that was pushed away, alone or with its whole case."""
         case, visit = self.board.case_of[visit_id], self.board.visits[visit_id]
-        return self._replan(case, [visit]) or self._replan(
-            case, [one for one in case.visits if one.id not in self.left]
-        )
+        settled = [one for one in self._around(case) if one.id not in self.left]
+        return self._replan(case, [visit]) or self._replan(case, settled)
 
     def _cost(self, case: Case) -> int:
         """What the changes of a case cost, compared with how it was."""
@@ -576,7 +599,7 @@ class _Search:
 
     def _stuck(self, case: Case, visit: Visit) -> Stuck:
         """Why a visit has nowhere to go."""
-        known = self._known(case, [visit])
+        known = self.known(case, [visit])
         mark = self.board.mark()
         self.board.put(visit.id, None)
         choices = self._choices(case, visit, known, [visit])
