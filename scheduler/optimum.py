@@ -91,9 +91,7 @@ class _Model:
         self.costs: list[Any] = []
         broken = [one.at for one in board.visits.values() if one.is_broken]
         self.free = [
-            one
-            for one in board.visits.values()
-            if any(abs(one.at - at) <= REACH for at in broken)
+            one for one in board.visits.values() if any(abs(one.at - at) <= REACH for at in broken)
         ]
 
     def build(self, first: Repaired) -> None:
@@ -180,10 +178,7 @@ class _Model:
     def _seat(self, one: _Vars, seat: Seat, starts: set[int], kept: Any) -> None:
         """One lane of one actor, or all lanes, for a phase of a visit."""
         model, phase = self.model, seat.phase
-        old = {
-            (mine.role, mine.actor.schedule_id, mine.lanes)
-            for mine in one.visit.assignments
-        }
+        old = {(mine.role, mine.actor.schedule_id, mine.lanes) for mine in one.visit.assignments}
         offset = (phase.start - phase.setup) // GRANULE
         length = granules(phase.setup + phase.end - phase.start + phase.turnover)
         found = []
@@ -231,20 +226,22 @@ class _Model:
         """Windows, gaps and caps between the visits of a case that may move."""
         mine = {one.step.key: self.vars[one.id] for one in case.visits if one.id in self.vars}
         for later in mine.values():
-            for window in later.visit.step.windows:
-                if window.step in mine and window.severity is not Severity.OFF:
-                    self._window(case, mine[window.step], later, window)
-            for tie in later.visit.step.same:
-                if tie.step in mine and tie.severity is not Severity.OFF:
-                    self._tie(mine[tie.step], later, tie.role)
-        for gap in case.protocol.gaps:
-            same = [one for one in mine.values() if one.visit.step.visit.kind is gap.kind]
-            for one, other in zip(same, same[1:], strict=False):
-                self._apart(case, one, other, gap.least)
-        for cap in case.protocol.caps:
-            same = [one for one in mine.values() if one.visit.step.visit.kind is cap.kind]
-            for one, other in zip(same, same[cap.most :], strict=False):
-                self._apart(case, one, other, cap.within)
+            self._hang(case, later, mine)
+        rare = [(one.kind, 1, one.least) for one in case.protocol.gaps]
+        rare += [(one.kind, one.most, one.within) for one in case.protocol.caps]
+        for kind, most, span in rare:
+            same = [one for one in mine.values() if one.visit.step.visit.kind is kind]
+            for one, other in zip(same, same[most:], strict=False):
+                self._apart(case, one, other, span)
+
+    def _hang(self, case: Case, later: _Vars, mine: Mapping[str, _Vars]) -> None:
+        """The windows and ties of a visit to others that may move."""
+        for window in later.visit.step.windows:
+            if window.step in mine and window.severity is not Severity.OFF:
+                self._window(case, mine[window.step], later, window)
+        for tie in later.visit.step.same:
+            if tie.step in mine and tie.severity is not Severity.OFF:
+                self._tie(mine[tie.step], later, tie.role)
 
     def _window(self, case: Case, anchor: _Vars, later: _Vars, window: Window) -> None:
         self.model.add(later.start >= anchor.start)

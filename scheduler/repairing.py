@@ -541,15 +541,11 @@ class Search:
         ]
         found.sort(key=lambda one: (one.cost, one.start))
         fitting = (
-            one
-            for one in found
-            if not self._objections(case, visit, known, Place(one.start, ()))
+            one for one in found if not self._objections(case, visit, known, Place(one.start, ()))
         )
         return list(islice(fitting, PUSHES))
 
-    def _push_at(
-        self, case: Case, visit: Visit, option: _Option, near: Sequence[UUID]
-    ) -> bool:
+    def _push_at(self, case: Case, visit: Visit, option: _Option, near: Sequence[UUID]) -> bool:
         """Seat the visit there, and everybody whom it pushes away elsewhere; or change nothing."""
         mark, left, pushed = self.board.mark(), set(self.left), set(self.pushed)
         there = {

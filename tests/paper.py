@@ -118,7 +118,7 @@ class Paper:
         return calendar
 
     def cases(self, protocol: Protocol, count: int) -> list[Case]:
-        """Plan courses one after the other, each as soon as it can be; fewer if there is no room."""
+        """Plan courses one after the other; fewer if there is no room."""
         calendar = self.calendar()
         made = (planned(calendar, protocol, number) for number in range(count))
         return [case for case in made if case is not None]
@@ -133,9 +133,7 @@ def working_days(first: datetime, days: int) -> Iterable[tuple[datetime, datetim
             yield start, start + 8 * HOUR
 
 
-def planned(
-    calendar: Calendar, protocol: Protocol, number: int, site: Site = SITE
-) -> Case | None:
+def planned(calendar: Calendar, protocol: Protocol, number: int, site: Site = SITE) -> Case | None:
     """A course planned on a calendar, whose time it takes there; None: it has no room."""
     patient = Actor(UUID(int=5000 + number), "", ActorKind.PATIENT, None, None, 1)
     calendar.know(patient, {})
