@@ -194,12 +194,12 @@ def reschedule_together(
     _lock_all(session, wanted)
     left, refused = dict(wanted), dict[UUID, Refusal]()
     while left:
-        savepoint = session.begin_nested()
-        done, no = _move_all(session, left, by, now)
+        with session.begin_nested() as together:
+            done, no = _move_all(session, left, by, now)
+            if no:
+                together.rollback()
         if not no:
-            savepoint.commit()
             return done, refused
-        savepoint.rollback()
         refused |= no
         left = {patient: shifts for patient, shifts in left.items() if patient not in no}
     return {}, refused
