@@ -3,12 +3,13 @@
 import sys
 
 import logs
-from benchmarks import booking, contention, endurance, messages, openings, servers
+from benchmarks import booking, contention, endurance, messages, openings, repair, servers
 from benchmarks.report import FILE, Report
 
 ALL = {
     "booking": booking.run,
     "openings": openings.run,
+    "repair": repair.run,
     "messages": messages.run,
     "endurance": endurance.run,
     "servers": servers.run,

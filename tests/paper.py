@@ -52,8 +52,13 @@ class Paper:
 
     days: int = 56
     therapists: int = 3
-    others: int = 2
-    """How many prescribers, monitors, rooms and devices of each kind."""
+    prescribers: int = 2
+    monitors: int = 2
+    lanes: int = 2
+    """How many patients a monitor watches at once."""
+    dosing_rooms: int = 2
+    """Each with a device."""
+    consulting_rooms: int = 2
     actors: list[Actor] = field(default_factory=list)
     opened: dict[UUID, list[tuple[datetime, datetime]]] = field(default_factory=dict)
     taken: dict[UUID, list[tuple[int, int]]] = field(default_factory=dict)
@@ -61,18 +66,18 @@ class Paper:
     def __post_init__(self) -> None:
         for role, count, lanes in (
             ("therapist", self.therapists, 1),
-            ("prescriber", self.others, 1),
-            ("monitor", self.others, 2),
+            ("prescriber", self.prescribers, 1),
+            ("monitor", self.monitors, self.lanes),
         ):
             for number in range(count):
                 licence = Licence(role, date(2020, 1, 1), date(2030, 1, 1))
                 self._add(ActorKind.PRACTITIONER, f"{role} {number}", None, (licence, lanes))
-        for kind, what in (
-            (ActorKind.ROOM, "dosing"),
-            (ActorKind.ROOM, "consulting"),
-            (ActorKind.DEVICE, "monitor"),
+        for kind, what, count in (
+            (ActorKind.ROOM, "dosing", self.dosing_rooms),
+            (ActorKind.ROOM, "consulting", self.consulting_rooms),
+            (ActorKind.DEVICE, "monitor", self.dosing_rooms),
         ):
-            for number in range(self.others):
+            for number in range(count):
                 self._add(kind, f"{what} {number}", what, (None, 1))
 
     def _add(
@@ -84,6 +89,10 @@ class Paper:
         key = UUID(int=len(self.actors) + 1)
         self.actors.append(Actor(key, name, kind, what, site, lanes, licences))
         self.opened[key] = list(working_days(MONDAY, self.days))
+
+    def named(self, name: str) -> UUID:
+        """The schedule of somebody."""
+        return next(one.schedule_id for one in self.actors if one.name == name)
 
     def fill(self, dice: random.Random, share: float) -> None:
         """Take about this share of everybody's days, an afternoon or a morning at a time."""

@@ -26,7 +26,7 @@ WEEK = 7 * DAY
 @lru_cache(maxsize=8)
 def clinic(seed: int) -> tuple[Paper, list[Case]]:
     """A small clinic, half full, with a few courses."""
-    paper = Paper(days=49, therapists=2 + seed % 2, others=2)
+    paper = Paper(days=49, therapists=2 + seed % 2)
     paper.fill(random.Random(seed), 0.25)
     return paper, paper.cases(PROTOCOL, 4)
 
@@ -160,7 +160,9 @@ def test_a_short_illness_keeps_the_therapist() -> None:
 
 def test_a_visit_pushes_another_away_where_that_one_can_go_elsewhere() -> None:
     """Only one room hour is left for the broken visit, and another course has it."""
-    paper = Paper(days=28, therapists=2, others=1)
+    paper = Paper(
+        days=28, therapists=2, prescribers=1, monitors=1, dosing_rooms=1, consulting_rooms=1
+    )
     cases = paper.cases(PROTOCOL, 2)
     assert len(cases) == 2
     first = cases[0].visits[0]
