@@ -160,8 +160,8 @@ def plan(
     for search in sorted(
         (_Search(problem, lead, barred) for lead in chosen), key=lambda one: one.least
     ):
-        if search.least >= (NEVER if best is None else best.cost):
-            break
+        if best is not None and min(search.least, search.beyond()) >= best.cost:
+            continue
         best = search.best(best) or best
     return best
 
@@ -336,10 +336,10 @@ class _Search:
         """The best plan that is cheaper than `known`; None if there is none."""
         limit = NEVER if known is None else known.cost
         found = self._deepen(limit)
-        while found is None or found.cost > self._beyond():
+        while found is None or found.cost > self.beyond():
             if self.horizon >= self.problem.frame.size:
                 break
-            if self._beyond() >= limit:
+            if self.beyond() >= limit:
                 break
             self._widen(limit if found is None else found.cost)
             found = self._deepen(limit) or found
@@ -359,7 +359,7 @@ class _Search:
         self.horizon = min(self.problem.frame.size, max(reach, self.horizon + SLACK))
         self.columns = self._reckon(self.horizon)
 
-    def _beyond(self) -> int:
+    def beyond(self) -> int:
         """What any plan costs at least whose last visit lies beyond the horizon."""
         if self.horizon >= self.problem.frame.size:
             return NEVER
