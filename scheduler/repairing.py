@@ -12,7 +12,7 @@ the start of the calendar's frame. Pure: no database, no clock, no Flask.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
@@ -35,7 +35,7 @@ REACH = timedelta(days=14)
 SEATINGS = 12
 """How often a placement is tried anew because somebody in it would be needed twice."""
 
-PUSHES = 16
+PUSHES = 8
 """How many times that other courses have are tried for a visit before it is given up."""
 
 
@@ -301,9 +301,10 @@ class Search:
     def _mend(self, case: Case) -> None:
         """Place the broken visits of a case: alone, with those around them, or one by one."""
         broken = [one for one in case.visits if one.id in self.left]
+        if self._replan(case, broken, keep_lead=True):
+            return
         if self._replan(case, broken):
-            if self._cost(case) >= HARM.lead:
-                self._better(case, self._around(case))
+            self._better(case, self._around(case), keep_lead=True)
         elif not self._replan(case, self._around(case)) and len(broken) > 1:
             for one in broken:
                 self._replan(case, [one])
@@ -315,34 +316,38 @@ class Search:
 
     def _look_again(self, case: Case) -> None:
         """Now that others have moved: place what was changed anew, if that does less harm."""
-        self._better(case, [one for one in case.visits if self._is_changed(one)])
-        strays = any(self._is_changed(one) and not one.is_broken for one in case.visits)
-        if strays or self._cost(case) >= HARM.lead:
-            self._better(case, self._around(case))
+        changed = [one for one in case.visits if self._is_changed(one)]
+        self._better(case, changed, keep_lead=True)
+        if any(not one.is_broken for one in changed):
+            self._better(case, self._around(case), keep_lead=True)
 
-    def _better(self, case: Case, free: Sequence[Visit]) -> None:
+    def _better(self, case: Case, free: Sequence[Visit], *, keep_lead: bool) -> None:
         """Place these visits of a case anew; keep it only if it costs less."""
         before, mark, left = self._cost(case), self.board.mark(), set(self.left)
         settled = [one for one in free if one.id not in self.left]
-        if not self._replan(case, settled) or self._cost(case) >= before:
+        done = self._replan(case, settled, keep_lead=keep_lead)
+        if not done or self._cost(case) >= before:
             self.board.back_to(mark)
             self.left = left
 
-    def _replan(self, case: Case, free: Sequence[Visit]) -> bool:
-        """Place the visits of `free` at the least harm, or leave all where they are."""
+    def _replan(self, case: Case, free: Sequence[Visit], *, keep_lead: bool = False) -> bool:
+        """Place the visits of `free` at the least harm, or leave all where they are.
+
+        With `keep_lead` by the course's own clinician alone, which is looked at much faster.
+        """
         mark = self.board.mark()
         for visit in free:
             self.board.put(visit.id, None)
-        places = self._places(case, free)
+        places = self._places(case, free, keep_lead=keep_lead)
         if places is None:
             self.board.back_to(mark)
             return False
         self.left -= {visit.id for visit in free}
         return True
 
-    def _places(self, case: Case, free: Sequence[Visit]) -> list[Place] | None:
+    def _places(self, case: Case, free: Sequence[Visit], *, keep_lead: bool) -> list[Place] | None:
         known = self.known(case, free)
-        choices = [self._choices(case, visit, known, free) for visit in free]
+        choices = [self._choices(case, visit, known, free, keep_lead=keep_lead) for visit in free]
         problem = Problem(
             protocol=case.protocol,
             frame=self.frame,
@@ -354,7 +359,7 @@ class Search:
         barred: set[tuple[int, int, UUID | None]] = set()
         leads = planning.leads_of(problem) if case.lead is None else [case.lead]
         for _ in range(SEATINGS):
-            found = planning.plan(problem, lambda *one: one in barred, leads[:1])
+            found = planning.plan(problem, _barring(barred) if barred else None, leads[:1])
             if found is None:
                 return None
             mark = self.board.mark()
@@ -383,10 +388,19 @@ class Search:
                 yield seen if is_ours else replace(seen, step=None)
 
     def _choices(
-        self, case: Case, visit: Visit, known: Sequence[Booked], free: Sequence[Visit]
+        self,
+        case: Case,
+        visit: Visit,
+        known: Sequence[Booked],
+        free: Sequence[Visit],
+        *,
+        keep_lead: bool = False,
     ) -> Choices:
         """When a visit could be, with whom in the lead, and what each start costs."""
-        staffing = self.staffing(case, visit, known)
+        question = self._question(case, visit, known)
+        if keep_lead:
+            question = replace(question, ties=self._by_own(case, visit, question.ties))
+        staffing = Staffing(question, case.site, self.calendar)
         starts = staffing.starts & ~self.shut(visit, staffing.starts)
         old = self.board.first[visit.id]
         by_lead: dict[UUID | None, Sequence[int]] = {}
@@ -411,6 +425,16 @@ class Search:
             for tie in visit.step.same
         )
         return Choices(visit.step, by_lead, frozenset(), away, tied)
+
+    def _by_own(self, case: Case, visit: Visit, ties: rules.Ties) -> rules.Ties:
+        """Ties to the course's own clinician; a visit that can stay, to whoever has it too."""
+        if case.lead is None:
+            return ties
+        own = {case.lead}
+        if not self._must_change(visit):
+            own |= {self.board.first[visit.id].lead(case.lead_role) or case.lead}
+        there = ties.must.get(case.lead_role, frozenset(own)) & own
+        return replace(ties, must={**ties.must, case.lead_role: there})
 
     def staffing(self, case: Case, visit: Visit, known: Sequence[Booked] = ()) -> Staffing:
         """Who could serve a visit within reach; `known` are the visits that it is tied to."""
@@ -578,7 +602,11 @@ class Search:
         """Place a visit anew that was pushed away, alone or with its whole case."""
         case, visit = self.board.case_of[visit_id], self.board.visits[visit_id]
         settled = [one for one in self._around(case) if one.id not in self.left]
-        return self._replan(case, [visit]) or self._replan(case, settled)
+        return (
+            self._replan(case, [visit], keep_lead=True)
+            or self._replan(case, settled, keep_lead=True)
+            or self._replan(case, [visit])
+        )
 
     def _cost(self, case: Case) -> int:
         """What the changes of a case cost, compared with how it was."""
@@ -612,6 +640,11 @@ class Search:
             return Stuck(case, visit, "no-opening", detail)
         [(code, _)] = against.most_common(1)
         return Stuck(case, visit, code, details[code])
+
+
+def _barring(barred: Collection[tuple[int, int, UUID | None]]) -> planning.Hit:
+    """Rules out single placements."""
+    return lambda number, start, lead: (number, start, lead) in barred
 
 
 def _leads(staffing: Staffing, role: str) -> list[UUID | None]:
