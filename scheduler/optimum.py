@@ -3,7 +3,8 @@
 The same problem as repairing.py has, put as whole: each visit has a start, each of its seats one
 actor's lane; nobody is in two places; windows, gaps and caps between visits that may move are
 constraints, those to all others shut starts. What is found is judged by the same rules before
-it is believed. The only module that may import OR-Tools. Pure: no database, no Flask.
+it is believed. Visits that need not change keep their clinician. The only module that may
+import OR-Tools. Pure: no database, no Flask.
 """
 
 from collections import defaultdict
@@ -94,6 +95,8 @@ class _Model:
             one for one in board.visits.values() if any(abs(one.at - at) <= REACH for at in broken)
         ]
 
+        self.ids = {one.id for one in self.free}
+
     def build(self, first: Repaired) -> None:
         for visit in self.free:
             self.board.put(visit.id, None)
@@ -130,7 +133,7 @@ class _Model:
         old = self.board.first[visit.id]
         staffing = search.staffing(case, visit)
         starts = set(positions(staffing.starts & ~search.shut(visit, staffing.starts)))
-        starts = {one for one in starts if self._fits(search, case, visit, one)}
+        starts = self._fitting(search, case, visit, starts)
         fixed = old.start if old.assignments else None
         model, stuck = self.model, None
         if visit.is_broken:
@@ -154,15 +157,19 @@ class _Model:
         patient = model.new_fixed_size_interval_var(start, granules(visit.step.visit.length), "")
         self.busy[case.patient.schedule_id, 0].append(patient)
 
-    def _fits(self, search: Search, case: Case, visit: Visit, start: int) -> bool:
-        """Whether the visits that do not move leave the start open."""
-        movable = {one.step.key for one in case.visits if one.id in self.vars or one in self.free}
-        known = search.known(case, self.free)
-        step = visit.step
-        moment = self.frame.at(start)
-        candidate = Candidate(step, step.visit.kind, moment, case.site.zone)
+    def _fitting(self, search: Search, case: Case, visit: Visit, starts: set[int]) -> set[int]:
+        """The starts that the visits which do not move leave open."""
+        movable = {one.step.key for one in case.visits if one.id in self.ids}
         pending = {f"no-{key}" for key in movable} | {f"owes-{key}" for key in movable}
-        return all(one.code in pending for one in rules.judge(candidate, case.protocol, known))
+        known = search.known(case, self.free)
+        step, zone = visit.step, case.site.zone
+        found = set()
+        for start in starts:
+            candidate = Candidate(step, step.visit.kind, self.frame.at(start), zone)
+            broken = rules.judge(candidate, case.protocol, known)
+            if all(one.code in pending for one in broken):
+                found.add(start)
+        return found
 
     def _stays(self, old: Place, literal: Any) -> None:
         """While a visit is where it was, its time is gone."""
@@ -183,6 +190,8 @@ class _Model:
         length = granules(phase.setup + phase.end - phase.start + phase.turnover)
         found = []
         for actor, lanes, free in self._lanes(seat, starts):
+            if self._is_strange(one, seat, actor):
+                continue
             taken = model.new_bool_var("")
             found.append(_Taken(actor, lanes, taken))
             was = (phase.role, actor.schedule_id, lanes) in old
@@ -201,6 +210,13 @@ class _Model:
         one.seats.append((seat, found))
         total = sum(each.taken for each in found)
         model.add(total == (1 if one.stuck is None else 1 - one.stuck))
+
+    def _is_strange(self, one: _Vars, seat: Seat, actor: Actor) -> bool:
+        """Whether somebody would lead a visit that need not change, and leads it not now."""
+        if seat.phase.role != one.case.lead_role or one.visit.is_broken:
+            return False
+        own = {one.case.lead, self.board.first[one.visit.id].lead(one.case.lead_role)}
+        return actor.schedule_id not in own
 
     def _lanes(
         self, seat: Seat, starts: set[int]

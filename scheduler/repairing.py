@@ -35,6 +35,9 @@ REACH = timedelta(days=14)
 SEATINGS = 12
 """How often a placement is tried anew because somebody in it would be needed twice."""
 
+ENOUGH = 120
+"""After how many plans no more visits are pushed away, so that an answer comes in time."""
+
 PUSHES = 8
 """How many times that other courses have are tried for a visit before it is given up."""
 
@@ -250,6 +253,7 @@ class Search:
         self.frame = board.calendar.frame
         self.left = {one.id for case in cases for one in case.visits if one.is_broken}
         """The broken visits that still are where they cannot stay."""
+        self.plans = 0
         self.pushed: set[UUID] = set()
         """Visits of other courses that had to give way."""
 
@@ -335,6 +339,7 @@ class Search:
 
         With `keep_lead` by the course's own clinician alone, which is looked at much faster.
         """
+        self.plans += 1
         mark = self.board.mark()
         for visit in free:
             self.board.put(visit.id, None)
@@ -551,7 +556,7 @@ class Search:
         wanted = self._options(case, visit)
         self.board.back_to(mark)
         for option in wanted:
-            if self._push_at(case, visit, option, near):
+            if self.plans > ENOUGH or self._push_at(case, visit, option, near):
                 return
 
     def _options(self, case: Case, visit: Visit) -> list[_Option]:
