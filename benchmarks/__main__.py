@@ -3,13 +3,23 @@
 import sys
 
 import logs
-from benchmarks import booking, contention, courses, endurance, messages, openings, servers
+from benchmarks import (
+    booking,
+    contention,
+    courses,
+    endurance,
+    messages,
+    openings,
+    repair,
+    servers,
+)
 from benchmarks.report import FILE, Report
 
 ALL = {
     "booking": booking.run,
     "openings": openings.run,
     "courses": courses.run,
+    "repair": repair.run,
     "messages": messages.run,
     "endurance": endurance.run,
     "servers": servers.run,

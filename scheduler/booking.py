@@ -32,11 +32,18 @@ from scheduler import (
 )
 from scheduler.actors import Opening
 from scheduler.authority import Authority, Call, Reasons
-from scheduler.errors import HoldExpired, SlotTaken, StepAlreadyBooked, TooManyHolds, Unfit
+from scheduler.errors import (
+    HoldExpired,
+    Refusal,
+    SlotTaken,
+    StepAlreadyBooked,
+    TooManyHolds,
+    Unfit,
+)
 from scheduler.facts import Brief
 from scheduler.history import Happened
 from scheduler.judging import Proposal
-from scheduler.lifecycle import Action
+from scheduler.lifecycle import Action, State
 from scheduler.placing import BENDABLE, Named, Placement, Wish
 from scheduler.waiting import Stretch
 
@@ -154,6 +161,20 @@ class Changed:
     """Messages that had left, or may have: who got them is told of the change."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Leaving:
+    """A visit that is on its way to another time."""
+
+    appointment: Appointment
+    before: State
+    about: Brief
+    moved_from: datetime
+    site_id: UUID
+    given_back: Stretch
+    schedules: frozenset[UUID]
+    """Whose time it takes until then."""
+
+
 def reschedule(
     session: Session, call: Call, move: Move, *, by: Authority, now: datetime
 ) -> Changed:
@@ -163,16 +184,120 @@ def reschedule(
     asked again, and the old links close; other people at the same time and place change
     nothing for the patient. Refuses with `HoldExpired` if it is a hold that has run out.
     """
+    return _arrive(session, _leave(session, call, now), move, by, now)
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """One of several changes that are made together: a visit moved, or a lost one booked anew."""
+
+    call: Call | None
+    """The visit; None: there is none, `order` books it."""
+    move: Move
+    order: Order | None = None
+
+
+def reschedule_together(
+    session: Session,
+    wanted: Mapping[UUID, Sequence[Shift]],
+    *,
+    by: Authority,
+    now: datetime,
+) -> tuple[Mapping[UUID, Sequence[Appointment]], Mapping[UUID, Refusal]]:
+    """Move many visits at once, each patient's all or none.
+
+    All leave their old times before any takes its new one, so they may change places. Returns
+    the visits of each patient who was moved, and for the others what refused them; whoever
+    stays keeps the old times, also from those who counted on them.
+    """
+    _lock_all(session, wanted)
+    left, refused = dict(wanted), dict[UUID, Refusal]()
+    while left:
+        with session.begin_nested() as together:
+            done, no = _move_all(session, left, by, now)
+            if no:
+                together.rollback()
+        if not no:
+            return done, refused
+        refused |= no
+        left = {patient: shifts for patient, shifts in left.items() if patient not in no}
+    return {}, refused
+
+
+def _lock_all(session: Session, wanted: Mapping[UUID, Sequence[Shift]]) -> None:
+    """Lock every schedule that is left or entered, in one order: see `calendars.lock`."""
+    shifts = [one for its in wanted.values() for one in its]
+    entered = {named.schedule_id for one in shifts for named in one.move.assignments or ()}
+    left = facts.all_schedules_of(session, [one.call.id for one in shifts if one.call])
+    calendars.lock(session, entered | left | facts.patient_schedules(session, list(wanted)))
+
+
+def _move_all(
+    session: Session, wanted: Mapping[UUID, Sequence[Shift]], by: Authority, now: datetime
+) -> tuple[dict[UUID, list[Appointment]], dict[UUID, Refusal]]:
+    refused: dict[UUID, Refusal] = {}
+    leaving: dict[UUID, list[tuple[Shift, _Leaving | None]]] = {}
+    for patient_id, shifts in wanted.items():
+        try:
+            leaving[patient_id] = [_depart(session, shift, now) for shift in shifts]
+        except Refusal as refusal:
+            refused[patient_id] = refusal
+    done: dict[UUID, list[Appointment]] = {}
+    for patient_id, under_way in leaving.items():
+        try:
+            with session.begin_nested():
+                done[patient_id] = [
+                    _settle(session, shift, left, by, now) for shift, left in under_way
+                ]
+        except Refusal as refusal:
+            refused[patient_id] = refusal
+    return done, refused
+
+
+def _depart(session: Session, shift: Shift, now: datetime) -> tuple[Shift, _Leaving | None]:
+    """Give back the time of a visit; for the rules it is at its new time already."""
+    if shift.call is None:
+        return shift, None
+    left = _leave(session, shift.call, now)
+    slots.free(session, left.appointment.id)
+    left.appointment.starts_at = shift.move.starts_at
+    left.appointment.ends_at = shift.move.starts_at + left.about.visit.length
+    session.flush()
+    return shift, left
+
+
+def _settle(
+    session: Session, shift: Shift, left: _Leaving | None, by: Authority, now: datetime
+) -> Appointment:
+    if left is not None:
+        return _arrive(session, left, shift.move, by, now).appointment
+    assert shift.order is not None
+    return book(session, shift.order, by=by, now=now)
+
+
+def _leave(session: Session, call: Call, now: datetime) -> _Leaving:
     appointment = facts.to_change(session, Appointment, call.id, call.version)
     before = history.state_of(appointment)
     lifecycle.follow(Action.RESCHEDULE, before, appointment.kind)
     _refuse_expired(appointment, now)
-    about = facts.brief_of(session, appointment)
+    return _Leaving(
+        appointment,
+        before,
+        facts.brief_of(session, appointment),
+        appointment.starts_at,
+        appointment.site_id,
+        Stretch.of(appointment),
+        facts.schedules_of(session, appointment.id),
+    )
+
+
+def _arrive(session: Session, left: _Leaving, move: Move, by: Authority, now: datetime) -> Changed:
+    appointment, about = left.appointment, left.about
     judging.refuse_impossible(move.starts_at, now)
     wish = replace(
         _wish(session, about, move, appointment.id),
         moving=appointment.id,
-        leaving=facts.schedules_of(session, appointment.id),
+        leaving=left.schedules,
     )
     placement = _secure(session, wish, now)
     proposal = Proposal(
@@ -188,19 +313,18 @@ def reschedule(
         **judging.weigh(session, proposal, by),
         **{code: move.reasons.given[code] for code in placement.bent},
     }
-    moved_from, given_back = appointment.starts_at, Stretch.of(appointment)
-    elsewhere = appointment.site_id != placement.site.site_id
+    elsewhere = left.site_id != placement.site.site_id
     _shift(appointment, wish, placement)
     _take(session, appointment, wish, placement)
     _keep_overrides(session, appointment, overrides, by, now)
-    facts_of_it = {"from": moved_from, "to": move.starts_at, **overrides}
-    happened = Happened(action=Action.RESCHEDULE, before=before, facts=facts_of_it)
+    facts_of_it = {"from": left.moved_from, "to": move.starts_at, **overrides}
+    happened = Happened(action=Action.RESCHEDULE, before=left.before, facts=facts_of_it)
     history.record(session, appointment, happened, by, now)
-    if moved_from == appointment.starts_at and not elsewhere:
+    if left.moved_from == appointment.starts_at and not elsewhere:
         return Changed(appointment, [])  # other people, which is nothing to the patient
     if appointment.status is AppointmentStatus.BOOKED:
-        waiting.note_freed(session, given_back, now)
-        if appointment.starts_at < moved_from:
+        waiting.note_freed(session, left.given_back, now)
+        if appointment.starts_at < left.moved_from:
             waiting.serve_earlier(session, appointment, now)
     appointment.confirmed_at = None
     appointment.move_requested_at = None

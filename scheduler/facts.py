@@ -13,6 +13,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import exists, func, select, text
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session, aliased
 
 from models import (
@@ -26,8 +27,10 @@ from models import (
     FreedTime,
     Message,
     Offer,
+    Override,
     Patient,
     Practitioner,
+    Proposal,
     ProtocolVersion,
     Qualification,
     Site,
@@ -245,9 +248,13 @@ def brief_of(session: Session, appointment: Appointment) -> Brief:
 
 
 def other_visits(
-    session: Session, patient_id: UUID, course_id: UUID | None, but: UUID | None = None
+    session: Session,
+    patient_id: UUID,
+    course_id: UUID | None,
+    but: UUID | None = None,
+    without: Collection[UUID] = (),
 ) -> list[Booked]:
-    """The patient's visits, without `but`, and the steps that the course skips.
+    """The patient's visits, but for `but` and `without`, and the steps that the course skips.
 
     In the order of time. Who serves each visit comes with it.
     """
@@ -274,7 +281,11 @@ def other_visits(
             & (Slot.appointment_id == Appointment.id)
             & Slot.role.in_(PractitionerRole),
         )
-        .where(Appointment.patient_id == patient_id, Appointment.id.is_distinct_from(but))
+        .where(
+            Appointment.patient_id == patient_id,
+            Appointment.id.is_distinct_from(but),
+            Appointment.id.not_in(without),
+        )
         .order_by(Appointment.starts_at, Appointment.id)
     ).all()
     skipped = [] if course_id is None else _skipped(session, course_id)
@@ -842,3 +853,115 @@ _DEFAULT_VERSION = text(
     """
 )
 """Written out: every search asks it."""
+MOVABLE = (AppointmentStatus.PENDING, AppointmentStatus.BOOKED)
+"""Visits that have not begun and take place as things are."""
+
+
+def visits_meeting(
+    session: Session, start: datetime, end: datetime, now: datetime
+) -> Sequence[Appointment]:
+    """The visits ahead that take anybody's time between `start` and `end`, in the order of time."""
+    return session.scalars(
+        select(Appointment)
+        .where(
+            Appointment.status.in_(MOVABLE),
+            Appointment.starts_at > now,
+            func.coalesce(Appointment.held_until, func.greatest(now, end)) > now,
+            exists().where(
+                Slot.clinic_id == Appointment.clinic_id,
+                Slot.appointment_id == Appointment.id,
+                Slot.starts_at >= start - timedelta(days=2),
+                Slot.starts_at < end,
+                Slot.ends_at > start,
+            ),
+        )
+        .order_by(Appointment.starts_at, Appointment.id)
+    ).all()
+
+
+def visits_to_move(
+    session: Session, course_ids: Collection[UUID], ids: Collection[UUID], now: datetime
+) -> Sequence[Appointment]:
+    """The visits ahead of these courses, and these visits, in the order of time."""
+    return session.scalars(
+        select(Appointment)
+        .where(
+            Appointment.status.in_(MOVABLE),
+            Appointment.starts_at > now,
+            Appointment.course_id.in_(course_ids) | Appointment.id.in_(ids),
+        )
+        .order_by(Appointment.starts_at, Appointment.id)
+    ).all()
+
+
+def slots_of_visits(session: Session, ids: Sequence[UUID]) -> Mapping[UUID, Sequence[Slot]]:
+    """Everything that these visits take, lane by lane in the order of time."""
+    rows = session.scalars(
+        select(Slot)
+        .where(Slot.appointment_id.in_(ids))
+        .order_by(Slot.appointment_id, Slot.schedule_id, Slot.role, Slot.lane, Slot.starts_at)
+    ).all()
+    return {one: list(its) for one, its in groupby(rows, key=lambda row: row.appointment_id)}
+
+
+def steps_lost(session: Session, course_id: UUID) -> Sequence[tuple[CourseStep, Appointment]]:
+    """The steps that had a visit which was missed or cancelled and have none now, with it."""
+    lost = (AppointmentStatus.NOSHOW, AppointmentStatus.CANCELLED)
+    standing = aliased(Appointment)
+    rows = session.execute(
+        select(CourseStep, Appointment)
+        .join(
+            Appointment,
+            (Appointment.clinic_id == CourseStep.clinic_id)
+            & (Appointment.course_step_id == CourseStep.id),
+        )
+        .where(
+            CourseStep.course_id == course_id,
+            CourseStep.skipped_at.is_(None),
+            Appointment.status.in_(lost),
+            ~exists().where(
+                standing.clinic_id == CourseStep.clinic_id,
+                standing.course_step_id == CourseStep.id,
+                standing.status.in_(STANDING),
+            ),
+        )
+        .order_by(CourseStep.position, Appointment.id)
+    ).all()
+    latest = {step.id: (step, visit) for step, visit in rows}
+    return list(latest.values())
+
+
+def passed_over(session: Session, ids: Collection[UUID]) -> set[tuple[UUID, str]]:
+    """What was passed over with a reason for these visits at their present times."""
+    rows = session.execute(
+        select(Override.appointment_id, Override.code)
+        .join(
+            Appointment,
+            (Appointment.clinic_id == Override.clinic_id)
+            & (Appointment.id == Override.appointment_id),
+        )
+        .where(Override.appointment_id.in_(ids), Override.starts_at == Appointment.starts_at)
+    )
+    return {(row.appointment_id, row.code) for row in rows}
+
+
+def latest_proposals(session: Session, disruption_id: UUID) -> Sequence[Proposal]:
+    """Of each patient the newest proposal that a disruption led to."""
+    return session.scalars(
+        select(Proposal)
+        .ext(distinct_on(Proposal.patient_id))
+        .where(Proposal.disruption_id == disruption_id)
+        .order_by(Proposal.patient_id, Proposal.id.desc())
+    ).all()
+
+
+def all_schedules_of(session: Session, ids: Collection[UUID]) -> frozenset[UUID]:
+    """The schedules on which these visits take time."""
+    return frozenset(
+        session.scalars(select(Slot.schedule_id).where(Slot.appointment_id.in_(ids)).distinct())
+    )
+
+
+def patient_schedules(session: Session, ids: Collection[UUID]) -> frozenset[UUID]:
+    """The schedules of these patients."""
+    return frozenset(session.scalars(select(Patient.schedule_id).where(Patient.id.in_(ids))))

@@ -1,0 +1,71 @@
+"""The repair of one course over REST: a dose came late, a visit was missed or cancelled."""
+
+from typing import Any
+from uuid import UUID
+
+from flask import Response
+from marshmallow import Schema, fields, validate
+
+from api import edge
+from api.blueprint import Blueprint
+from api.caller import by, now, requires
+from api.disruptions import AcceptedRepairSchema, RepairSchema, accepted, shown
+from api.errors import ProblemSchema
+from api.fields import Id
+from api.idempotency import idempotent
+from models import db
+from models.vocabulary import Role
+from scheduler import repairs
+from scheduler.audit import Act
+
+blueprint = Blueprint(
+    "repairs", __name__, url_prefix="/api/v1/courses", description="Repairs of courses."
+)
+
+
+class RepairEffortSchema(Schema):
+    """How hard to look."""
+
+    effort = fields.String(
+        load_default="quick",
+        validate=validate.OneOf(["quick", "best"]),
+        metadata={"description": "`best` looks for seconds; it takes the `plan` extra."},
+    )
+
+
+class RepairToAcceptSchema(Schema):
+    """Which repair."""
+
+    proposal_id = Id(required=True)
+
+
+@blueprint.route("/<uuid:course_id>/repair", methods=["POST"])
+@requires(Role.SCHEDULER, Role.CLINICIAN)
+@blueprint.arguments(RepairEffortSchema)
+@idempotent
+@blueprint.response(200, RepairSchema)
+@blueprint.alt_response(409, schema=ProblemSchema, description="course-closed")
+def repair_course(told: dict[str, Any], course_id: UUID) -> Response:
+    """Propose times for the visits that break a rule, were missed or cancelled."""
+    best = told["effort"] == "best"
+    found = repairs.mend(db.session(), course_id, best=best, by=by(), now=now())
+    return edge.done(
+        RepairSchema, shown(found.proposals, found.is_best), _act("propose", course_id)
+    )
+
+
+@blueprint.route("/<uuid:course_id>/repair/accept", methods=["POST"])
+@requires(Role.SCHEDULER, Role.CLINICIAN)
+@blueprint.arguments(RepairToAcceptSchema)
+@idempotent
+@blueprint.response(200, AcceptedRepairSchema)
+@blueprint.alt_response(409, schema=ProblemSchema, description="course-closed")
+@blueprint.alt_response(412, schema=ProblemSchema, description="stale")
+def accept_course_repair(told: dict[str, Any], course_id: UUID) -> Response:
+    """Move and book what was proposed: all of it or nothing."""
+    done = repairs.accept_mending(db.session(), course_id, told["proposal_id"], by=by(), now=now())
+    return edge.done(AcceptedRepairSchema, accepted(done), _act("accept", course_id))
+
+
+def _act(what: str, course_id: UUID) -> Act:
+    return Act(action="execute", entity="course", entity_id=course_id, facts={"repair": what})

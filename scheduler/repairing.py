@@ -1,0 +1,657 @@
+"""Repairing: find new times for visits that cannot stay, with the fewest changes and least harm.
+
+A nurse falls ill, a room is closed, a dose came late: some visits of some courses are broken.
+Course by course the broken visits are placed anew, everything else staying where it is; where
+that does not do, or costs the patient their therapist, all visits of the course that are ahead
+may move with them. A visit for which nobody is free takes the time of another course's visit
+if that one can be placed elsewhere. A last pass looks again at every course that was changed,
+now that the others have left their old times.
+
+What is found breaks no rule of the protocol. Times are granules of five minutes, counted from
+the start of the calendar's frame. Pure: no database, no clock, no Flask.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import NamedTuple
+from uuid import UUID
+
+import numpy as np
+
+from models.vocabulary import ActorKind, AppointmentStatus, Severity, Stage
+from scheduler import choosing, planning, readiness, rules
+from scheduler.actors import Actor, Assignment, Calendar, Site
+from scheduler.availability import Question, Staffing
+from scheduler.intervals import GRANULE, indexes, positions
+from scheduler.problems import DAY, Array, Choices, Placed, Problem, Weights, leads_of
+from scheduler.protocols import Protocol, Step
+from scheduler.readiness import Known
+from scheduler.rules import Booked, Candidate
+
+REACH = timedelta(days=14)
+"""How far from its time a visit may be moved."""
+
+SEATINGS = 12
+"""How often a placement is tried anew because somebody in it would be needed twice."""
+
+ENOUGH = 120
+"""After how many plans no more visits are pushed away, so that an answer comes in time."""
+
+PUSHES = 8
+"""How many times that other courses have are tried for a visit before it is given up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Harm:
+    """What a change costs, in points."""
+
+    moved: int = 10 * DAY
+    """For each visit that takes place at another time."""
+    lead: int = 24 * DAY
+    """For each visit with another therapist than the course's own."""
+    away: int = 1
+    """For each granule that a visit is away from its time."""
+
+
+HARM = Harm()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visit:
+    """A visit that may be moved."""
+
+    id: UUID
+    step: Step
+    at: datetime
+    """When it is, or was to be."""
+    assignments: tuple[Assignment, ...] = ()
+    """Whose time it takes, the patient's among it; nothing if it was missed or cancelled."""
+    why: str | None = None
+    """Why it cannot stay as it is; None: it can."""
+    earliest: datetime
+    """Not before: the time of asking, and the notice that the visit wants."""
+    known: Known | None = None
+    """What the gates of its booking are judged by; None: it has none."""
+
+    @property
+    def is_broken(self) -> bool:
+        return self.why is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """The visits ahead of one patient, of one course or of none."""
+
+    patient: Actor
+    protocol: Protocol
+    site: Site
+    visits: tuple[Visit, ...]
+    """In the order of the protocol."""
+    fixed: Sequence[Booked] = ()
+    """The patient's other visits; those of other cases are not among them."""
+    lead_role: str
+    lead: UUID | None = None
+    """The schedule of the course's own clinician."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """When a visit is, and on whose time."""
+
+    start: int
+    assignments: tuple[Assignment, ...]
+
+    @property
+    def who(self) -> tuple[int, frozenset[tuple[str, UUID]]]:
+        """When, and who serves in which role."""
+        served = ((one.role, one.actor.schedule_id) for one in self.assignments)
+        return self.start, frozenset(served)
+
+    def lead(self, role: str) -> UUID | None:
+        """Who serves it in the role."""
+        found = (one.actor.schedule_id for one in self.assignments if one.role == role)
+        return next(found, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A visit with a new time, or other people."""
+
+    case: Case
+    visit: Visit
+    starts_at: datetime
+    assignments: tuple[Assignment, ...]
+    """Without the patient's."""
+
+    @property
+    def why(self) -> str:
+        """Why it could not stay; `follows` if it moves for another's sake."""
+        return self.visit.why or "follows"
+
+
+@dataclass(frozen=True, slots=True)
+class Stuck:
+    """A visit that cannot stay and has nowhere to go."""
+
+    case: Case
+    visit: Visit
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """What is to be changed, and what could not be helped."""
+
+    moves: tuple[Moved, ...]
+    stuck: tuple[Stuck, ...]
+    cost: int
+
+
+def repair(cases: Sequence[Case], calendar: Calendar) -> Repaired:
+    """Find new places for the broken visits. The calendar is used up by it.
+
+    On the calendar every visit takes its time still; it knows the patients' time.
+    """
+    search = Search(Board(calendar, cases), cases)
+    search.run()
+    return search.result()
+
+
+class Board:
+    """Where every visit of every case is, on a calendar that agrees with it."""
+
+    def __init__(self, calendar: Calendar, cases: Sequence[Case]) -> None:
+        self.calendar = calendar
+        self.case_of = {visit.id: case for case in cases for visit in case.visits}
+        self.visits = {visit.id: visit for case in cases for visit in case.visits}
+        self.loads = {one: list(starts) for one, starts in calendar.loads.items()}
+        self.calendar.loads = self.loads
+        index = calendar.frame.index
+        self.first = {
+            visit.id: Place(index(visit.at), visit.assignments) for visit in self.visits.values()
+        }
+        self.now: dict[UUID, Place | None] = {
+            one: place if place.assignments else None for one, place in self.first.items()
+        }
+        self._done: list[tuple[UUID, Place | None]] = []
+
+    def put(self, visit_id: UUID, place: Place | None) -> None:
+        """Let a visit be there; None: nowhere."""
+        before = self.now[visit_id]
+        self._done.append((visit_id, before))
+        self._set(visit_id, place)
+
+    def mark(self) -> int:
+        """A point to come back to."""
+        return len(self._done)
+
+    def back_to(self, mark: int) -> None:
+        """Undo everything since."""
+        while len(self._done) > mark:
+            self._set(*self._done.pop())
+
+    def is_free(self, assignments: Iterable[Assignment]) -> bool:
+        """Whether everybody is open, where opening hours matter, and nobody taken."""
+        return all(self._is_free(one) for one in assignments)
+
+    def _is_free(self, one: Assignment) -> bool:
+        bits = self.calendar.frame.touched([(one.since, one.until)])
+        lanes = self.calendar.taken_on(one.actor)
+        return not any(lanes[lane] & bits for lane in one.lanes)
+
+    def _set(self, visit_id: UUID, place: Place | None) -> None:
+        before = self.now[visit_id]
+        if before is not None:
+            self.calendar.give_back(before.assignments)
+            for schedule_id, since in _served(before.assignments).items():
+                if since in self.loads.get(schedule_id, ()):
+                    self.loads[schedule_id].remove(since)
+        if place is not None:
+            self.calendar.take(place.assignments)
+            for schedule_id, since in _served(place.assignments).items():
+                if schedule_id in self.loads:
+                    self.loads[schedule_id].append(since)
+        self.now[visit_id] = place
+
+
+def _served(assignments: Iterable[Assignment]) -> Mapping[UUID, datetime]:
+    """For each schedule from when on it serves."""
+    found: dict[UUID, datetime] = {}
+    for one in assignments:
+        known = found.get(one.actor.schedule_id, one.since)
+        found[one.actor.schedule_id] = min(known, one.since)
+    return found
+
+
+def booked(case: Case, visit: Visit, starts_at: datetime, served: Iterable[Assignment]) -> Booked:
+    """A visit as the rules see it."""
+    who = rules.who_of(
+        (one.role, one.actor.schedule_id)
+        for one in served
+        if one.actor.actor_kind is ActorKind.PRACTITIONER
+    )
+    status = AppointmentStatus.BOOKED
+    return Booked(visit.step.key, visit.step.visit.kind, status, starts_at, who)
+
+
+class _Option(NamedTuple):
+    """A start for a visit with what it costs."""
+
+    cost: int
+    start: int
+    lead: UUID | None
+
+
+class Search:
+    """One repair, under way."""
+
+    def __init__(self, board: Board, cases: Sequence[Case]) -> None:
+        self.board, self.cases = board, cases
+        self.calendar = board.calendar
+        self.frame = board.calendar.frame
+        self.left = {one.id for case in cases for one in case.visits if one.is_broken}
+        """The broken visits that still are where they cannot stay."""
+        self.plans = 0
+        self.pushed: set[UUID] = set()
+        """Visits of other courses that had to give way."""
+
+    def run(self) -> None:
+        """Place what is broken; then look again at what was changed."""
+        for _ in range(2):
+            for case in self._hardest_first():
+                self._mend(case)
+        for visit_id in list(self.left):
+            self._push(self.board.case_of[visit_id], self.board.visits[visit_id])
+        for case in self.cases:
+            if self._cost(case):
+                self._look_again(case)
+
+    def result(self) -> Repaired:
+        """What was found."""
+        moves = [
+            Moved(
+                case,
+                visit,
+                self.frame.at(place.start),
+                tuple(one for one in place.assignments if one.actor is not case.patient),
+            )
+            for case in self.cases
+            for visit in case.visits
+            if self._is_changed(visit) and (place := self.board.now[visit.id]) is not None
+        ]
+        stuck = [
+            self._stuck(self.board.case_of[one], self.board.visits[one])
+            for one in self.board.visits
+            if one in self.left
+        ]
+        return Repaired(tuple(moves), tuple(stuck), sum(map(self._cost, self.cases)))
+
+    def _hardest_first(self) -> list[Case]:
+        """Those with most broken visits first; of equals the earliest."""
+        open_cases = [
+            (case, broken)
+            for case in self.cases
+            if (broken := [one for one in case.visits if one.id in self.left])
+        ]
+        open_cases.sort(key=lambda one: (-len(one[1]), min(visit.at for visit in one[1])))
+        return [case for case, _ in open_cases]
+
+    def _is_changed(self, visit: Visit) -> bool:
+        place, first = self.board.now[visit.id], self.board.first[visit.id]
+        return place is not None and place.who != first.who
+
+    def _mend(self, case: Case) -> None:
+        """Place the broken visits of a case: alone, with those around them, or one by one."""
+        broken = [one for one in case.visits if one.id in self.left]
+        if self._replan(case, broken, keep_lead=True):
+            return
+        if self._replan(case, broken):
+            self._better(case, self._around(case), keep_lead=True)
+        elif not self._replan(case, self._around(case)) and len(broken) > 1:
+            for one in broken:
+                self._replan(case, [one])
+
+    def _around(self, case: Case) -> list[Visit]:
+        """The visits of a case that may have to move with those that must."""
+        must = [one.at for one in case.visits if self._must_change(one)]
+        return [one for one in case.visits if any(abs(one.at - at) <= REACH for at in must)]
+
+    def _look_again(self, case: Case) -> None:
+        """Now that others have moved: place what was changed anew, if that does less harm."""
+        changed = [one for one in case.visits if self._is_changed(one)]
+        self._better(case, changed, keep_lead=True)
+        if any(not one.is_broken for one in changed):
+            self._better(case, self._around(case), keep_lead=True)
+
+    def _better(self, case: Case, free: Sequence[Visit], *, keep_lead: bool) -> None:
+        """Place these visits of a case anew; keep it only if it costs less."""
+        before, mark, left = self._cost(case), self.board.mark(), set(self.left)
+        settled = [one for one in free if one.id not in self.left]
+        done = self._replan(case, settled, keep_lead=keep_lead)
+        if not done or self._cost(case) >= before:
+            self.board.back_to(mark)
+            self.left = left
+
+    def _replan(self, case: Case, free: Sequence[Visit], *, keep_lead: bool = False) -> bool:
+        """Place the visits of `free` at the least harm, or leave all where they are.
+
+        With `keep_lead` by the course's own clinician alone, which is looked at much faster.
+        """
+        self.plans += 1
+        mark = self.board.mark()
+        for visit in free:
+            self.board.put(visit.id, None)
+        places = self._places(case, free, keep_lead=keep_lead)
+        if places is None:
+            self.board.back_to(mark)
+            return False
+        self.left -= {visit.id for visit in free}
+        return True
+
+    def _places(self, case: Case, free: Sequence[Visit], *, keep_lead: bool) -> list[Place] | None:
+        known = self.known(case, free)
+        choices = [self._choices(case, visit, known, free, keep_lead=keep_lead) for visit in free]
+        problem = Problem(
+            protocol=case.protocol,
+            frame=self.frame,
+            zone=case.site.zone,
+            choices=choices,
+            fixed=known,
+            weights=Weights(finish=0, middle=0, lead=HARM.lead, wish=0, idle=1),
+        )
+        leads = leads_of(problem) if case.lead is None else [case.lead]
+        for _ in range(SEATINGS):
+            found = planning.plan(problem, leads[:1])
+            if found is None:
+                return None
+            mark = self.board.mark()
+            seated = self._seat(case, free, found.placed, known)
+            if not isinstance(seated, int):
+                return seated
+            self.board.back_to(mark)
+            problem = choosing.but(problem, seated, found.placed[seated])
+        return None
+
+    def known(self, case: Case, free: Sequence[Visit]) -> list[Booked]:
+        """The patient's visits but those of `free`, as they are now."""
+        gone = {visit.id for visit in free}
+        known = list(case.fixed)
+        for other in self.cases:
+            if other.patient.schedule_id == case.patient.schedule_id:
+                known += self._standing(other, gone, is_ours=other is case)
+        return known
+
+    def _standing(self, case: Case, gone: set[UUID], *, is_ours: bool) -> Iterator[Booked]:
+        for visit in case.visits:
+            place = self.board.now[visit.id]
+            if place is not None and visit.id not in gone:
+                seen = booked(case, visit, self.frame.at(place.start), place.assignments)
+                yield seen if is_ours else replace(seen, step=None)
+
+    def _choices(
+        self,
+        case: Case,
+        visit: Visit,
+        known: Sequence[Booked],
+        free: Sequence[Visit],
+        *,
+        keep_lead: bool = False,
+    ) -> Choices:
+        """When a visit could be, with whom in the lead, and what each start costs."""
+        question = self._question(case, visit, known)
+        if keep_lead:
+            question = replace(question, ties=self._by_own(case, visit, question.ties))
+        staffing = Staffing(question, case.site, self.calendar)
+        starts = staffing.starts & ~self.shut(visit, staffing.starts)
+        old = self.board.first[visit.id]
+        by_lead: dict[UUID | None, Array] = {}
+        for lead in _leads(staffing, case.lead_role):
+            with_them = starts
+            if lead is not None:
+                with_them &= staffing.starts_with(frozenset({lead}), case.lead_role)
+            if not self._must_change(visit) and old.start >= 0:
+                with_them &= ~(1 << old.start)
+                if lead == old.lead(case.lead_role) and self._may_stay(visit):
+                    with_them |= 1 << old.start
+            if with_them:
+                by_lead[lead] = indexes(with_them)
+        everywhere = indexes(starts)
+        harm = HARM.moved + HARM.away * np.abs(everywhere - old.start)
+        away = everywhere, np.where(everywhere == old.start, 0, harm)
+        others = {one.step.key for one in free}
+        tied = any(
+            tie.role == case.lead_role and tie.step in others and tie.severity is not Severity.OFF
+            for tie in visit.step.same
+        )
+        return Choices(visit.step, by_lead, idle=away, is_bound=tied)
+
+    def _by_own(self, case: Case, visit: Visit, ties: rules.Ties) -> rules.Ties:
+        """Ties to the course's own clinician; a visit that can stay, to whoever has it too."""
+        if case.lead is None:
+            return ties
+        own = {case.lead}
+        if not self._must_change(visit):
+            own |= {self.board.first[visit.id].lead(case.lead_role) or case.lead}
+        there = ties.must.get(case.lead_role, frozenset(own)) & own
+        return replace(ties, must={**ties.must, case.lead_role: there})
+
+    def staffing(self, case: Case, visit: Visit, known: Sequence[Booked] = ()) -> Staffing:
+        """Who could serve a visit within reach; `known` are the visits that it is tied to."""
+        return Staffing(self._question(case, visit, known), case.site, self.calendar)
+
+    def keeps_all_rules(self) -> bool:
+        """Whether every visit that was changed breaks no rule where it is now."""
+        return not any(
+            self._is_changed(visit) and self._objections(case, visit, self.known(case, [visit]))
+            for case in self.cases
+            for visit in case.visits
+        )
+
+    def _must_change(self, visit: Visit) -> bool:
+        return visit.is_broken or visit.id in self.pushed
+
+    def _may_stay(self, visit: Visit) -> bool:
+        """Whether a visit that is not broken finds its old place free."""
+        return self.board.is_free(self.board.first[visit.id].assignments)
+
+    def _question(self, case: Case, visit: Visit, known: Sequence[Booked]) -> Question:
+        old = frozenset(one.actor.schedule_id for one in visit.assignments)
+        return Question(
+            visit=visit.step.visit,
+            earliest=max(visit.earliest, visit.at - REACH),
+            latest=max(visit.earliest, visit.at) + REACH,
+            patient=case.patient,
+            prefer=old if case.lead is None else old | {case.lead},
+            ties=rules.ties_of(visit.step, case.protocol, known, but=(Severity.OFF,)),
+        )
+
+    def shut(self, visit: Visit, starts: int) -> int:
+        """The starts at which a gate would shut the booking."""
+        if visit.known is None:
+            return 0
+        shut = 0
+        for start in positions(starts):
+            judged = readiness.assess(visit.step.visit.gates, visit.known, self.frame.at(start))
+            shut |= bool(judged.shut(Stage.BOOKING)) << start
+        return shut
+
+    def _seat(
+        self,
+        case: Case,
+        free: Sequence[Visit],
+        placed: Sequence[Placed],
+        known: Sequence[Booked],
+    ) -> list[Place] | int:
+        """Put the visits on the board; or the number of one that cannot be served or is shut."""
+        seen = list(known)
+        places: list[Place] = []
+        order = sorted(range(len(free)), key=lambda n: placed[n].start)
+        for number in order:
+            place = self._served(case, free[number], placed[number], seen)
+            if place is None:
+                return number
+            self.board.put(free[number].id, place)
+            places.append(place)
+            starts_at = self.frame.at(place.start)
+            seen.append(booked(case, free[number], starts_at, place.assignments))
+        for number in order:
+            mine = seen[len(known) + order.index(number)]
+            others = [one for one in seen if one is not mine]
+            if self._is_changed(free[number]) and self._objections(case, free[number], others):
+                return number
+        return places
+
+    def _objections(
+        self, case: Case, visit: Visit, others: Sequence[Booked], place: Place | None = None
+    ) -> list[rules.Broken]:
+        """The rules that a visit breaks where it is, or would at a place."""
+        there = place or self.board.now[visit.id]
+        assert there is not None
+        starts_at = self.frame.at(there.start)
+        who = booked(case, visit, starts_at, there.assignments).who
+        candidate = Candidate(visit.step, visit.step.visit.kind, starts_at, case.site.zone, who)
+        return rules.judge(candidate, case.protocol, others)
+
+    def _served(
+        self, case: Case, visit: Visit, placed: Placed, seen: Sequence[Booked]
+    ) -> Place | None:
+        """Who serves a visit at its new start; as before, if it stays."""
+        old = self.board.first[visit.id]
+        stays = placed.start == old.start and placed.lead == old.lead(case.lead_role)
+        if stays and not self._must_change(visit):
+            return old if self._may_stay(visit) else None
+        start = self.frame.at(placed.start)
+        question = replace(
+            self._question(case, visit, seen),
+            earliest=start,
+            latest=start + GRANULE,
+            only=frozenset() if placed.lead is None else frozenset({placed.lead}),
+        )
+        found = Staffing(question, case.site, self.calendar).assign(placed.start)
+        if found is None:
+            return None
+        end = start + visit.step.visit.length
+        patient = Assignment("patient", case.patient, (0,), start, end, end)
+        return Place(placed.start, (*found, patient))
+
+    def _push(self, case: Case, visit: Visit) -> None:
+        """Take a time that other courses' visits have, if those can go elsewhere."""
+        near = [
+            other.id
+            for other in self.board.visits.values()
+            if other.assignments
+            and self.board.case_of[other.id] is not case
+            and abs(other.at - visit.at) <= 2 * REACH
+            and self.board.now[other.id] is not None
+        ]
+        mark = self.board.mark()
+        for other_id in [*near, visit.id]:
+            self.board.put(other_id, None)
+        wanted = self._options(case, visit)
+        self.board.back_to(mark)
+        for option in wanted:
+            if self.plans > ENOUGH or self._push_at(case, visit, option, near):
+                return
+
+    def _options(self, case: Case, visit: Visit) -> list[_Option]:
+        """The starts that break no rule, the least harm first."""
+        known = self.known(case, [visit])
+        choices = self._choices(case, visit, known, [visit])
+        away = dict(zip(*(column.tolist() for column in choices.idle), strict=True))
+        found = [
+            _Option(away[start] + HARM.lead * (lead != case.lead), start, lead)
+            for lead, starts in choices.by_lead.items()
+            for start in starts.tolist()
+        ]
+        found.sort(key=lambda one: (one.cost, one.start))
+        fitting = (
+            one for one in found if not self._objections(case, visit, known, Place(one.start, ()))
+        )
+        return list(islice(fitting, PUSHES))
+
+    def _push_at(self, case: Case, visit: Visit, option: _Option, near: Sequence[UUID]) -> bool:
+        """Seat the visit there, and everybody whom it pushes away elsewhere; or change nothing."""
+        mark, left, pushed = self.board.mark(), set(self.left), set(self.pushed)
+        there = {
+            one: place
+            for one in near
+            if (place := self.board.now[one]) is not None
+            and abs(place.start - option.start) < DAY // 2
+        }
+        for one in [*there, visit.id]:
+            self.board.put(one, None)
+        known = self.known(case, [visit])
+        placed = [Placed(visit.step, option.start, option.lead)]
+        is_seated = not isinstance(self._seat(case, [visit], placed, known), int)
+        if is_seated:
+            self.left.discard(visit.id)
+            away = []
+            for one, place in there.items():
+                if self.board.is_free(place.assignments):
+                    self.board.put(one, place)
+                else:
+                    away.append(one)
+            self.pushed |= set(away)
+            if len(away) <= 3 and all(self._give_way(one, there[one]) for one in away):
+                return True
+        self.board.back_to(mark)
+        self.left, self.pushed = left, pushed
+        return False
+
+    def _give_way(self, visit_id: UUID, before: Place) -> bool:
+        """Place a visit anew that was pushed away, alone or with its whole case."""
+        case, visit = self.board.case_of[visit_id], self.board.visits[visit_id]
+        settled = [one for one in self._around(case) if one.id not in self.left]
+        return (
+            self._replan(case, [visit], keep_lead=True)
+            or self._replan(case, settled, keep_lead=True)
+            or self._replan(case, [visit])
+        )
+
+    def _cost(self, case: Case) -> int:
+        """What the changes of a case cost, compared with how it was."""
+        cost = 0
+        for visit in case.visits:
+            place, old = self.board.now[visit.id], self.board.first[visit.id]
+            if place is None or place == old:
+                continue
+            if place.start != old.start:
+                cost += HARM.moved + HARM.away * abs(place.start - old.start)
+            lead = place.lead(case.lead_role)
+            cost += HARM.lead * (lead not in {case.lead, None})
+        return cost
+
+    def _stuck(self, case: Case, visit: Visit) -> Stuck:
+        """Why a visit has nowhere to go."""
+        known = self.known(case, [visit])
+        mark = self.board.mark()
+        self.board.put(visit.id, None)
+        choices = self._choices(case, visit, known, [visit])
+        against: Counter[str] = Counter()
+        details: dict[str, str] = {}
+        for start in {one for starts in choices.by_lead.values() for one in starts.tolist()}:
+            for broken in self._objections(case, visit, known, Place(start, ())):
+                against[broken.code] += 1
+                details[broken.code] = broken.detail
+        self.board.back_to(mark)
+        if not against:
+            days = REACH.days
+            detail = f"Within {days} days nobody and no room is free together in its window."
+            return Stuck(case, visit, "no-opening", detail)
+        [(code, _)] = against.most_common(1)
+        return Stuck(case, visit, code, details[code])
+
+
+def _leads(staffing: Staffing, role: str) -> list[UUID | None]:
+    """Whoever could lead a visit; nobody if nobody leads it."""
+    found: dict[UUID | None, None] = {}
+    leads = False
+    for served in staffing.served:
+        if served.phase.role == role and not served.phase.present:
+            leads = True
+            found |= dict.fromkeys(one.actor.schedule_id for one in served.candidates)
+    return list(found) if leads else [None]

@@ -1,0 +1,281 @@
+"""Disruptions and repairs over REST: found, shown, accepted wholly or per patient, or lost."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from models import Closure, Message
+from models.vocabulary import MessageKind, MessageState, PractitionerRole
+from scheduler import booking
+from scheduler.authority import Authority, Call
+from tests.factories import (
+    DAY,
+    MONDAY_9,
+    SUNDAY_NOON,
+    World,
+    clear,
+    make_patient,
+    make_practitioner,
+    make_room,
+)
+from tests.integration.conftest import Caller
+
+DESK = Authority("desk")
+HOUR = timedelta(hours=1)
+
+
+def book(desk: Caller, patient: UUID, when: Any, **what: Any) -> dict[str, Any]:
+    told = {"patient_id": str(patient), "starts_at": when.isoformat(), **what}
+    answer = desk.post("/appointments", told)
+    assert answer.status_code == 201, answer.json
+    assert answer.json is not None
+    return dict(answer.json)
+
+
+def course(desk: Caller, patient: UUID) -> dict[str, Any]:
+    """A course with a preparation on Monday, a dose on Wednesday, its integration on Thursday."""
+    opened = desk.post("/courses", {"patient_id": str(patient), "protocol_code": "test-course"})
+    assert opened.status_code == 201, opened.json
+    steps = {one["key"]: one["id"] for one in opened.json["steps"]}
+    times = {"preparation": 0 * DAY, "dosing-1": 2 * DAY, "integration-1": 3 * DAY + 3 * HOUR}
+    for key, after in times.items():
+        book(desk, patient, MONDAY_9 + after, course_step_id=steps[key])
+    return {"id": opened.json["id"], "steps": steps}
+
+
+@pytest.fixture
+def whole(session: Session, world: World, desk: Caller) -> dict[str, Any]:
+    """A course, and a second therapist for whoever needs one."""
+    clear(session, world.patient_id, ["medical-clearance", "consent"])
+    made = course(desk, world.patient_id)
+    make_practitioner(session, world.site_id, PractitionerRole.THERAPIST)
+    session.commit()
+    return made
+
+
+def away(desk: Caller, schedule_id: UUID, first: Any, last: Any, **more: Any) -> Any:
+    told = {
+        "schedule_id": str(schedule_id),
+        "from": first.isoformat(),
+        "to": last.isoformat(),
+        **more,
+    }
+    return desk.post("/disruptions", told)
+
+
+def test_an_illness_is_repaired_and_keeps_the_therapist(
+    desk: Caller, session: Session, world: World, whole: dict[str, Any]
+) -> None:
+    answer = away(desk, world.therapist, MONDAY_9 + 2 * DAY, MONDAY_9 + 2 * DAY + 8 * HOUR)
+    assert answer.status_code == 201, answer.json
+    proposal = answer.json["proposal"]
+    assert proposal["unrepairable"] == []
+    dose = next(one for one in proposal["moves"] if one["kind"] == "dosing")
+    assert dose["why"] == "away"
+    assert str(world.therapist) in {one["schedule_id"] for one in dose["assignments"]}
+    assert dose["to"] != dose["from"]
+    again = desk.get(f"/disruptions/{answer.json['disruption']['id']}").json
+    assert again["proposal"]["moves"] == proposal["moves"]
+
+    done = desk.post(f"/disruptions/{answer.json['disruption']['id']}/accept")
+    assert done.status_code == 200, done.json
+    assert done.json["refused"] == []
+    moved = {one["id"]: one["starts_at"] for one in done.json["appointments"]}
+    assert moved == {one["appointment_id"]: one["to"] for one in proposal["moves"]}
+    assert desk.get(f"/disruptions/{again['disruption']['id']}").json["proposal"]["moves"] == []
+    twice = desk.post(f"/disruptions/{again['disruption']['id']}/accept")
+    assert twice.json["appointments"] == []
+
+
+def test_other_people_at_the_same_time_say_nothing_to_the_patient(
+    desk: Caller, session: Session, world: World, whole: dict[str, Any]
+) -> None:
+    make_practitioner(session, world.site_id, PractitionerRole.MONITOR, lanes=2)
+    session.commit()
+    answer = away(desk, world.monitor, MONDAY_9, MONDAY_9 + 4 * DAY)
+    [move] = answer.json["proposal"]["moves"]
+    assert move["from"] == move["to"]
+    assert str(world.monitor) not in {one["schedule_id"] for one in move["assignments"]}
+    done = desk.post(f"/disruptions/{answer.json['disruption']['id']}/accept")
+    assert [one["revision"] for one in done.json["appointments"]] == [1]
+
+
+def test_nothing_new_is_booked_into_a_disruption(
+    desk: Caller, session: Session, world: World
+) -> None:
+    answer = away(desk, world.consulting_room, MONDAY_9, MONDAY_9 + DAY, reason="no water")
+    assert answer.json["proposal"]["moves"] == []
+    assert session.scalar(select(Closure.reason)) == "no water"
+    told = {
+        "patient_id": str(world.patient_id),
+        "step_kind": "preparation",
+        "starts_at": MONDAY_9.isoformat(),
+    }
+    assert desk.post("/appointments", told).status_code == 409
+
+
+def test_a_room_without_a_second_is_told_as_unrepairable(
+    desk: Caller, session: Session, world: World, whole: dict[str, Any]
+) -> None:
+    answer = away(desk, world.dosing_room, MONDAY_9, MONDAY_9 + 60 * DAY)
+    [stuck] = answer.json["proposal"]["unrepairable"]
+    assert stuck["why"] == "no-opening"
+    assert answer.json["proposal"]["moves"] == []
+    done = desk.post(f"/disruptions/{answer.json['disruption']['id']}/accept")
+    assert done.json["appointments"] == []
+
+
+def test_who_stands_by_is_missed_too(
+    desk: Caller, session: Session, world: World, whole: dict[str, Any]
+) -> None:
+    """The prescriber has a slot for 20 minutes, and must be on site to the end."""
+    afterwards = MONDAY_9 + 2 * DAY + HOUR
+    answer = away(desk, world.prescriber, afterwards, afterwards + HOUR)
+    [dose] = [one for one in answer.json["proposal"]["moves"] if one["kind"] == "dosing"]
+    assert dose["why"] == "nobody-stands-by"
+
+
+def test_a_time_lost_meanwhile_refuses_that_patient_alone_and_proposes_anew(
+    desk: Caller, session: Session, world: World, whole: dict[str, Any]
+) -> None:
+    other, _ = make_patient(session)
+    third, _ = make_patient(session)
+    make_room(session, world.site_id, "consulting")
+    session.commit()
+    who = {"therapist": world.therapist, "room": world.consulting_room}
+    named = [{"role": role, "schedule_id": str(one)} for role, one in who.items()]
+    book(desk, other, MONDAY_9 + 2 * HOUR, step_kind="preparation", assignments=named)
+    answer = away(desk, world.therapist, MONDAY_9, MONDAY_9 + 8 * HOUR)
+    moves = answer.json["proposal"]["moves"]
+    assert {one["patient_id"] for one in moves} == {str(world.patient_id), str(other)}
+    lost = next(one for one in moves if one["patient_id"] == str(other))
+    named = [{k: one[k] for k in ("role", "schedule_id")} for one in lost["assignments"]]
+    told = {
+        "patient_id": str(third),
+        "step_kind": "preparation",
+        "starts_at": lost["to"],
+        "assignments": named,
+    }
+    assert desk.post("/appointments", told).status_code == 201
+    done = desk.post(f"/disruptions/{answer.json['disruption']['id']}/accept").json
+    assert [one["patient_id"] for one in done["refused"]] == [str(other)]
+    assert done["refused"][0]["code"] == "slot-taken"
+    assert {one["patient_id"] for one in done["appointments"]} == {str(world.patient_id)}
+    [fresh] = done["proposal"]["moves"]
+    assert (fresh["patient_id"], fresh["appointment_id"]) == (str(other), lost["appointment_id"])
+    again = desk.post(
+        f"/disruptions/{answer.json['disruption']['id']}/accept", {"patients": [str(other)]}
+    )
+    assert [one["id"] for one in again.json["appointments"]] == [lost["appointment_id"]]
+
+
+def test_a_late_dose_draws_its_integration_after_it(
+    desk: Caller, session: Session, world: World, whole: dict[str, Any]
+) -> None:
+    dose = next(
+        one
+        for one in desk.get("/appointments").json["items"]
+        if one["course_step_id"] == whole["steps"]["dosing-1"]
+    )
+    etag = desk.get(f"/appointments/{dose['id']}").headers["ETag"]
+    told = {
+        "starts_at": (MONDAY_9 + 7 * DAY).isoformat(),
+        "reasons": {"integration-1-too-soon": "the patient had a cold"},
+    }
+    moved = desk.post(f"/appointments/{dose['id']}/reschedule", told, etag=etag)
+    assert moved.status_code == 200, moved.json
+    answer = desk.post(f"/courses/{whole['id']}/repair")
+    assert answer.status_code == 200, answer.json
+    [move] = answer.json["moves"]
+    assert (move["kind"], move["why"]) == ("integration", "integration-1-too-soon")
+    done = desk.post(f"/courses/{whole['id']}/repair/accept", {"proposal_id": answer.json["id"]})
+    assert done.status_code == 200, done.json
+    assert [one["starts_at"] for one in done.json["appointments"]] == [move["to"]]
+    assert desk.post(f"/courses/{whole['id']}/repair").json["moves"] == []
+    late = desk.post(f"/courses/{whole['id']}/repair/accept", {"proposal_id": answer.json["id"]})
+    assert late.status_code == 412
+
+
+def test_a_cancelled_visit_is_booked_anew(
+    desk: Caller, session: Session, world: World, whole: dict[str, Any]
+) -> None:
+    visit = next(
+        one
+        for one in desk.get("/appointments").json["items"]
+        if one["course_step_id"] == whole["steps"]["integration-1"]
+    )
+    booking.cancel(session, Call(UUID(visit["id"]), None, "ill"), by=DESK, now=SUNDAY_NOON)
+    session.commit()
+    answer = desk.post(f"/courses/{whole['id']}/repair")
+    [move] = answer.json["moves"]
+    assert (move["appointment_id"], move["why"]) == (None, "cancelled")
+    assert move["course_step_id"] == whole["steps"]["integration-1"]
+    done = desk.post(f"/courses/{whole['id']}/repair/accept", {"proposal_id": answer.json["id"]})
+    assert [one["course_step_id"] for one in done.json["appointments"]] == [move["course_step_id"]]
+
+
+def test_a_patient_is_told_of_all_moves_at_once(
+    desk: Caller, session: Session, world: World, whole: dict[str, Any]
+) -> None:
+    session.execute(
+        update(Message)
+        .where(Message.kind == MessageKind.CONFIRMATION)
+        .values(state=MessageState.SENT, released_at=SUNDAY_NOON, done_at=SUNDAY_NOON)
+    )
+    session.commit()
+    answer = away(desk, world.therapist, MONDAY_9 + 2 * DAY, MONDAY_9 + 4 * DAY)
+    moves = answer.json["proposal"]["moves"]
+    desk.post(f"/disruptions/{answer.json['disruption']['id']}/accept")
+    told = session.execute(
+        select(Message.due_at).where(
+            Message.kind == MessageKind.MOVED, Message.state == MessageState.SCHEDULED
+        )
+    ).all()
+    assert len(told) == sum(one["from"] != one["to"] for one in moves)
+    assert len({row.due_at for row in told}) == 1  # so they go out as one letter
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "field"),
+    [
+        ({"schedule_id": None}, 422, "schedule_id"),
+        ({"schedule_id": str(uuid4())}, 404, None),
+        ({"from": "yesterday"}, 422, "from"),
+        ({"to": "2026-03-01T00:00:00Z"}, 422, "to"),
+        ({"to": "2027-03-01T00:00:00Z"}, 422, "to"),
+        ({"effort": "heroic"}, 422, "effort"),
+        ({"reason": "x" * 5000}, 422, "reason"),
+        ({"more": 1}, 422, "more"),
+    ],
+)
+def test_bad_disruptions_are_refused_and_change_nothing(
+    desk: Caller, session: Session, world: World, change: Any, status: int, field: str | None
+) -> None:
+    told = {
+        "schedule_id": str(world.therapist),
+        "from": MONDAY_9.isoformat(),
+        "to": (MONDAY_9 + DAY).isoformat(),
+        **change,
+    }
+    answer = desk.post("/disruptions", told)
+    assert answer.status_code == status, answer.json
+    if field is not None:
+        assert field in str(answer.json)
+    assert session.scalar(select(Closure.id)) is None
+
+
+def test_strangers_are_refused(desk: Caller, world: World, whole: dict[str, Any]) -> None:
+    assert away(desk, world.patient, MONDAY_9, MONDAY_9 + DAY).status_code == 422
+    assert desk.post(f"/disruptions/{uuid4()}/accept").status_code == 404
+    assert desk.post(f"/courses/{uuid4()}/repair").status_code == 404
+    made = away(desk, world.therapist, MONDAY_9, MONDAY_9 + DAY).json["disruption"]["id"]
+    stranger = desk.post(f"/disruptions/{made}/accept", {"patients": [str(uuid4())]})
+    assert stranger.status_code == 404
+    bad = desk.post(f"/disruptions/{made}/accept", {"patients": "all"})
+    assert bad.status_code == 422
+    unknown = desk.post(f"/courses/{whole['id']}/repair/accept", {"proposal_id": str(uuid4())})
+    assert unknown.status_code == 404
