@@ -122,19 +122,24 @@ class Brief:
     visit: Visit
 
     def region(self) -> str | None:
-        """The state in which who serves must be licensed: the patient's, by video. Else None.
+        """The state in which who serves must be licensed; None: wherever they like."""
+        return region_of(self.patient, self.visit)
 
-        Refuses with `Unfit` where nobody noted in which state the patient is.
-        """
-        if self.visit.place is not Place.TELEHEALTH:
-            return None
-        if self.patient.region is None:
-            raise Unfit(
-                "By video only those may serve who are licensed in the state where the patient is: "
-                "note it first, as the patient's region.",
-                field="region",
-            )
-        return self.patient.region
+
+def region_of(patient: Patient, visit: Visit) -> str | None:
+    """The state in which who serves must be licensed: the patient's, by video. Else None.
+
+    Refuses with `Unfit` where nobody noted in which state the patient is.
+    """
+    if visit.place is not Place.TELEHEALTH:
+        return None
+    if patient.region is None:
+        raise Unfit(
+            "By video only those may serve who are licensed in the state where the patient is: "
+            "note it first, as the patient's region.",
+            field="region",
+        )
+    return patient.region
 
 
 def brief_of_step(session: Session, patient_id: UUID, course_step_id: UUID) -> Brief:

@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from models.vocabulary import ActorKind, Severity, Stage
-from scheduler import calendars, choosing, planning, readiness, rules, warmth
+from scheduler import calendars, choosing, facts, planning, readiness, rules, warmth
 from scheduler.actors import Actor, Calendar, Site
 from scheduler.availability import Question, Staffing
 from scheduler.calendars import Window
@@ -221,6 +221,7 @@ class Ground:
             earliest=max(earliest, about.now + timedelta(microseconds=1)).astimezone(UTC),
             latest=latest.astimezone(UTC),
             patient=self.patient,
+            region=facts.region_of(about.patient, step.visit),
             ties=rules.ties_of(step, about.protocol, about.fixed, but=(Severity.OFF,)),
         )
 

@@ -82,6 +82,8 @@ def accept(
     the visits, which then is named.
     """
     proposal = facts.one(session, Proposal, told.proposal_id)
+    if proposal.course_id != told.course_id or is_repair(proposal):
+        raise NotFound("There is no such proposal for this course.")
     claims = _claims(proposal)
     held = facts.held(session, told.course_id, now)
     _refuse_lost(session, proposal, claims, held, now)  # without waiting for anybody
@@ -100,6 +102,11 @@ def accept(
         proposal.accepted_at, proposal.accepted_by = now, by.name
         session.flush()
     return booked
+
+
+def is_repair(proposal: Proposal) -> bool:
+    """Whether it moves visits that are booked, and so is accepted elsewhere: see repairs.py."""
+    return "repair" in proposal.cost
 
 
 def forget(session: Session, now: datetime) -> int:
@@ -156,8 +163,6 @@ def _cost(found: Found, way: Way) -> dict[str, Any]:
 
 
 def _refuse_closed(course: Course, proposal: Proposal, now: datetime) -> None:
-    if proposal.course_id != course.id:
-        raise NotFound("There is no such proposal for this course.")
     if course.status is not CourseStatus.ACTIVE:
         raise CourseClosed("The course is not active any more.", course_status=course.status)
     if proposal.accepted_at is not None:

@@ -22,6 +22,7 @@ from uuid import UUID
 import numpy as np
 
 from models.vocabulary import ActorKind, AppointmentStatus, Severity, Stage
+from models.vocabulary import Place as Where
 from scheduler import choosing, planning, readiness, rules
 from scheduler.actors import Actor, Assignment, Calendar, Site
 from scheduler.availability import Question, Staffing
@@ -95,6 +96,8 @@ class Case:
     lead_role: str
     lead: UUID | None = None
     """The schedule of the course's own clinician."""
+    region: str | None = None
+    """The state where the patient is: by video only who is licensed there may serve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -465,6 +468,7 @@ class Search:
             earliest=max(visit.earliest, visit.at - REACH),
             latest=max(visit.earliest, visit.at) + REACH,
             patient=case.patient,
+            region=case.region if visit.step.visit.place is Where.TELEHEALTH else None,
             prefer=old if case.lead is None else old | {case.lead},
             ties=rules.ties_of(visit.step, case.protocol, known, but=(Severity.OFF,)),
         )

@@ -508,6 +508,7 @@ class _Gathering:
             fixed=others,
             lead_role=lead_role,
             lead=_lead(lead_role, others, visits),
+            region=patient.region,
         )
 
     def _keys(self, group: _Group) -> dict[UUID | None, str]:

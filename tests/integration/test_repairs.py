@@ -192,6 +192,8 @@ def test_a_late_dose_draws_its_integration_after_it(
     assert answer.status_code == 200, answer.json
     [move] = answer.json["moves"]
     assert (move["kind"], move["why"]) == ("integration", "integration-1-too-soon")
+    told = {"proposal_id": answer.json["id"]}
+    assert desk.post(f"/courses/{whole['id']}/accept", told).status_code == 404
     done = desk.post(f"/courses/{whole['id']}/repair/accept", {"proposal_id": answer.json["id"]})
     assert done.status_code == 200, done.json
     assert [one["starts_at"] for one in done.json["appointments"]] == [move["to"]]
