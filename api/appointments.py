@@ -20,7 +20,7 @@ from api.fields import Id, Instant, Text
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from api.showing import AppointmentSchema, OpeningSchema
-from models import Appointment, Practitioner, Room, Slot, db
+from models import SERVES, Appointment, Practitioner, Room, Slot, db
 from models.vocabulary import AppointmentStatus, Role, StepKind
 from scheduler import booking, facts, openings
 from scheduler.audit import Act
@@ -205,8 +205,7 @@ def _query(asked: dict[str, Any]) -> Select[Appointment]:
 
 def _served_by(model: Any, row_id: UUID) -> Any:
     return exists().where(
-        Slot.clinic_id == Appointment.clinic_id,
-        Slot.appointment_id == Appointment.id,
+        SERVES,
         model.clinic_id == Slot.clinic_id,
         model.schedule_id == Slot.schedule_id,
         model.id == row_id,

@@ -16,8 +16,10 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from models import (
+    TAKEN_BY,
     Closure,
     Device,
+    GroupSession,
     OpeningHours,
     Practitioner,
     Qualification,
@@ -28,7 +30,7 @@ from models import (
 )
 from models.vocabulary import ActorKind, SlotStatus
 from scheduler import actors
-from scheduler.actors import Actor, Calendar, Licence, Roster, Taken
+from scheduler.actors import Actor, Assignment, Calendar, Licence, Roster, Taken
 from scheduler.hours import Hours, Stretch, expand
 from scheduler.intervals import GRANULE
 from scheduler.timeline import DAY, Timeline, midnight
@@ -184,7 +186,7 @@ def taken(
         Slot.ends_at > window.start,
     )
     if window.but is not None:
-        query = query.where(Slot.appointment_id != window.but)
+        query = query.where(TAKEN_BY.is_distinct_from(window.but))
     found: dict[UUID, list[Taken]] = defaultdict(list)
     for row in session.execute(query):
         found[row.schedule_id].append(Taken(*row))
@@ -202,16 +204,16 @@ def loads(
     if not capped:
         return {}
     query = (
-        select(Slot.schedule_id, Slot.appointment_id, func.min(Slot.starts_at))
+        select(Slot.schedule_id, TAKEN_BY, func.min(Slot.starts_at))
         .where(
             Slot.schedule_id.in_(capped),
             Slot.starts_at >= window.start - 8 * DAY,
             Slot.starts_at < window.end + 8 * DAY,
         )
-        .group_by(Slot.schedule_id, Slot.appointment_id)
+        .group_by(Slot.schedule_id, TAKEN_BY)
     )
     if window.but is not None:
-        query = query.where(Slot.appointment_id != window.but)
+        query = query.where(TAKEN_BY.is_distinct_from(window.but))
     found: dict[UUID, list[datetime]] = defaultdict(list)
     for schedule_id, _, starts_at in session.execute(query):
         found[schedule_id].append(starts_at)
@@ -242,7 +244,8 @@ _SPANS = text(
            array_agg(ceil(extract(epoch FROM ends_at) / 300)::integer)
       FROM slot
      WHERE schedule_id = ANY(:ids) AND starts_at >= :earliest AND starts_at < :end
-       AND ends_at > :start AND appointment_id IS DISTINCT FROM CAST(:but AS uuid)
+       AND ends_at > :start
+       AND coalesce(appointment_id, group_session_id) IS DISTINCT FROM CAST(:but AS uuid)
      GROUP BY schedule_id, lane
     """
 )
@@ -329,3 +332,18 @@ def _without(stretch: Stretch, closures: Sequence[Stretch]) -> list[Stretch]:
     if start < end:
         left.append((start, end))
     return left
+
+
+def staff_of(session: Session, group: GroupSession) -> tuple[Assignment, ...]:
+    """Who and what a group session has taken. On no lane: it is the session's, taken once."""
+    rows = session.execute(
+        select(Slot.schedule_id, Slot.role, func.min(Slot.starts_at), func.max(Slot.ends_at))
+        .where(Slot.group_session_id == group.id, Slot.status == SlotStatus.BUSY)
+        .group_by(Slot.schedule_id, Slot.role)
+        .order_by(Slot.role, Slot.schedule_id)
+    ).all()
+    known = {one.schedule_id: one for one in all_actors(session, [row[0] for row in rows])}
+    return tuple(
+        Assignment(role, known[schedule_id], (), start, end, end)
+        for schedule_id, role, start, end in rows
+    )
