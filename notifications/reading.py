@@ -369,7 +369,7 @@ _CONDITIONS = f"""
 """
 
 _AGENDA = f"""
-    SELECT DISTINCT a.starts_at, s.time_zone, s.name AS site, p.given_name, p.family_name
+    SELECT DISTINCT a.id, a.starts_at, s.time_zone, s.name AS site, p.given_name, p.family_name
       FROM practitioner w
       JOIN slot t ON t.clinic_id = w.clinic_id AND t.schedule_id = w.schedule_id
       JOIN appointment a ON a.clinic_id = w.clinic_id
