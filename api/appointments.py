@@ -10,7 +10,7 @@ from uuid import UUID
 
 from flask import Response
 from marshmallow import Schema, ValidationError, fields, post_load, validate, validates_schema
-from sqlalchemy import Select, exists, select
+from sqlalchemy import Select, or_, select
 
 from api import edge, pages, preconditions, showing
 from api.blueprint import Blueprint
@@ -20,7 +20,7 @@ from api.fields import Id, Instant, Text
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from api.showing import AppointmentSchema, OpeningSchema
-from models import SERVES, Appointment, Practitioner, Room, Slot, db
+from models import Appointment, Practitioner, Room, Slot, db
 from models.vocabulary import AppointmentStatus, Role, StepKind
 from scheduler import booking, facts, openings
 from scheduler.audit import Act
@@ -204,9 +204,13 @@ def _query(asked: dict[str, Any]) -> Select[Appointment]:
 
 
 def _served_by(model: Any, row_id: UUID) -> Any:
-    return exists().where(
-        SERVES,
-        model.clinic_id == Slot.clinic_id,
-        model.schedule_id == Slot.schedule_id,
-        model.id == row_id,
+    """Visits that it serves: with a slot of theirs, or with one of their group session's."""
+
+    def taking(by: Any) -> Any:
+        here = (model.clinic_id == Slot.clinic_id) & (model.schedule_id == Slot.schedule_id)
+        return select(by).join(model, here).where(model.id == row_id, by.is_not(None))
+
+    return or_(
+        Appointment.id.in_(taking(Slot.appointment_id)),
+        Appointment.group_session_id.in_(taking(Slot.group_session_id)),
     )

@@ -98,10 +98,10 @@ class Desk:
     def ready(self, name: str, visit_id: str) -> None:
         """The checklist is done and somebody comes to fetch them."""
         for item in self.call("GET", f"/appointments/{visit_id}/checklist")["items"]:
-            etag, told = {"If-Match": item["etag"]}, {"status": "completed"}
-            self.call("PATCH", f"/checklist-items/{item['id']}", told, Role.CLINICIAN, **etag)
+            etag, done = {"If-Match": item["etag"]}, {"status": "completed"}
+            self.call("PATCH", f"/checklist-items/{item['id']}", done, Role.CLINICIAN, **etag)
         escort = {"name": f"Friend of {name}", "phone": "+12125550199", "relation": "friend"}
-        told = {**escort, "confirmed": True}
+        told: dict[str, Any] = {**escort, "confirmed": True}
         etag = {"If-Match": '"0"'}
         self.call("PUT", f"/appointments/{visit_id}/escort", told, **etag)
 
@@ -147,10 +147,8 @@ def desk(database: Access, service_engine: Engine, tmp_path: Path) -> Iterator[D
         service.start("web")
         service.start("worker")
         desk = Desk(service, str(version_id), patients, {})
-        for name, patient_id in patients.items():
-            course = desk.call(
-                "POST", "/courses", {"patient_id": patient_id, "protocol_code": "group"}
-            )
+        for name, known in patients.items():
+            course = desk.call("POST", "/courses", {"patient_id": known, "protocol_code": "group"})
             desk.courses[name] = {step["key"]: step["id"] for step in course["steps"]}
         yield desk
     clean(database)
