@@ -10,7 +10,7 @@ from uuid import UUID
 
 from flask import Response
 from marshmallow import Schema, ValidationError, fields, post_load, validate, validates_schema
-from sqlalchemy import Select, exists, select
+from sqlalchemy import Select, or_, select
 
 from api import edge, pages, preconditions, showing
 from api.blueprint import Blueprint
@@ -206,10 +206,13 @@ def _query(asked: dict[str, Any]) -> Select[Appointment]:
 
 
 def _served_by(model: Any, row_id: UUID) -> Any:
-    return exists().where(
-        Slot.clinic_id == Appointment.clinic_id,
-        Slot.appointment_id == Appointment.id,
-        model.clinic_id == Slot.clinic_id,
-        model.schedule_id == Slot.schedule_id,
-        model.id == row_id,
+    """Visits that it serves: with a slot of theirs, or with one of their group session's."""
+
+    def taking(by: Any) -> Any:
+        here = (model.clinic_id == Slot.clinic_id) & (model.schedule_id == Slot.schedule_id)
+        return select(by).join(model, here).where(model.id == row_id, by.is_not(None))
+
+    return or_(
+        Appointment.id.in_(taking(Slot.appointment_id)),
+        Appointment.group_session_id.in_(taking(Slot.group_session_id)),
     )

@@ -9,7 +9,7 @@ from marshmallow import Schema, fields
 from sqlalchemy import func, select
 
 from api.fields import Id, Instant, write_instant
-from models import Appointment, Schedule, Site, Slot, db
+from models import SERVES, Appointment, Schedule, Site, Slot, db
 from models.vocabulary import ActorKind, AppointmentStatus, Progress, SlotStatus, StepKind
 from scheduler.actors import Assignment, Opening
 
@@ -43,6 +43,8 @@ class AppointmentSchema(Schema):
     held_until = Instant(allow_none=True)
     progress = fields.Enum(Progress, by_value=True, allow_none=True)
     revision = fields.Integer()
+    group_session_id = Id(allow_none=True)
+    place = fields.Integer(allow_none=True)
 
 
 class OpeningSchema(Schema):
@@ -107,7 +109,7 @@ def _assignments(ids: Sequence[UUID]) -> dict[UUID, list[dict[str, Any]]]:
     """Who serves each visit, once however many lanes they take; turnover left out."""
     rows = db.session.execute(
         select(
-            Slot.appointment_id,
+            Appointment.id,
             Slot.role,
             Slot.schedule_id,
             Schedule.name,
@@ -115,18 +117,19 @@ def _assignments(ids: Sequence[UUID]) -> dict[UUID, list[dict[str, Any]]]:
             func.max(Slot.ends_at).label("ends_at"),
         )
         .join(Schedule, (Schedule.clinic_id == Slot.clinic_id) & (Schedule.id == Slot.schedule_id))
+        .join(Appointment, SERVES)
         .where(
-            Slot.appointment_id.in_(ids),
+            Appointment.id.in_(ids),
             Slot.status != SlotStatus.BUSY_UNAVAILABLE,
             Slot.role != ActorKind.PATIENT,
         )
-        .group_by(Slot.appointment_id, Slot.role, Slot.schedule_id, Schedule.name, Slot.starts_at)
+        .group_by(Appointment.id, Slot.role, Slot.schedule_id, Schedule.name, Slot.starts_at)
         .order_by(Slot.starts_at, Slot.role, Schedule.name)
     )
     found: dict[UUID, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         told = row._asdict()
-        found[told.pop("appointment_id")].append(told)
+        found[told.pop("id")].append(told)
     return found
 
 

@@ -150,7 +150,9 @@ class BoardQuery(PageQuery):
 def read_readiness(appointment_id: UUID) -> dict[str, Any]:
     """Say whether a visit may go on, and every gate in the order of the protocol."""
     appointment = facts.one(db.session(), Appointment, appointment_id)
-    return _told(appointment, evidence.judge(db.session(), [appointment], now())[appointment.id])
+    return told_readiness(
+        appointment, evidence.judge(db.session(), [appointment], now())[appointment.id]
+    )
 
 
 @blueprint.route("/readiness", methods=["GET"])
@@ -168,7 +170,7 @@ def read_board(asked: dict[str, Any]) -> dict[str, Any]:
     judged = evidence.judge(db.session(), found["items"], now())
     shown = showing.appointments(found["items"])
     rows = [
-        {"appointment": told, "readiness": _told(row, judged[row.id])}
+        {"appointment": told, "readiness": told_readiness(row, judged[row.id])}
         for row, told in zip(found["items"], shown, strict=True)
     ]
     return {**found, "items": rows}
@@ -294,7 +296,8 @@ def add_override(told: dict[str, Any], appointment_id: UUID) -> Response:
     )
 
 
-def _told(appointment: Appointment, judged: Readiness) -> dict[str, Any]:
+def told_readiness(appointment: Appointment, judged: Readiness) -> dict[str, Any]:
+    """How a visit stands, as ReadinessSchema has it."""
     stage = lifecycle.stage_ahead(history.state_of(appointment), appointment.kind)
     return {
         "ready": stage is not None and not judged.shut(stage),

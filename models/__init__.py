@@ -4,17 +4,18 @@ The floor of the house: models imports nothing of ours. Rules live in scheduler/
 """
 
 from models.access import ApiKey, IdempotencyKey, PatientLink
-from models.appointment import Appointment, AppointmentEvent, Override
+from models.appointment import SERVES, Appointment, AppointmentEvent, Override
 from models.audit import AuditEvent
 from models.base import Base, Tenanted, db, enter_clinic
 from models.checklist import ChecklistItem, Clearance, Escort
 from models.clinic import Clinic, Device, Room, Site
 from models.course import Course, CourseStep
+from models.group import GroupSession
 from models.message import Message, MessageArchive, Receipt
 from models.people import Patient, Practitioner, Qualification
 from models.plan import Disruption, Proposal
 from models.protocol import Protocol, ProtocolVersion
-from models.schedule import CalendarChange, Closure, OpeningHours, Schedule, Slot
+from models.schedule import TAKEN_BY, CalendarChange, Closure, OpeningHours, Schedule, Slot
 from models.talk import (
     CadenceOverride,
     CalendarFeed,
@@ -27,6 +28,8 @@ from models.waitlist import FreedTime, Offer, WaitlistEntry
 from models.worker import SendBucket, Worker
 
 __all__ = [
+    "SERVES",
+    "TAKEN_BY",
     "ApiKey",
     "Appointment",
     "AppointmentEvent",
@@ -46,6 +49,7 @@ __all__ = [
     "Disruption",
     "Escort",
     "FreedTime",
+    "GroupSession",
     "IdempotencyKey",
     "Message",
     "MessageArchive",

@@ -4,10 +4,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Index, text
+from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, or_, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Tenanted, coded, references
+from models.schedule import Slot
 from models.vocabulary import AppointmentStatus, Progress, StepKind
 
 LIVE = "status NOT IN ('cancelled', 'noshow', 'entered-in-error', 'proposed', 'waitlist')"
@@ -43,6 +44,12 @@ class Appointment(Tenanted):
     version: Mapped[int] = mapped_column(server_default=text("1"))
     """Rises with every change: the ETag."""
     booked_by: Mapped[str]
+    group_session_id: Mapped[UUID | None]
+    """The group session in which the visit is a place. None: the patient comes alone."""
+    place: Mapped[int | None]
+    """Which place of the session, from 1."""
+    places: Mapped[int | None]
+    """How many the session has: a foreign key keeps it true, so that `place` can be checked."""
 
     __table_args__ = (
         references("patient_id", "patient"),
@@ -57,6 +64,14 @@ class Appointment(Tenanted):
             name="held_while_pending",
         ),
         CheckConstraint("(course_id IS NULL) = (course_step_id IS NULL)", name="step_of_a_course"),
+        ForeignKeyConstraint(
+            ["clinic_id", "group_session_id", "places"],
+            ["group_session.clinic_id", "group_session.id", "group_session.places"],
+        ),
+        CheckConstraint(
+            "num_nulls(group_session_id, place, places) IN (0, 3)", name="place_in_a_session"
+        ),
+        CheckConstraint("place BETWEEN 1 AND places", name="place_is_there"),
         Index("ix__appointment__starts_at", "clinic_id", "starts_at", "id"),
         Index("ix__appointment__patient", "clinic_id", "patient_id", "starts_at"),
         Index("ix__appointment__course", "clinic_id", "course_id"),
@@ -68,12 +83,33 @@ class Appointment(Tenanted):
             postgresql_where=text(LIVE),
         ),
         Index(
+            "uq__appointment__place",
+            "clinic_id",
+            "group_session_id",
+            "place",
+            unique=True,
+            postgresql_where=text(LIVE),
+        ),
+        Index(
+            "ix__appointment__group_session",
+            "clinic_id",
+            "group_session_id",
+            postgresql_where=text("group_session_id IS NOT NULL"),
+        ),
+        Index(
             "ix__appointment__held",
             "clinic_id",
             "held_until",
             postgresql_where=text("status = 'pending'"),
         ),
     )
+
+
+SERVES = (Slot.clinic_id == Appointment.clinic_id) & or_(
+    Slot.appointment_id == Appointment.id,
+    Slot.group_session_id == Appointment.group_session_id,
+)
+"""Joins a visit with the slots that serve it: its own, and those of its group session."""
 
 
 class AppointmentEvent(Tenanted):

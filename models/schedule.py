@@ -13,7 +13,7 @@ politely, and never relies on having looked.
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ARRAY, BigInteger, CheckConstraint, DateTime, Index, text
+from sqlalchemy import ARRAY, BigInteger, CheckConstraint, DateTime, Index, func, text
 from sqlalchemy.dialects.postgresql import TSTZRANGE, ExcludeConstraint, Range
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -104,7 +104,9 @@ class Slot(Tenanted):
 
     schedule_id: Mapped[UUID]
     lane: Mapped[int]
-    appointment_id: Mapped[UUID]
+    appointment_id: Mapped[UUID | None]
+    group_session_id: Mapped[UUID | None]
+    """What takes the time: a visit, or a session that several share. One of the two."""
     role: Mapped[str]
     """As what the actor is there: a practitioner role, `room`, `device`, `patient`."""
     status: Mapped[SlotStatus]
@@ -118,6 +120,8 @@ class Slot(Tenanted):
     __table_args__ = (
         references("schedule_id", "schedule"),
         references("appointment_id", "appointment", ondelete="CASCADE"),
+        references("group_session_id", "group_session", ondelete="CASCADE"),
+        CheckConstraint("num_nulls(appointment_id, group_session_id) = 1", name="is_of_one"),
         CheckConstraint(REAL, name="during_is_real"),
         CheckConstraint(
             "lower(during) = starts_at AND upper(during) = ends_at", name="bounds_agree"
@@ -132,7 +136,17 @@ class Slot(Tenanted):
         ),
         Index("ix__slot__schedule", "clinic_id", "schedule_id", "starts_at"),
         Index("ix__slot__appointment", "clinic_id", "appointment_id"),
+        Index(
+            "ix__slot__group_session",
+            "clinic_id",
+            "group_session_id",
+            postgresql_where=text("group_session_id IS NOT NULL"),
+        ),
     )
+
+
+TAKEN_BY = func.coalesce(Slot.appointment_id, Slot.group_session_id)
+"""What takes a slot: the id of a visit, or of a group session."""
 
 
 class CalendarChange(Tenanted):

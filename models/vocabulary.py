@@ -224,6 +224,7 @@ class TaskKind(StrEnum):
     BOOK_INTEGRATION = "book-integration"
     RENEW_CREDENTIAL = "renew-credential"
     MAKE_READY = "make-ready"
+    STAFF_GROUP = "staff-group"
 
 
 class MessageState(StrEnum):

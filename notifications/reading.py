@@ -369,10 +369,11 @@ _CONDITIONS = f"""
 """
 
 _AGENDA = f"""
-    SELECT DISTINCT a.starts_at, s.time_zone, s.name AS site, p.given_name, p.family_name
+    SELECT DISTINCT a.id, a.starts_at, s.time_zone, s.name AS site, p.given_name, p.family_name
       FROM practitioner w
       JOIN slot t ON t.clinic_id = w.clinic_id AND t.schedule_id = w.schedule_id
-      JOIN appointment a ON a.clinic_id = w.clinic_id AND a.id = t.appointment_id
+      JOIN appointment a ON a.clinic_id = w.clinic_id
+       AND (a.id = t.appointment_id OR a.group_session_id = t.group_session_id)
       JOIN site s ON s.clinic_id = a.clinic_id AND s.id = a.site_id
       JOIN patient p ON p.clinic_id = a.clinic_id AND p.id = a.patient_id
      WHERE w.clinic_id = {HERE} AND w.id = %(practitioner)s

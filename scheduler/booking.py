@@ -4,7 +4,7 @@ Functions here take an open session and `now`, flush, and never commit: the edge
 the work (a request, a job) ends it. A refusal leaves nothing behind once the edge rolls back.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -27,6 +27,7 @@ from scheduler import (
     lifecycle,
     placing,
     rules,
+    seating,
     slots,
     waiting,
 )
@@ -35,6 +36,7 @@ from scheduler.authority import Authority, Call, Reasons
 from scheduler.errors import (
     HoldExpired,
     Refusal,
+    SessionFull,
     SlotTaken,
     StepAlreadyBooked,
     TooManyHolds,
@@ -58,6 +60,7 @@ class Order:
 
     patient_id: UUID
     starts_at: datetime
+    """Of a place in a group session: when that starts."""
     step_kind: StepKind | None = None
     """For a visit outside any course. Either this or `course_step_id`."""
     course_step_id: UUID | None = None
@@ -66,6 +69,8 @@ class Order:
     reasons: Reasons = field(default_factory=Reasons)
     hold: bool = False
     """Keep the time for a while instead of booking it."""
+    group_session_id: UUID | None = None
+    """The session in which it is a place; its time and staff are the session's."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "starts_at", _instant(self.starts_at))
@@ -90,15 +95,18 @@ def book(session: Session, order: Order, *, by: Authority, now: datetime) -> App
     `RuleBroken` if the time breaks a course rule, both unless somebody who may gives reasons;
     with `SlotTaken` if any schedule is taken, also when another request takes it in the same
     instant; with `NoOpening` if the choice was ours and nobody is free together; with
-    `StepAlreadyBooked`; with `TooManyHolds` for a hold too many; and with what
-    `placing.choose` and `judging` refuse.
+    `StepAlreadyBooked`; with `TooManyHolds` for a hold too many; with what `placing.choose` and
+    `judging` refuse, and for a place in a group session with what `seating.secure` does.
     """
     if order.hold:
         _refuse_many_holds(session, by, now)
     about = _brief(session, order)
     judging.refuse_impossible(order.starts_at, now)
-    wish = _wish(session, about, order)
-    placement = _secure(session, wish, now)
+    if order.group_session_id is None:
+        wish = _wish(session, about, order)
+        placement = secure(session, wish, now)
+    else:
+        wish, placement = seating.secure(session, about, order.group_session_id, now)
     # Judged behind the patient's lock: of two visits booked at once, one sees the other.
     proposal = Proposal(
         about=about,
@@ -124,6 +132,8 @@ def book(session: Session, order: Order, *, by: Authority, now: datetime) -> App
     if not order.hold:
         waiting.serve(session, appointment, now)
         outbox.announce(session, facts.subject(session, appointment, about, now), now)
+    if order.group_session_id is not None:
+        seating.settle(session, order.group_session_id, now)
     return appointment
 
 
@@ -182,7 +192,8 @@ def reschedule(
 
     Judged like a new booking. What the patient confirmed or attested for the old time is
     asked again, and the old links close; other people at the same time and place change
-    nothing for the patient. Refuses with `HoldExpired` if it is a hold that has run out.
+    nothing for the patient. Refuses with `HoldExpired` if it is a hold that has run out, and
+    with `Unfit` if it is a place in a group session: a cohort moves as one.
     """
     return _arrive(session, _leave(session, call, now), move, by, now)
 
@@ -280,6 +291,16 @@ def _leave(session: Session, call: Call, now: datetime) -> _Leaving:
     before = history.state_of(appointment)
     lifecycle.follow(Action.RESCHEDULE, before, appointment.kind)
     _refuse_expired(appointment, now)
+    if appointment.group_session_id is not None:
+        raise Unfit(
+            "This visit is a place in a group session. Move the session; or cancel the visit and "
+            "take a place in another.",
+            group_session_id=str(appointment.group_session_id),
+        )
+    return _left(session, appointment, before)
+
+
+def _left(session: Session, appointment: Appointment, before: State) -> _Leaving:
     return _Leaving(
         appointment,
         before,
@@ -299,25 +320,64 @@ def _arrive(session: Session, left: _Leaving, move: Move, by: Authority, now: da
         moving=appointment.id,
         leaving=left.schedules,
     )
-    placement = _secure(session, wish, now)
+    return _carry_out(
+        session, _Moving(left, wish, secure(session, wish, now), move.reasons), by, now
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """A group session on its way to another time: placed there, and everybody locked."""
+
+    move: Move
+    placement: Placement
+    by: Authority
+    now: datetime
+
+
+def bring_along(session: Session, appointment_id: UUID, cohort: Cohort) -> Changed:
+    """Move a place along with its group session. Judged, and said, like any other move."""
+    appointment = facts.to_change(session, Appointment, appointment_id, None)
+    before = history.state_of(appointment)
+    lifecycle.follow(Action.RESCHEDULE, before, appointment.kind)
+    left = _left(session, appointment, before)
+    patient = left.about.patient.schedule_id
+    wish = Wish(left.about.visit, cohort.move.starts_at, patient, None, moving=appointment.id)
+    moving = _Moving(left, wish, cohort.placement, cohort.move.reasons)
+    return _carry_out(session, moving, cohort.by, cohort.now)
+
+
+@dataclass(frozen=True, slots=True)
+class _Moving:
+    """A visit on its way to another time, whose schedules are locked."""
+
+    left: _Leaving
+    wish: Wish
+    placement: Placement
+    reasons: Reasons
+
+
+def _carry_out(session: Session, moving: _Moving, by: Authority, now: datetime) -> Changed:
+    left, wish, placement, reasons = moving.left, moving.wish, moving.placement, moving.reasons
+    appointment, about = left.appointment, left.about
     proposal = Proposal(
         about=about,
-        starts_at=move.starts_at,
+        starts_at=wish.starts_at,
         site=placement.site,
         assignments=placement.assignments,
-        reasons=move.reasons,
+        reasons=reasons,
         now=now,
         moving=appointment.id,
     )
     overrides = {
         **judging.weigh(session, proposal, by),
-        **{code: move.reasons.given[code] for code in placement.bent},
+        **{code: reasons.given[code] for code in placement.bent},
     }
     elsewhere = left.site_id != placement.site.site_id
     _shift(appointment, wish, placement)
     _take(session, appointment, wish, placement)
     _keep_overrides(session, appointment, overrides, by, now)
-    facts_of_it = {"from": left.moved_from, "to": move.starts_at, **overrides}
+    facts_of_it = {"from": left.moved_from, "to": wish.starts_at, **overrides}
     happened = Happened(action=Action.RESCHEDULE, before=left.before, facts=facts_of_it)
     history.record(session, appointment, happened, by, now)
     if left.moved_from == appointment.starts_at and not elsewhere:
@@ -359,6 +419,8 @@ def cancel(session: Session, call: Call, *, by: Authority, now: datetime) -> Cha
     out = outbox.supersede(session, appointment.id, now)
     if appointment.starts_at > now:
         outbox.announce_cancellation(session, facts.subject(session, appointment, about, now), now)
+    if appointment.group_session_id is not None:
+        seating.settle(session, appointment.group_session_id, now)
     return Changed(appointment, out)
 
 
@@ -444,6 +506,15 @@ def _refuse_many_holds(session: Session, by: Authority, now: datetime) -> None:
         )
 
 
+def refusing_taken(session: Session, write: Callable[[], None]) -> None:
+    """Write slots in a savepoint; what is taken, PostgreSQL refuses in our words."""
+    try:
+        with session.begin_nested():  # keeps the session usable
+            write()
+    except IntegrityError as error:
+        raise _why(error) from error
+
+
 def _instant(moment: datetime) -> datetime:
     """In UTC: an hour added to a time that carries a zone is an hour on its wall, not elapsed."""
     return moment.astimezone(UTC)
@@ -489,8 +560,12 @@ def _wish(session: Session, about: Brief, order: Order | Move, moving: UUID | No
 
 
 def _new(about: Brief, starts_at: datetime, placement: Placement, by: Authority) -> Appointment:
+    seat = placement.seat
     return Appointment(
         id=uuid7(),
+        group_session_id=None if seat is None else seat.group_session_id,
+        place=None if seat is None else seat.place,
+        places=None if seat is None else seat.places,
         patient_id=about.patient.id,
         course_id=about.course_id,
         course_step_id=about.course_step_id,
@@ -514,7 +589,7 @@ def _shift(appointment: Appointment, wish: Wish, placement: Placement) -> None:
     appointment.version += 1
 
 
-def _secure(session: Session, wish: Wish, now: datetime) -> Placement:
+def secure(session: Session, wish: Wish, now: datetime) -> Placement:
     """Choose and lock. If the choice is ours and somebody was faster, choose again."""
     if wish.named is not None:
         return placing.secure(session, wish, placing.choose(session, wish), now)
@@ -532,13 +607,13 @@ def _secure(session: Session, wish: Wish, now: datetime) -> Placement:
 
 def _take(session: Session, appointment: Appointment, wish: Wish, placement: Placement) -> None:
     """Write the visit and its slots. PostgreSQL has the last word."""
-    try:
-        with session.begin_nested():  # keeps the session usable
-            session.add(appointment)
-            session.flush()
-            slots.put(session, appointment, wish, placement)
-    except IntegrityError as error:
-        raise _why(error) from error
+
+    def write() -> None:
+        session.add(appointment)
+        session.flush()
+        slots.put(session, appointment, wish, placement)
+
+    refusing_taken(session, write)
 
 
 def _why(error: IntegrityError) -> Exception:
@@ -546,6 +621,8 @@ def _why(error: IntegrityError) -> Exception:
     if isinstance(error.orig, ExclusionViolation):
         return SlotTaken("That time is taken.")
     name = getattr(getattr(error.orig, "diag", None), "constraint_name", None)
+    if name in {"uq__appointment__place", "ck__appointment__place_is_there"}:
+        return SessionFull("Every place of this session is taken.")
     if isinstance(error.orig, UniqueViolation) and name == "uq__appointment__live_step":
         return StepAlreadyBooked("This step of the course is booked already.")
     return error

@@ -17,8 +17,10 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from models import (
+    TAKEN_BY,
     Closure,
     Device,
+    GroupSession,
     OpeningHours,
     Practitioner,
     Qualification,
@@ -29,7 +31,7 @@ from models import (
 )
 from models.vocabulary import ActorKind, SlotStatus
 from scheduler import actors
-from scheduler.actors import Actor, Calendar, Licence, Roster, Taken
+from scheduler.actors import Actor, Assignment, Calendar, Licence, Roster, Taken
 from scheduler.hours import Hours, Stretch, expand
 from scheduler.intervals import GRANULE
 from scheduler.timeline import DAY, Timeline, midnight
@@ -185,7 +187,7 @@ def taken(
         Slot.ends_at > window.start,
     )
     if window.but is not None:
-        query = query.where(Slot.appointment_id != window.but)
+        query = query.where(TAKEN_BY.is_distinct_from(window.but))
     found: dict[UUID, list[Taken]] = defaultdict(list)
     for row in session.execute(query):
         found[row.schedule_id].append(Taken(*row))
@@ -203,16 +205,16 @@ def loads(
     if not capped:
         return {}
     query = (
-        select(Slot.schedule_id, Slot.appointment_id, func.min(Slot.starts_at))
+        select(Slot.schedule_id, TAKEN_BY, func.min(Slot.starts_at))
         .where(
             Slot.schedule_id.in_(capped),
             Slot.starts_at >= window.start - 8 * DAY,
             Slot.starts_at < window.end + 8 * DAY,
         )
-        .group_by(Slot.schedule_id, Slot.appointment_id)
+        .group_by(Slot.schedule_id, TAKEN_BY)
     )
     if window.but is not None:
-        query = query.where(Slot.appointment_id != window.but)
+        query = query.where(TAKEN_BY.is_distinct_from(window.but))
     found: dict[UUID, list[datetime]] = defaultdict(list)
     for schedule_id, _, starts_at in session.execute(query):
         found[schedule_id].append(starts_at)
@@ -292,7 +294,8 @@ _SPANS = text(
            array_agg(ceil(extract(epoch FROM ends_at) / 300)::integer)
       FROM slot
      WHERE schedule_id = ANY(:ids) AND starts_at >= :earliest AND starts_at < :end
-       AND ends_at > :start AND appointment_id IS DISTINCT FROM CAST(:but AS uuid)
+       AND ends_at > :start
+       AND coalesce(appointment_id, group_session_id) IS DISTINCT FROM CAST(:but AS uuid)
      GROUP BY schedule_id, lane
     """
 )
@@ -300,7 +303,8 @@ _SPANS = text(
 
 _LOST = text(
     """
-    SELECT claim.number, claim.schedule_id, array_agg(DISTINCT slot.appointment_id)
+    SELECT claim.number, claim.schedule_id,
+           array_agg(DISTINCT coalesce(slot.appointment_id, slot.group_session_id))
       FROM unnest(CAST(:number AS integer[]), CAST(:schedule_id AS uuid[]),
                   CAST(:since AS timestamptz[]), CAST(:until AS timestamptz[]),
                   CAST(:lanes AS integer[]))
@@ -308,9 +312,9 @@ _LOST = text(
       JOIN schedule ON schedule.id = claim.schedule_id
       JOIN slot ON slot.schedule_id = claim.schedule_id AND slot.starts_at < claim.until
            AND slot.ends_at > claim.since AND slot.starts_at >= claim.since - :longest
-      JOIN appointment ON appointment.id = slot.appointment_id
+      LEFT JOIN appointment ON appointment.id = slot.appointment_id
      WHERE (appointment.held_until IS NULL OR appointment.held_until > :now)
-       AND appointment.id <> ALL(CAST(:own AS uuid[]))
+       AND (appointment.id IS NULL OR appointment.id <> ALL(CAST(:own AS uuid[])))
      GROUP BY claim.number, claim.schedule_id, claim.since, claim.lanes, schedule.lanes
     HAVING count(DISTINCT slot.lane) > schedule.lanes - claim.lanes
     """
@@ -399,3 +403,18 @@ def _without(stretch: Stretch, closures: Sequence[Stretch]) -> list[Stretch]:
     if start < end:
         left.append((start, end))
     return left
+
+
+def staff_of(session: Session, group: GroupSession) -> tuple[Assignment, ...]:
+    """Who and what a group session has taken. On no lane: it is the session's, taken once."""
+    rows = session.execute(
+        select(Slot.schedule_id, Slot.role, func.min(Slot.starts_at), func.max(Slot.ends_at))
+        .where(Slot.group_session_id == group.id, Slot.status == SlotStatus.BUSY)
+        .group_by(Slot.schedule_id, Slot.role)
+        .order_by(Slot.role, Slot.schedule_id)
+    ).all()
+    known = {one.schedule_id: one for one in all_actors(session, [row[0] for row in rows])}
+    return tuple(
+        Assignment(role, known[schedule_id], (), start, end, end)
+        for schedule_id, role, start, end in rows
+    )

@@ -97,6 +97,9 @@ def _bad_phases(visit: Told, here: str) -> Iterator[Fault]:
             yield Fault(f"{where}/count", "Give either count or per_patients, not both.")
         if "per_patients" in phase and "group" not in visit:
             yield Fault(f"{where}/per_patients", "Only a group visit has several patients.")
+        if "per_patients" in phase and phase.get("present"):
+            detail = "Who is merely present is not counted: no ratio can be kept by it."
+            yield Fault(f"{where}/per_patients", detail)
         if "room" in phase and visit.get("place") == "telehealth":
             yield Fault(f"{where}/room", "A telehealth visit takes no room.")
 

@@ -76,6 +76,18 @@ class SlotTaken(Refusal):
     code = "slot-taken"
 
 
+class SessionFull(Refusal):
+    """Every place of the group session is taken."""
+
+    code = "session-full"
+
+
+class Understaffed(Refusal):
+    """The group session has too few staff for one more patient to begin."""
+
+    code = "understaffed"
+
+
 class AtCapacity(Refusal):
     """A clinician serves as many visits that day or week as the clinic allows."""
 

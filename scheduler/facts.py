@@ -17,6 +17,7 @@ from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session, aliased
 
 from models import (
+    SERVES,
     Appointment,
     CadenceOverride,
     ChannelConsent,
@@ -25,6 +26,7 @@ from models import (
     CourseStep,
     Escort,
     FreedTime,
+    GroupSession,
     Message,
     Offer,
     Override,
@@ -48,6 +50,7 @@ from models.vocabulary import (
     OfferState,
     Place,
     PractitionerRole,
+    Progress,
     Recipient,
     StepKind,
     WaitingState,
@@ -280,12 +283,7 @@ def other_visits(
             (CourseStep.clinic_id == Appointment.clinic_id)
             & (CourseStep.id == Appointment.course_step_id),
         )
-        .outerjoin(
-            Slot,
-            (Slot.clinic_id == Appointment.clinic_id)
-            & (Slot.appointment_id == Appointment.id)
-            & Slot.role.in_(PractitionerRole),
-        )
+        .outerjoin(Slot, SERVES & Slot.role.in_(PractitionerRole))
         .where(
             Appointment.patient_id == patient_id,
             Appointment.id.is_distinct_from(but),
@@ -469,10 +467,7 @@ def serving(session: Session, begin: datetime, end: datetime) -> Sequence[UUID]:
             (Slot.clinic_id == Practitioner.clinic_id)
             & (Slot.schedule_id == Practitioner.schedule_id),
         )
-        .join(
-            Appointment,
-            (Appointment.clinic_id == Slot.clinic_id) & (Appointment.id == Slot.appointment_id),
-        )
+        .join(Appointment, SERVES)
         .where(
             Appointment.starts_at >= begin,
             Appointment.starts_at < end,
@@ -541,10 +536,7 @@ def therapists_of(session: Session, course_id: UUID, step: Step | None = None) -
     """
     rows = session.execute(
         select(CourseStep.key, Slot.role, Slot.schedule_id)
-        .join(
-            Appointment,
-            (Appointment.clinic_id == Slot.clinic_id) & (Appointment.id == Slot.appointment_id),
-        )
+        .join(Appointment, SERVES)
         .join(
             CourseStep,
             (CourseStep.clinic_id == Appointment.clinic_id)
@@ -565,9 +557,15 @@ def therapists_of(session: Session, course_id: UUID, step: Step | None = None) -
 
 
 def schedules_of(session: Session, appointment_id: UUID) -> frozenset[UUID]:
-    """The schedules on which a visit takes time."""
-    query = select(Slot.schedule_id).where(Slot.appointment_id == appointment_id).distinct()
-    return frozenset(session.scalars(query))
+    """The schedules on which a visit itself takes time, and the group session it has a place in.
+
+    Whoever frees or takes a place locks its session as if that were a schedule.
+    """
+    of_it = select(Slot.schedule_id).where(Slot.appointment_id == appointment_id)
+    session_of_it = select(Appointment.group_session_id).where(
+        Appointment.id == appointment_id, Appointment.group_session_id.is_not(None)
+    )
+    return frozenset(session.scalars(of_it.union(session_of_it)))
 
 
 def expired_holds(session: Session, now: datetime) -> Sequence[UUID]:
@@ -677,7 +675,8 @@ def practitioners_of(session: Session, appointment_id: UUID) -> Sequence[UUID]:
             (Slot.clinic_id == Practitioner.clinic_id)
             & (Slot.schedule_id == Practitioner.schedule_id),
         )
-        .where(Slot.appointment_id == appointment_id)
+        .join(Appointment, SERVES)
+        .where(Appointment.id == appointment_id)
         .distinct()
         .order_by(Practitioner.id)
     ).all()
@@ -858,6 +857,8 @@ _DEFAULT_VERSION = text(
     """
 )
 """Written out: every search asks it."""
+
+
 MOVABLE = (AppointmentStatus.PENDING, AppointmentStatus.BOOKED)
 """Visits that have not begun and take place as things are."""
 
@@ -871,6 +872,7 @@ def visits_meeting(
         .where(
             Appointment.status.in_(MOVABLE),
             Appointment.starts_at > now,
+            Appointment.group_session_id.is_(None),  # a cohort moves as one
             func.coalesce(Appointment.held_until, func.greatest(now, end)) > now,
             exists().where(
                 Slot.clinic_id == Appointment.clinic_id,
@@ -893,6 +895,7 @@ def visits_to_move(
         .where(
             Appointment.status.in_(MOVABLE),
             Appointment.starts_at > now,
+            Appointment.group_session_id.is_(None),
             Appointment.course_id.in_(course_ids) | Appointment.id.in_(ids),
         )
         .order_by(Appointment.starts_at, Appointment.id)
@@ -970,3 +973,50 @@ def all_schedules_of(session: Session, ids: Collection[UUID]) -> frozenset[UUID]
 def patient_schedules(session: Session, ids: Collection[UUID]) -> frozenset[UUID]:
     """The schedules of these patients."""
     return frozenset(session.scalars(select(Patient.schedule_id).where(Patient.id.in_(ids))))
+
+
+def company(session: Session, group_session_id: UUID) -> Sequence[tuple[Appointment, UUID]]:
+    """The visits that have a place in a group session, and their patients' schedules."""
+    rows = session.execute(
+        select(Appointment, Patient.schedule_id)
+        .join(
+            Patient,
+            (Patient.clinic_id == Appointment.clinic_id) & (Patient.id == Appointment.patient_id),
+        )
+        .where(Appointment.group_session_id == group_session_id, Appointment.status.in_(STANDING))
+        .order_by(Appointment.place)
+    )
+    return [(row.Appointment, row.schedule_id) for row in rows]
+
+
+def places_taken(session: Session, group_session_ids: Sequence[UUID]) -> Mapping[UUID, set[int]]:
+    """The numbers of the places that are taken in each session."""
+    rows = session.execute(
+        select(Appointment.group_session_id, Appointment.place).where(
+            Appointment.group_session_id.in_(group_session_ids), Appointment.status.in_(STANDING)
+        )
+    )
+    found: dict[UUID, set[int]] = {one: set() for one in group_session_ids}
+    for row in rows:
+        found[row.group_session_id].add(row.place)
+    return found
+
+
+def treated(session: Session, group_session_id: UUID) -> int:
+    """How many patients of a session are past the dose gate and not discharged yet."""
+    query = select(func.count()).where(
+        Appointment.group_session_id == group_session_id,
+        Appointment.progress.in_((Progress.DOSING, Progress.RECOVERING)),
+    )
+    return session.scalars(query).one()
+
+
+def group_of(session: Session, appointment_id: UUID) -> UUID | None:
+    """The group session in which a visit has a place, if any."""
+    query = select(Appointment.group_session_id).where(Appointment.id == appointment_id)
+    return session.scalar(query)
+
+
+def group_visit(session: Session, group: GroupSession) -> Visit:
+    """The visit that a group session is held for."""
+    return protocol(session, group.protocol_version_id).visits[group.visit]

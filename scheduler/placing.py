@@ -5,6 +5,7 @@ the schedules are locked in one order, what is taken is read again, and lanes ar
 (`secure`). Between the two somebody may have been faster; then `secure` refuses.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -44,7 +45,8 @@ class Wish:
 
     visit: Visit
     starts_at: datetime
-    patient_schedule_id: UUID
+    patient_schedule_id: UUID | None
+    """None: a group session, whose patients are its `company`."""
     named: Sequence[Named] | None
     """None: the choice is ours."""
     prefer: frozenset[UUID] = frozenset()
@@ -59,6 +61,26 @@ class Wish:
     """The patient's state, where who serves must be licensed. None: no visit by video."""
     waived: frozenset[str] = frozenset()
     """What the caller gave reasons to pass over; of these `BENDABLE` count here."""
+    company: frozenset[UUID] = frozenset()
+    """The schedules of the patients who move along; whether they are free is for PostgreSQL."""
+    site_id: UUID | None = None
+    """Where it takes place; None: no matter."""
+
+    @property
+    def patients(self) -> frozenset[UUID]:
+        """The schedules of those whom it is for."""
+        if self.patient_schedule_id is None:
+            return self.company
+        return self.company | {self.patient_schedule_id}
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A place in a group session."""
+
+    group_session_id: UUID
+    place: int
+    places: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +91,8 @@ class Placement:
     assignments: tuple[Assignment, ...]
     bent: frozenset[str] = frozenset()
     """What had to be passed over."""
+    seat: Seat | None = None
+    """The place in a group session, which has taken everybody but the patient already."""
 
 
 HOURS, BUFFERS, LOAD = "hours", "buffers", "load"
@@ -101,7 +125,7 @@ def secure(session: Session, wish: Wish, placement: Placement, now: datetime) ->
     Holds that have run out give way. Refuses with `SlotTaken` and `AtCapacity`, naming the
     schedules.
     """
-    ids = {a.actor.schedule_id for a in placement.assignments} | {wish.patient_schedule_id}
+    ids = {a.actor.schedule_id for a in placement.assignments} | wish.patients
     calendars.lock(session, ids | wish.leaving)
     visit_ends = wish.starts_at + wish.visit.length  # the patient is there all the time
     start = min([wish.starts_at, *(a.since for a in placement.assignments)])
@@ -149,10 +173,11 @@ class _Securing:
         )
 
     def _patient(self) -> list[UUID]:
-        start = self.wish.starts_at
-        gone = self.taken.get(self.wish.patient_schedule_id, ())
-        overlapping = _overlapping(gone, start, start + self.wish.visit.length)
-        return [self.wish.patient_schedule_id] if overlapping else []
+        start, patient = self.wish.starts_at, self.wish.patient_schedule_id
+        if patient is None:
+            return []
+        gone = self.taken.get(patient, ())
+        return [patient] if _overlapping(gone, start, start + self.wish.visit.length) else []
 
     def _kept(self, assignment: Assignment, phase: Phase) -> Assignment:
         """The assignment on free lanes; if need be, and may be, without its buffers."""
@@ -162,6 +187,32 @@ class _Securing:
             return replace(assignment, lanes=lanes)
         bare = replace(assignment, until=assignment.ends_at, setup=timedelta(0))
         return replace(bare, lanes=_free_lanes(bare, phase, gone))
+
+
+def make_way(session: Session, wish: Wish, now: datetime) -> None:
+    """Cancel the holds that have run out and stand in the patients' way, behind their locks."""
+    end = wish.starts_at + wish.visit.length
+    _give_way(session, wish.patients, (wish.starts_at, end), now)
+
+
+def staffed(visit: Visit, patients: int, named: Sequence[Named] | None) -> Visit:
+    """A group visit with as many actors in each phase as so many patients ask for.
+
+    Where the caller names them, no more than are named: for fewer patients they may be enough.
+    """
+    left = None if named is None else Counter(one.role for one in named)
+    if left is not None:
+        for phase in visit.phases:
+            if phase.per_patients is None and not phase.present:
+                left[phase.role] -= phase.count
+    phases = []
+    for phase in visit.phases:
+        count = phase.wanted_for(patients)
+        if left is not None and phase.per_patients is not None:
+            count = max(1, min(count, left[phase.role]))
+            left[phase.role] -= count
+        phases.append(replace(phase, count=count))
+    return replace(visit, phases=tuple(phases))
 
 
 def _full(session: Session, wish: Wish, placement: Placement) -> list[UUID]:
@@ -215,7 +266,8 @@ def _around(session: Session, wish: Wish) -> tuple[Calendar, list[Site]]:
     window = Window(start, end, wish.moving)
     ours = wish.named is None  # of the caller's choice, what is taken is asked behind the locks
     calendar = calendars.load(session, found, window, with_taken=ours)
-    return calendar, calendars.sites(session)
+    sites = calendars.sites(session)
+    return calendar, [one for one in sites if wish.site_id in {None, one.site_id}]
 
 
 def _check(

@@ -201,6 +201,8 @@ def _lost(step: Mapping[str, Any], lost: Sequence[Lost], who: Mapping[UUID, str]
                 "name": names.get(str(one.schedule_id), "patient"),
                 "taken_by": [
                     {"appointment_id": str(visit), "booked_by": who[visit]}
+                    if visit in who
+                    else {"group_session_id": str(visit)}
                     for visit in one.taken_by
                 ],
             }

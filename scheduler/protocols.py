@@ -79,6 +79,12 @@ class Phase:
     present: bool
     """Must be working at the site, but takes no slot."""
 
+    def wanted_for(self, patients: int) -> int:
+        """How many actors so many patients need: at least one, also of a ratio."""
+        if self.per_patients is None:
+            return self.count
+        return max(1, -(-patients // self.per_patients))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:

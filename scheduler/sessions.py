@@ -13,7 +13,17 @@ from uuid_utils.compat import uuid7
 from models import Appointment, Override, Site
 from models.vocabulary import Stage
 from notifications import outbox
-from scheduler import booking, evidence, facts, history, judging, lifecycle, steps
+from scheduler import (
+    booking,
+    calendars,
+    evidence,
+    facts,
+    history,
+    judging,
+    lifecycle,
+    seating,
+    steps,
+)
 from scheduler.authority import Authority, Call, Reasons
 from scheduler.errors import NotFound, NotReady, TooEarly, WrongStatus
 from scheduler.history import Happened
@@ -28,13 +38,19 @@ def act(
     """Take a visit one step further on its day.
 
     Refuses with `WrongStatus`, with `NotReady` and the gates that are shut, and with
-    `TooEarly` for a noshow before the visit has begun, or for an arrival before its day.
+    `TooEarly` for a noshow before the visit has begun, or for an arrival before its day. In a
+    group session nobody begins for whom there are too few staff (`Understaffed`).
     """
     # The course before the visit: two last visits may be fulfilled at once.
     course = steps.course_in_hand(session, call.id) if action is Action.FULFIL else None
+    shared = facts.group_of(session, call.id) if action is Action.START_DOSING else None
+    if shared is not None:
+        calendars.lock(session, {shared})  # of two who begin at once, one sees the other
     appointment = facts.to_change(session, Appointment, call.id, call.version)
     before = history.state_of(appointment)
     after = lifecycle.follow(action, before, appointment.kind)
+    if shared is not None:
+        seating.refuse_understaffed(session, shared)
     _refuse_too_early(session, appointment, action, now)
     if (stage := STAGE.get(action)) is not None:
         _refuse_unless_ready(session, appointment, stage, now)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
@@ -47,6 +48,27 @@ def ask(session: Session, wanted: Wanted) -> None:
         )
         .on_conflict_do_nothing(constraint="uq__task__once")
     )
+
+
+def keep(session: Session, wanted: Wanted, now: datetime, *, stands: bool) -> None:
+    """Let a task be open while its cause stands, and settled by itself once that is gone."""
+    if stands:
+        ask(session, wanted)
+    session.execute(
+        _KEEP,
+        {"kind": wanted.kind, "subject": wanted.subject_id, "stands": stands, "now": now},
+    )
+
+
+_KEEP = text(
+    """
+    UPDATE task SET status = CASE WHEN :stands THEN 'requested' ELSE 'completed' END,
+           settled_by = CASE WHEN :stands THEN NULL ELSE 'job:tasks' END,
+           settled_at = CASE WHEN :stands THEN NULL ELSE CAST(:now AS timestamptz) END,
+           version = version + 1
+     WHERE kind = :kind AND subject_id = :subject AND (status = 'requested') <> :stands
+    """
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,9 +152,9 @@ _VISITS = """
      WHERE p.record_number LIKE 'crowd %%'
 """
 _APART = """
-    UPDATE message m SET due_at = %(first)s + (t.place - 1) * %(apart)s::interval,
-           not_after = %(first)s + (t.place - 1) * %(apart)s::interval + interval '20 h'
-      FROM (SELECT id, row_number() OVER (ORDER BY id) AS place FROM message) t WHERE t.id = m.id
+    UPDATE message m SET due_at = %(first)s + (t.turn - 1) * %(apart)s::interval,
+           not_after = %(first)s + (t.turn - 1) * %(apart)s::interval + interval '20 h'
+      FROM (SELECT id, row_number() OVER (ORDER BY id) AS turn FROM message) t WHERE t.id = m.id
 """
 _PLAN = """
     INSERT INTO message (id, subject_id, appointment_id, revision, rule, kind, channel, recipient,
@@ -164,9 +164,9 @@ _PLAN = """
            %(channel)s, 'patient', a.patient_id, a.starts_at, %(due)s,
            %(due)s::timestamptz + interval '20 h', 'scheduled'
       FROM generate_series(1, %(number)s) n
-      JOIN (SELECT *, row_number() OVER (ORDER BY id) AS place
+      JOIN (SELECT *, row_number() OVER (ORDER BY id) AS turn
               FROM appointment WHERE booked_by = 'crowd') a
-        ON a.place = (n - 1) %% (SELECT count(*) FROM appointment WHERE booked_by = 'crowd') + 1
+        ON a.turn = (n - 1) %% (SELECT count(*) FROM appointment WHERE booked_by = 'crowd') + 1
 """
 _ARCHIVE = """
     INSERT INTO message_archive (id, subject_id, appointment_id, revision, rule, kind, channel,
@@ -176,8 +176,8 @@ _ARCHIVE = """
            'day-before', 'confirm-request', 'email', 'patient',
            a.patient_id, t.at, t.at, t.at, 'sent', 1, t.at, t.at, t.at
       FROM generate_series(1, %(number)s) n
-      JOIN (SELECT *, row_number() OVER (ORDER BY id) AS place
+      JOIN (SELECT *, row_number() OVER (ORDER BY id) AS turn
               FROM appointment WHERE booked_by = 'crowd') a
-        ON a.place = (n - 1) %% (SELECT count(*) FROM appointment WHERE booked_by = 'crowd') + 1
+        ON a.turn = (n - 1) %% (SELECT count(*) FROM appointment WHERE booked_by = 'crowd') + 1
      CROSS JOIN LATERAL (SELECT %(until)s::timestamptz - (%(number)s - n) * interval '3 s' AS at) t
 """

@@ -9,7 +9,7 @@ from flask import Blueprint, Response, current_app
 from flask.typing import ResponseReturnValue
 from sqlalchemy import select, text
 
-from models import Appointment, CalendarFeed, Site, Slot, db, enter_clinic
+from models import SERVES, Appointment, CalendarFeed, Site, Slot, db, enter_clinic
 from models.vocabulary import AppointmentStatus
 from notifications import invitation, links
 from notifications.invitation import Entry, Method
@@ -38,12 +38,9 @@ def feed(token: str) -> ResponseReturnValue:
     enter_clinic(session, found.clinic_id)
     home = facts.clinic(session)
     rows = session.execute(
-        select(Appointment, Site)
+        select(Appointment, Site, Slot.group_session_id)
         .join(Site, (Site.clinic_id == Appointment.clinic_id) & (Site.id == Appointment.site_id))
-        .join(
-            Slot,
-            (Slot.clinic_id == Appointment.clinic_id) & (Slot.appointment_id == Appointment.id),
-        )
+        .join(Slot, SERVES)
         .where(
             Slot.schedule_id == found.schedule_id,
             Slot.starts_at >= now - BACK,
@@ -53,10 +50,12 @@ def feed(token: str) -> ResponseReturnValue:
         .distinct()
         .order_by(Appointment.starts_at)
     )
+    # To staff a group session is one entry, however many come.
+    shown = {shared or visit.id: (visit, site) for visit, site, shared in rows}
     entries = [
         Entry(
             clinic_id=home.clinic_id,
-            appointment_id=visit.id,
+            appointment_id=entry_id,
             revision=visit.revision,
             starts_at=visit.starts_at,
             ends_at=visit.ends_at,
@@ -64,7 +63,7 @@ def feed(token: str) -> ResponseReturnValue:
             clinic_email=home.email,
             place=f"{site.name}, {site.address}",
         )
-        for visit, site in rows
+        for entry_id, (visit, site) in shown.items()
     ]
     told = invitation.calendar(entries, Method.PUBLISH, now)
     headers = {"Cache-Control": "private, max-age=300", "X-Robots-Tag": "noindex, nofollow"}

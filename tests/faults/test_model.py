@@ -318,6 +318,7 @@ class Messages(RuleBasedStateMachine):
                 select(Message).where(
                     (Message.id.in_(carriers)) | (Message.carried_by.in_(carriers)),
                     Message.recipient == "patient",
+                    Message.state != "uncertain",  # was in the letter before, not in this one
                 )
             ).all()
             told = Counter(
