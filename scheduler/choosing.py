@@ -20,7 +20,7 @@ from models.vocabulary import ActorKind, AppointmentStatus, PractitionerRole, Se
 from notifications.wall_time import at_wall_time
 from scheduler import rules
 from scheduler.actors import Assignment, Calendar, Roster, Site
-from scheduler.availability import Candidate, Question, Staffing, days_of, hours_of
+from scheduler.availability import Candidate, Hours, Staffing, days_of, hours_of
 from scheduler.intervals import GRANULE, Frame, granules, indexes
 from scheduler.problems import Array, Choices, Placed, Plan, Problem
 from scheduler.protocols import Phase, Protocol, Step
@@ -92,13 +92,11 @@ def days_bits(frame: Frame, site: Site, days: Iterable[date]) -> int:
     return bits
 
 
-def disliked_of(staffing: Staffing, wanted: Question) -> int:
-    """The starts that lie outside the hours that somebody wishes for."""
-    frame = staffing.calendar.frame
-    everywhere = (1 << frame.size) - 1
-    if wanted.hours is None:
+def outside(frame: Frame, site: Site, hours: Hours | None) -> int:
+    """The granules that lie outside the hours that somebody wishes for."""
+    if hours is None:
         return 0
-    return everywhere & ~hours_of(frame, staffing.site.zone, wanted.hours)
+    return ((1 << frame.size) - 1) & ~hours_of(frame, site.zone, hours)
 
 
 def _wasted(staffing: Staffing, starts: int, useful: int) -> tuple[Array, Array]:

@@ -168,8 +168,7 @@ class Ground:
         if made is None:
             about, staffing = self.about, self._staffing[key]
             asking = Asking(about.role, choosing.shortest_of(about.protocol.steps), self.shut(step))
-            wanted = replace(staffing.question, hours=about.wishes.hours)
-            disliked = choosing.disliked_of(staffing, wanted)
+            disliked = choosing.outside(self.calendar.frame, self.site, about.wishes.hours)
             made = self._made[key] = choosing.choices_of(step, staffing, asking, disliked)
         return replace(made, step=step, is_bound=self._is_bound(step))
 

@@ -39,7 +39,7 @@ def plan(problem: Problem, leads: Iterable[UUID | None] = ()) -> Plan | None:
     `leads` names the clinicians who may be the course's own, anybody if it is empty.
     """
     chosen = tuple(leads) or tuple(leads_of(problem))
-    field_ = Field(problem, chosen)
+    field_ = _Field(problem, chosen)
     best: Plan | None = None
     for number in field_.cheapest_first():
         search = _Search(field_, number, NEVER if best is None else best.cost)
@@ -69,7 +69,7 @@ def price_of(problem: Problem, lead: UUID | None, placed: Sequence[Placed]) -> P
 
 @dataclass(slots=True)
 class _Column:
-    """The starts of one step, with what each costs and what the steps below it cost at least.
+    """The starts of one step, and what each costs with all that is below it at least.
 
     Costs have a row for each lead and a column for each start.
     """
@@ -78,7 +78,6 @@ class _Column:
     days: Array
     serves: NDArray[np.bool_]
     """Whether the lead serves there; if not, somebody else does."""
-    costs: Array
     total: Array
     """The cost of the start and the least of everything below it."""
     below: dict[int, Array] = field(default_factory=dict)
@@ -87,7 +86,7 @@ class _Column:
     """For a later step and one of its windows: what each start, as anchor, leaves it."""
 
 
-class Field:
+class _Field:
     """All starts of a problem for all leads, with the least cost of every way on from there."""
 
     def __init__(self, problem: Problem, leads: Sequence[UUID | None]) -> None:
@@ -134,7 +133,7 @@ class Field:
         if None in choices.by_lead:
             other = 0
         costs = np.minimum(NEVER, base + other * ~serves)
-        return _Column(starts, self.tree.days.number(starts), serves, costs, costs)
+        return _Column(starts, self.tree.days.number(starts), serves, costs)
 
     def _served(self, choices: Choices) -> tuple[Array, NDArray[np.bool_]]:
         """Every start at which somebody serves, and whether each lead does."""
@@ -218,7 +217,7 @@ def _minima(column: _Column, values: Array, low: Array, high: Array) -> Array:
 class _Search:
     """The cheapest plan with one lead that is cheaper than a limit."""
 
-    def __init__(self, field_: Field, lead: int, limit: int) -> None:
+    def __init__(self, field_: _Field, lead: int, limit: int) -> None:
         self.field, self.lead, self.limit = field_, lead, limit
         self.problem, self.tree, self.columns = field_.problem, field_.tree, field_.columns
         self.least = field_.least(lead)

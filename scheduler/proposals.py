@@ -85,15 +85,12 @@ def accept(
     if proposal.course_id != told.course_id or is_repair(proposal):
         raise NotFound("There is no such proposal for this course.")
     claims = _claims(proposal)
-    held = facts.held(session, told.course_id, now)
-    _refuse_lost(session, proposal, claims, held, now)  # without waiting for anybody
-    course = facts.to_change(session, Course, told.course_id, None)
+    _refuse_gone(session, proposal, claims, now)  # without waiting for anybody
+    facts.to_change(session, Course, told.course_id, None)
     proposal = facts.to_change(session, Proposal, told.proposal_id, None)
-    _refuse_closed(course, proposal, now)
     calendars.be_patient(session)
     calendars.lock(session, {claim.schedule_id for claim in claims})
-    held = facts.held(session, course.id, now)
-    _refuse_lost(session, proposal, claims, held, now)
+    held = _refuse_gone(session, proposal, claims, now)
     booked = [
         _book(session, order, held.get(order.course_step_id), by=by, now=now)
         for order in _orders(proposal, told)
@@ -162,25 +159,22 @@ def _cost(found: Found, way: Way) -> dict[str, Any]:
     }
 
 
-def _refuse_closed(course: Course, proposal: Proposal, now: datetime) -> None:
+def _refuse_gone(
+    session: Session, proposal: Proposal, claims: Sequence[Claim], now: datetime
+) -> Mapping[UUID | None, Appointment]:
+    """Refuse what cannot be accepted any more; otherwise say which steps are held already."""
+    assert proposal.course_id is not None
+    course = facts.one(session, Course, proposal.course_id)
     if course.status is not CourseStatus.ACTIVE:
         raise CourseClosed("The course is not active any more.", course_status=course.status)
     if proposal.accepted_at is not None:
         raise ProposalClosed("This proposal was accepted already.")
     if proposal.expires_at <= now:
         raise ProposalClosed("This proposal has expired. Ask for a new one.")
-
-
-def _refuse_lost(
-    session: Session,
-    proposal: Proposal,
-    claims: Sequence[Claim],
-    held: Mapping[UUID | None, Appointment],
-    now: datetime,
-) -> None:
+    held = facts.held(session, course.id, now)
     lost = calendars.lost(session, claims, now, [visit.id for visit in held.values()])
     if not lost:
-        return
+        return held
     who = facts.who_booked(session, {visit for one in lost for visit in one.taken_by})
     raise ProposalLost(
         "Somebody was faster: not all of these times are free any more. Nothing was booked.",

@@ -15,8 +15,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import islice
-from typing import NamedTuple
 from uuid import UUID
 
 import numpy as np
@@ -37,12 +35,6 @@ REACH = timedelta(days=14)
 
 SEATINGS = 12
 """How often a placement is tried anew because somebody in it would be needed twice."""
-
-ENOUGH = 120
-"""After how many plans no more visits are pushed away, so that an answer comes in time."""
-
-PUSHES = 8
-"""How many times that other courses have are tried for a visit before it is given up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,14 +233,6 @@ def booked(case: Case, visit: Visit, starts_at: datetime, served: Iterable[Assig
     return Booked(visit.step.key, visit.step.visit.kind, status, starts_at, who)
 
 
-class _Option(NamedTuple):
-    """A start for a visit with what it costs."""
-
-    cost: int
-    start: int
-    lead: UUID | None
-
-
 class Search:
     """One repair, under way."""
 
@@ -258,17 +242,12 @@ class Search:
         self.frame = board.calendar.frame
         self.left = {one.id for case in cases for one in case.visits if one.is_broken}
         """The broken visits that still are where they cannot stay."""
-        self.plans = 0
-        self.pushed: set[UUID] = set()
-        """Visits of other courses that had to give way."""
 
     def run(self) -> None:
         """Place what is broken; then look again at what was changed."""
         for _ in range(2):
             for case in self._hardest_first():
                 self._mend(case)
-        for visit_id in list(self.left):
-            self._push(self.board.case_of[visit_id], self.board.visits[visit_id])
         for case in self.cases:
             if self._cost(case):
                 self._look_again(case)
@@ -320,7 +299,7 @@ class Search:
 
     def _around(self, case: Case) -> list[Visit]:
         """The visits of a case that may have to move with those that must."""
-        must = [one.at for one in case.visits if self._must_change(one)]
+        must = [one.at for one in case.visits if one.is_broken]
         return [one for one in case.visits if any(abs(one.at - at) <= REACH for at in must)]
 
     def _look_again(self, case: Case) -> None:
@@ -344,7 +323,6 @@ class Search:
 
         With `keep_lead` by the course's own clinician alone, which is looked at much faster.
         """
-        self.plans += 1
         mark = self.board.mark()
         for visit in free:
             self.board.put(visit.id, None)
@@ -416,7 +394,7 @@ class Search:
             with_them = starts
             if lead is not None:
                 with_them &= staffing.starts_with(frozenset({lead}), case.lead_role)
-            if not self._must_change(visit) and old.start >= 0:
+            if not visit.is_broken and old.start >= 0:
                 with_them &= ~(1 << old.start)
                 if lead == old.lead(case.lead_role) and self._may_stay(visit):
                     with_them |= 1 << old.start
@@ -437,7 +415,7 @@ class Search:
         if case.lead is None:
             return ties
         own = {case.lead}
-        if not self._must_change(visit):
+        if not visit.is_broken:
             own |= {self.board.first[visit.id].lead(case.lead_role) or case.lead}
         there = ties.must.get(case.lead_role, frozenset(own)) & own
         return replace(ties, must={**ties.must, case.lead_role: there})
@@ -453,9 +431,6 @@ class Search:
             for case in self.cases
             for visit in case.visits
         )
-
-    def _must_change(self, visit: Visit) -> bool:
-        return visit.is_broken or visit.id in self.pushed
 
     def _may_stay(self, visit: Visit) -> bool:
         """Whether a visit that is not broken finds its old place free."""
@@ -526,7 +501,7 @@ class Search:
         """Who serves a visit at its new start; as before, if it stays."""
         old = self.board.first[visit.id]
         stays = placed.start == old.start and placed.lead == old.lead(case.lead_role)
-        if stays and not self._must_change(visit):
+        if stays and not visit.is_broken:
             return old if self._may_stay(visit) else None
         start = self.frame.at(placed.start)
         question = replace(
@@ -541,80 +516,6 @@ class Search:
         end = start + visit.step.visit.length
         patient = Assignment("patient", case.patient, (0,), start, end, end)
         return Place(placed.start, (*found, patient))
-
-    def _push(self, case: Case, visit: Visit) -> None:
-        """Take a time that other courses' visits have, if those can go elsewhere."""
-        near = [
-            other.id
-            for other in self.board.visits.values()
-            if other.assignments
-            and self.board.case_of[other.id] is not case
-            and abs(other.at - visit.at) <= 2 * REACH
-            and self.board.now[other.id] is not None
-        ]
-        mark = self.board.mark()
-        for other_id in [*near, visit.id]:
-            self.board.put(other_id, None)
-        wanted = self._options(case, visit)
-        self.board.back_to(mark)
-        for option in wanted:
-            if self.plans > ENOUGH or self._push_at(case, visit, option, near):
-                return
-
-    def _options(self, case: Case, visit: Visit) -> list[_Option]:
-        """The starts that break no rule, the least harm first."""
-        known = self.known(case, [visit])
-        choices = self._choices(case, visit, known, [visit])
-        away = dict(zip(*(column.tolist() for column in choices.idle), strict=True))
-        found = [
-            _Option(away[start] + HARM.lead * (lead != case.lead), start, lead)
-            for lead, starts in choices.by_lead.items()
-            for start in starts.tolist()
-        ]
-        found.sort(key=lambda one: (one.cost, one.start))
-        fitting = (
-            one for one in found if not self._objections(case, visit, known, Place(one.start, ()))
-        )
-        return list(islice(fitting, PUSHES))
-
-    def _push_at(self, case: Case, visit: Visit, option: _Option, near: Sequence[UUID]) -> bool:
-        """Seat the visit there, and everybody whom it pushes away elsewhere; or change nothing."""
-        mark, left, pushed = self.board.mark(), set(self.left), set(self.pushed)
-        there = {
-            one: place
-            for one in near
-            if (place := self.board.now[one]) is not None
-            and abs(place.start - option.start) < DAY // 2
-        }
-        for one in [*there, visit.id]:
-            self.board.put(one, None)
-        known = self.known(case, [visit])
-        placed = [Placed(visit.step, option.start, option.lead)]
-        is_seated = not isinstance(self._seat(case, [visit], placed, known), int)
-        if is_seated:
-            self.left.discard(visit.id)
-            away = []
-            for one, place in there.items():
-                if self.board.is_free(place.assignments):
-                    self.board.put(one, place)
-                else:
-                    away.append(one)
-            self.pushed |= set(away)
-            if len(away) <= 3 and all(self._give_way(one, there[one]) for one in away):
-                return True
-        self.board.back_to(mark)
-        self.left, self.pushed = left, pushed
-        return False
-
-    def _give_way(self, visit_id: UUID, before: Place) -> bool:
-        """Place a visit anew that was pushed away, alone or with its whole case."""
-        case, visit = self.board.case_of[visit_id], self.board.visits[visit_id]
-        settled = [one for one in self._around(case) if one.id not in self.left]
-        return (
-            self._replan(case, [visit], keep_lead=True)
-            or self._replan(case, settled, keep_lead=True)
-            or self._replan(case, [visit])
-        )
 
     def _cost(self, case: Case) -> int:
         """What the changes of a case cost, compared with how it was."""

@@ -268,7 +268,7 @@ def test_a_proposal_is_accepted_once_while_it_lasts_and_for_its_course(
     clock.now = SUNDAY_NOON
     assert accept(desk, course, first).status_code == 201
     again = accept(desk, course, first)
-    assert again.status_code == 409
+    assert (again.status_code, again.json["type"]) == (409, "/problems/proposal-closed")
     assert accept(desk, course, second).status_code == 409
     assert visits(session) == 4
     full = desk.post(f"/courses/{course}/proposals")

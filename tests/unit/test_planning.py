@@ -255,6 +255,7 @@ def test_the_plan_that_is_found_keeps_all_rules_and_nothing_is_cheaper(problem: 
     assert plan.lead is not None
     assert oracle.keeps_all_rules(plan.placed)
     assert plan.cost == least == oracle.cost(plan.lead, plan.placed)
+    assert plan.cost == plan.price.points(problem.weights)
     assert plan.is_best
 
 
