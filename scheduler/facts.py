@@ -336,24 +336,14 @@ def steps_of(session: Session, course_id: UUID) -> Sequence[CourseStep]:
     ).all()
 
 
-def fulfilled_steps(session: Session, course_id: UUID) -> frozenset[UUID]:
-    """The steps of a course that took place."""
+def steps_with(
+    session: Session, course_id: UUID, statuses: Collection[AppointmentStatus]
+) -> frozenset[UUID]:
+    """The steps of a course that have a visit in one of these statuses."""
     return frozenset(
         session.scalars(
             select(Appointment.course_step_id).where(
-                Appointment.course_id == course_id,
-                Appointment.status == AppointmentStatus.FULFILLED,
-            )
-        )
-    )
-
-
-def standing_steps(session: Session, course_id: UUID) -> frozenset[UUID]:
-    """The steps of a course that have a visit which takes place, or took place."""
-    return frozenset(
-        session.scalars(
-            select(Appointment.course_step_id).where(
-                Appointment.course_id == course_id, Appointment.status.in_(STANDING)
+                Appointment.course_id == course_id, Appointment.status.in_(statuses)
             )
         )
     )

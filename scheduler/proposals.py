@@ -17,17 +17,25 @@ from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from models import Appointment, Course, Proposal
-from models.vocabulary import CourseStatus
+from models.vocabulary import AppointmentStatus, CourseStatus
 from scheduler import booking, calendars, facts
 from scheduler.authority import Authority, Call, Reasons
 from scheduler.booking import Order
 from scheduler.calendars import Claim, Lost
 from scheduler.choosing import Seated
-from scheduler.errors import CourseClosed, NotFound, ProposalClosed, ProposalLost, Refusal
+from scheduler.errors import (
+    CourseClosed,
+    NotFound,
+    ProposalClosed,
+    ProposalLost,
+    Refusal,
+    StepAlreadyBooked,
+)
 from scheduler.grounds import Way
 from scheduler.intervals import GRANULE
 from scheduler.placing import Named
 from scheduler.proposing import Found
+from scheduler.rules import STANDING
 
 LASTS = timedelta(hours=24)
 """How long a proposal can be accepted."""
@@ -172,6 +180,11 @@ def _refuse_gone(
     if proposal.expires_at <= now:
         raise ProposalClosed("This proposal has expired. Ask for a new one.")
     held = facts.held(session, course.id, now)
+    booked = facts.steps_with(session, course.id, STANDING - {AppointmentStatus.PENDING})
+    if any(UUID(step["course_step_id"]) in booked for step in proposal.steps):
+        raise StepAlreadyBooked(
+            "Steps of this course were booked meanwhile. Ask for a new proposal."
+        )
     lost = calendars.lost(session, claims, now, [visit.id for visit in held.values()])
     if not lost:
         return held

@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from models import Course, CourseStep
-from models.vocabulary import CourseStatus
+from models.vocabulary import AppointmentStatus, CourseStatus
 from scheduler import facts, rules
 from scheduler.authority import Authority, Call
 from scheduler.errors import CourseClosed, StepAlreadyBooked, TooEarly, Unfit
@@ -26,7 +26,7 @@ def skip(session: Session, call: Call, *, by: Authority, now: datetime) -> Cours
     visit of it stands.
     """
     course, step = _to_change(session, call)
-    if step.id in facts.standing_steps(session, course.id):
+    if step.id in facts.steps_with(session, course.id, rules.STANDING):
         raise StepAlreadyBooked("This step has a visit. Cancel it first, to skip the step.")
     if step.skipped_at is None:
         step.planned_at = facts.last_time_of(session, step.id) or step.planned_at
@@ -61,7 +61,7 @@ def conclude(
     listed = protocol.step(step.key).outcomes
     if outcome not in listed:
         raise Unfit("The protocol lists no such outcome.", field="outcome", outcomes=list(listed))
-    if step.id not in facts.fulfilled_steps(session, course.id):
+    if step.id not in facts.steps_with(session, course.id, [AppointmentStatus.FULFILLED]):
         raise TooEarly("A step has an outcome once its visit is fulfilled.")
     step.outcome, step.outcome_by, step.outcome_at = outcome, by.name, now
     session.flush()
@@ -85,7 +85,7 @@ def settle(session: Session, course: Course) -> None:
         return
     protocol = facts.protocol(session, course.protocol_version_id)
     steps = facts.steps_of(session, course.id)
-    done = facts.fulfilled_steps(session, course.id)
+    done = facts.steps_with(session, course.id, [AppointmentStatus.FULFILLED])
     part = belonging(protocol, steps)
     is_left = any(
         step.id not in done and step.skipped_at is None and part[step.key] is not False
@@ -119,7 +119,7 @@ def _to_change(session: Session, call: Call) -> tuple[Course, CourseStep]:
 
 def _refuse_cut_off(session: Session, course: Course, protocol: Protocol) -> None:
     steps = facts.steps_of(session, course.id)
-    standing = facts.standing_steps(session, course.id)
+    standing = facts.steps_with(session, course.id, rules.STANDING)
     part = belonging(protocol, steps)
     cut_off = [step.key for step in steps if step.id in standing and part[step.key] is False]
     if cut_off:

@@ -158,7 +158,7 @@ def _to_place(
     rows: Sequence[CourseStep],
     fixed: Sequence[Booked],
 ) -> tuple[list[Step], list[Left]]:
-    standing = facts.standing_steps(session, course.id)
+    standing = facts.steps_with(session, course.id, rules.STANDING)
     part = steps.belonging(protocol, rows)
     there = {visit.step for visit in fixed if visit.status in rules.STANDING or visit.is_skipped}
     found: list[Step] = []

@@ -269,7 +269,8 @@ def test_a_proposal_is_accepted_once_while_it_lasts_and_for_its_course(
     assert accept(desk, course, first).status_code == 201
     again = accept(desk, course, first)
     assert (again.status_code, again.json["type"]) == (409, "/problems/proposal-closed")
-    assert accept(desk, course, second).status_code == 409
+    other_way = accept(desk, course, second)
+    assert (other_way.status_code, other_way.json["type"]) == (409, "/problems/step-already-booked")
     assert visits(session) == 4
     full = desk.post(f"/courses/{course}/proposals")
     assert (full.status_code, full.json["field"]) == (422, "course_id")
