@@ -2,9 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -13,10 +11,8 @@ from requests import Response
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from database.access import Access
 from models import Appointment, Proposal, enter_clinic
 from models.vocabulary import PractitionerRole, Role
-from tests.conftest import clean
 from tests.factories import (
     DAY,
     SUNDAY_NOON,
@@ -28,21 +24,13 @@ from tests.factories import (
     make_room,
     make_world,
 )
-from tests.fakes import mail_server
-from tests.service import Service, give_keys, running
+from tests.service import Service, give_keys
 
 COURSES = 50
 VISITS = 4
 """Of each course."""
 
 pytestmark = pytest.mark.faults
-
-
-@pytest.fixture
-def service(database: Access, tmp_path: Path) -> Iterator[Service]:
-    with mail_server() as mail, running(database, tmp_path, mail, SUNDAY_NOON) as service:
-        yield service
-    clean(database)
 
 
 def test_fifty_collide_and_each_course_wins_or_loses_whole(

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -22,30 +21,20 @@ import requests
 from sqlalchemy import Engine, func, select, text
 from sqlalchemy.orm import Session
 
-from database.access import Access
 from models import Appointment, AppointmentEvent, ChecklistItem, Message, Slot, enter_clinic
 from models.vocabulary import MessageState, Role
-from tests.conftest import clean
 from tests.factories import SUNDAY_NOON
-from tests.fakes import mail_server
 from tests.faults.conftest import Note
 from tests.faults.place import HOURS, THE_DAY, Place
 from tests.faults.trial import many
 from tests.ledger import Row
-from tests.service import Service, running
+from tests.service import Service
 
 VISITS = many(75, 200)
 SENDERS = 4
 """Messages that one worker has in hand at a time, and so at a kill."""
 
 pytestmark = pytest.mark.faults
-
-
-@pytest.fixture
-def service(database: Access, tmp_path: Path) -> Iterator[Service]:
-    with mail_server() as mail, running(database, tmp_path, mail, SUNDAY_NOON) as service:
-        yield service
-    clean(database)
 
 
 @contextmanager

@@ -2,35 +2,23 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
-from database.access import Access
 from models import Appointment, GroupSession, Message, Slot, enter_clinic
 from models.vocabulary import Role
-from tests.conftest import clean
 from tests.factories import MONDAY_9, SUNDAY_NOON, make_world
-from tests.fakes import mail_server
 from tests.groups import PLACES, Circle, make_circle
-from tests.service import Service, give_keys, running
+from tests.service import Service, give_keys
 
 MANY = 50
 TWICE = 10
 """So many of them ask twice at once."""
 
 pytestmark = pytest.mark.faults
-
-
-@pytest.fixture
-def service(database: Access, tmp_path: Path) -> Iterator[Service]:
-    with mail_server() as mail, running(database, tmp_path, mail, SUNDAY_NOON) as service:
-        yield service
-    clean(database)
 
 
 def test_of_fifty_at_once_as_many_win_as_there_are_places(

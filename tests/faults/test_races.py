@@ -3,11 +3,9 @@
 import os
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from random import Random
 from typing import Any
 from uuid import UUID
@@ -16,30 +14,20 @@ import pytest
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from database.access import Access
 from models import Message, enter_clinic
 from models.vocabulary import MessageKind, MessageState, Role
-from tests.conftest import clean
 from tests.factories import DAY, SUNDAY_NOON
-from tests.fakes import mail_server
 from tests.faults.conftest import Note
 from tests.faults.place import HOURS, THE_DAY, Place
 from tests.faults.trial import many
 from tests.ledger import Row
-from tests.service import Service, running
+from tests.service import Service
 
 VISITS = many(50, 200)
 AT_A_TIME = many(10, 30)
 """Visits that are changed in one race."""
 
 pytestmark = pytest.mark.faults
-
-
-@pytest.fixture
-def service(database: Access, tmp_path: Path) -> Iterator[Service]:
-    with mail_server() as mail, running(database, tmp_path, mail, SUNDAY_NOON) as service:
-        yield service
-    clean(database)
 
 
 @dataclass
