@@ -9,19 +9,20 @@ from typing import Any
 from uuid import UUID
 
 from flask import Response
-from marshmallow import Schema, ValidationError, fields, post_load, validate, validates_schema
+from marshmallow import Schema, fields, post_load, validate
 from sqlalchemy import Select, or_, select
 
 from api import edge, pages, preconditions, showing
+from api.asking import ForSchema, ReasonedSchema
 from api.blueprint import Blueprint
 from api.caller import READERS, by, now, requires
 from api.errors import ProblemSchema
-from api.fields import Id, Instant, Text
+from api.fields import Id, Instant
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from api.showing import AppointmentSchema, OpeningSchema
 from models import Appointment, Practitioner, Room, Slot, db
-from models.vocabulary import AppointmentStatus, Role, StepKind
+from models.vocabulary import AppointmentStatus, Role
 from scheduler import booking, facts, openings
 from scheduler.audit import Act
 from scheduler.authority import Reasons
@@ -49,7 +50,7 @@ class NamedSchema(Schema):
         return Named(data["role"], data["schedule_id"])
 
 
-class TimeSchema(Schema):
+class TimeSchema(ReasonedSchema):
     """When, on whose time, and why in spite of a rule."""
 
     starts_at = Instant(required=True)
@@ -59,26 +60,10 @@ class TimeSchema(Schema):
         validate=validate.Length(min=1, max=20),
         metadata={"description": "All get the time, or none. Left out: the service chooses."},
     )
-    reasons = fields.Dict(
-        keys=fields.String(validate=validate.Length(1, 80)),
-        values=Text(most=1000, lines=True),
-        load_default=dict,
-        metadata={"description": "For each rule or gate that is passed over, why."},
-    )
 
 
-class OrderSchema(TimeSchema):
+class OrderSchema(TimeSchema, ForSchema):
     """What a caller sends to book a visit. Unknown fields are refused."""
-
-    patient_id = Id(required=True)
-    step_kind = fields.Enum(StepKind, by_value=True, load_default=None)
-    course_step_id = Id(load_default=None)
-
-    @validates_schema
-    def names_one(self, data: dict[str, Any], **_: Any) -> None:
-        """Want one of the two ways to say what the visit is for."""
-        if (data.get("step_kind") is None) == (data.get("course_step_id") is None):
-            raise ValidationError("Give either this or course_step_id.", "step_kind")
 
     @post_load
     def order(self, data: dict[str, Any], **_: object) -> Order:
@@ -190,19 +175,15 @@ def _nearby(order: Order) -> list[dict[str, Any]]:
 
 
 def _query(asked: dict[str, Any]) -> Select[Appointment]:
-    query = select(Appointment)
     wanted: dict[str, Callable[[Any], Any]] = {
         "start": lambda value: Appointment.starts_at >= value,
         "end": lambda value: Appointment.starts_at < value,
-        "status": lambda value: Appointment.status == value,
-        "patient_id": lambda value: Appointment.patient_id == value,
+        "status": Appointment.status.__eq__,
+        "patient_id": Appointment.patient_id.__eq__,
         "practitioner_id": lambda value: _served_by(Practitioner, value),
         "room_id": lambda value: _served_by(Room, value),
     }
-    for name, condition in wanted.items():
-        if asked[name] is not None:
-            query = query.where(condition(asked[name]))
-    return query
+    return pages.narrowed(select(Appointment), asked, wanted)
 
 
 def _served_by(model: Any, row_id: UUID) -> Any:

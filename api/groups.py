@@ -9,16 +9,17 @@ from typing import Any
 from uuid import UUID
 
 from flask import Response
-from marshmallow import Schema, ValidationError, fields, post_load, validate, validates_schema
+from marshmallow import Schema, fields, post_load, validate
 from sqlalchemy import select
 
 from api import edge, pages, preconditions, showing
 from api.acts import ChangedSchema, MoveSchema, WhySchema
 from api.appointments import SlotTakenSchema, TimeSchema
+from api.asking import ForSchema, ReasonedSchema
 from api.blueprint import Blueprint
 from api.caller import READERS, by, now, requires
 from api.errors import ProblemSchema
-from api.fields import Id, Instant, Text, whole
+from api.fields import Id, Instant, whole
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from api.showing import AppointmentSchema, AssignmentSchema
@@ -93,24 +94,8 @@ class NewSessionSchema(TimeSchema):
         )
 
 
-class PlaceSchema(Schema):
+class PlaceSchema(ForSchema, ReasonedSchema):
     """Who takes a place, and what for."""
-
-    patient_id = Id(required=True)
-    course_step_id = Id(load_default=None)
-    step_kind = fields.Enum(StepKind, by_value=True, load_default=None)
-    reasons = fields.Dict(
-        keys=fields.String(validate=validate.Length(1, 80)),
-        values=Text(most=1000, lines=True),
-        load_default=dict,
-        metadata={"description": "For each rule or gate that is passed over, why."},
-    )
-
-    @validates_schema
-    def names_one(self, data: dict[str, Any], **_: Any) -> None:
-        """Want one of the two ways to say what the visit is for."""
-        if (data.get("step_kind") is None) == (data.get("course_step_id") is None):
-            raise ValidationError("Give either this or step_kind.", "course_step_id")
 
 
 class MovedSessionSchema(GroupSessionSchema):
@@ -173,13 +158,12 @@ def list_sessions(asked: dict[str, Any]) -> dict[str, Any]:
     wanted: dict[str, Callable[[Any], Any]] = {
         "start": lambda value: GroupSession.starts_at >= value,
         "end": lambda value: GroupSession.starts_at < value,
-        "site_id": lambda value: GroupSession.site_id == value,
-        "kind": lambda value: GroupSession.kind == value,
+        "site_id": GroupSession.site_id.__eq__,
+        "kind": GroupSession.kind.__eq__,
     }
-    for name, condition in wanted.items():
-        if asked[name] is not None:
-            query = query.where(condition(asked[name]))
-    found = pages.page(query, [GroupSession.starts_at, GroupSession.id], asked)
+    found = pages.page(
+        pages.narrowed(query, asked, wanted), [GroupSession.starts_at, GroupSession.id], asked
+    )
     return {**found, "items": _shown(found["items"])}
 
 

@@ -94,12 +94,11 @@ class MessageQuery(PageQuery):
 @blueprint.response(200, page_of(MessageSchema))
 def list_messages(asked: dict[str, Any]) -> dict[str, Any]:
     """List messages in the order in which they are due."""
-    query = select(Message)
-    if asked["state"] is not None:
-        query = query.where(Message.state == asked["state"])
-    if asked["appointment_id"] is not None:
-        query = query.where(Message.appointment_id == asked["appointment_id"])
-    return _page(query, asked)
+    wanted = {
+        "state": Message.state.__eq__,
+        "appointment_id": Message.appointment_id.__eq__,
+    }
+    return _page(pages.narrowed(select(Message), asked, wanted), asked)
 
 
 @blueprint.route("/appointments/<uuid:appointment_id>/messages", methods=["GET"])

@@ -1,6 +1,5 @@
 """Openings over REST: the free times for a visit."""
 
-from datetime import time
 from typing import Any
 
 from flask import Response, jsonify
@@ -8,6 +7,7 @@ from marshmallow import Schema, ValidationError, fields, validate, validates_sch
 from webargs.fields import DelimitedList
 
 from api import pages, showing
+from api.asking import WEEKDAYS, hours_wanted, refuse_backwards
 from api.blueprint import Blueprint
 from api.caller import STAFF, now, requires
 from api.fields import Id, Instant
@@ -16,12 +16,9 @@ from api.showing import OpeningSchema
 from models import db
 from models.vocabulary import StepKind
 from scheduler import openings
-from scheduler.availability import Hours
 from scheduler.openings import Found, Search
 
 blueprint = Blueprint("openings", __name__, url_prefix="/api/v1/openings", description="Free time.")
-
-WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
 class OpeningQuery(PageQuery):
@@ -65,9 +62,7 @@ class OpeningQuery(PageQuery):
     @validates_schema
     def day_runs_forward(self, data: dict[str, Any], **_: Any) -> None:
         """Refuse times of the day that leave none."""
-        begin, until = data.get("begin"), data.get("until")
-        if begin is not None and until is not None and until <= begin:
-            raise ValidationError("It must be later than not_before.", "before")
+        refuse_backwards(data)
 
 
 class ShutSchema(Schema):
@@ -119,14 +114,6 @@ def list_openings(asked: dict[str, Any]) -> Response:
     if not found.openings and after is None:
         answer |= _explained(found)
     return jsonify(answer)
-
-
-def hours_wanted(days: list[str], begin: time | None, until: time | None) -> Hours | None:
-    """The times of the week that somebody keeps to; None: any."""
-    if not days and begin is None and until is None:
-        return None
-    weekdays = frozenset(map(WEEKDAYS.index, days or WEEKDAYS))
-    return Hours(weekdays=weekdays, begin=begin or time.min, end=until)
 
 
 def _explained(found: Found) -> dict[str, Any]:

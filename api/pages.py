@@ -4,7 +4,7 @@ A cursor holds the key of the last row, signed and bound to the list and its fil
 neither be made up nor carried to another list. Nothing is ever counted or skipped over.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -45,6 +45,16 @@ def page_of(item: type[Schema]) -> type[Schema]:
             ),
         },
     )
+
+
+def narrowed(
+    query: Select[Any], asked: Mapping[str, Any], wanted: Mapping[str, Callable[[Any], Any]]
+) -> Select[Any]:
+    """Keep to what was asked for: `wanted` makes a condition of each field that is not None."""
+    for name, condition in wanted.items():
+        if asked[name] is not None:
+            query = query.where(condition(asked[name]))
+    return query
 
 
 def page(

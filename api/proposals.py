@@ -4,15 +4,15 @@ from typing import Any
 from uuid import UUID
 
 from flask import Response, request
-from marshmallow import Schema, ValidationError, fields, post_load, validate, validates_schema
+from marshmallow import Schema, fields, post_load, validate, validates_schema
 
 from api import caller, edge, showing
+from api.asking import WEEKDAYS, ReasonedSchema, hours_wanted, refuse_backwards
 from api.blueprint import Blueprint
 from api.caller import by, now, requires
 from api.errors import ProblemSchema
-from api.fields import Day, Id, Instant, Text
+from api.fields import Day, Id, Instant
 from api.idempotency import idempotent
-from api.openings import WEEKDAYS, hours_wanted
 from api.showing import AppointmentSchema
 from models import Proposal, db
 from models.vocabulary import Role, StepKind
@@ -64,25 +64,12 @@ class WishesSchema(Schema):
     @validates_schema
     def day_runs_forward(self, data: dict[str, Any], **_: Any) -> None:
         """Refuse times of the day that leave none."""
-        begin, until = data["begin"], data["until"]
-        if begin is not None and until is not None and until <= begin:
-            raise ValidationError("It must be later than not_before.", "before")
+        refuse_backwards(data)
 
     @post_load
     def wishes(self, data: dict[str, Any], **_: object) -> Wishes:
         hours = hours_wanted(data.pop("weekdays"), data.pop("begin"), data.pop("until"))
         return Wishes(**{**data, "not_on": frozenset(data["not_on"])}, hours=hours)
-
-
-class ReasonedSchema(Schema):
-    """Something that may pass over gates and rules."""
-
-    reasons = fields.Dict(
-        keys=fields.String(validate=validate.Length(1, 80)),
-        values=Text(most=1000, lines=True),
-        load_default=dict,
-        metadata={"description": "For each rule or gate that is passed over, why."},
-    )
 
 
 class AskedSchema(ReasonedSchema):

@@ -114,9 +114,8 @@ TASKS = Shelf(Task, TaskSchema)
 @blueprint.response(200, page_of(TaskSchema))
 def list_tasks(asked: dict[str, Any]) -> dict[str, Any]:
     """List what is to be done, the most pressing first."""
-    query = select(Task).where(Task.status == asked["status"])
-    if asked["owner"] is not None:
-        query = query.where(Task.owner == asked["owner"])
+    wanted = {"status": Task.status.__eq__, "owner": Task.owner.__eq__}
+    query = pages.narrowed(select(Task), asked, wanted)
     return pages.page(query, [Task.due_at, Task.id], asked)
 
 
@@ -148,10 +147,8 @@ def settle_task(told: dict[str, Any], task_id: UUID) -> Response:
 @blueprint.response(200, page_of(ReplySchema))
 def list_replies(asked: dict[str, Any]) -> dict[str, Any]:
     """List what patients wrote, in order."""
-    query = select(Reply)
-    for name in ("patient_id", "meaning"):
-        if asked[name] is not None:
-            query = query.where(getattr(Reply, name) == asked[name])
+    wanted = {"patient_id": Reply.patient_id.__eq__, "meaning": Reply.meaning.__eq__}
+    query = pages.narrowed(select(Reply), asked, wanted)
     return pages.page(query, [Reply.at, Reply.id], asked)
 
 

@@ -8,12 +8,12 @@ from marshmallow import Schema, ValidationError, fields, post_load, validate, va
 from sqlalchemy import select
 
 from api import edge, pages, preconditions
+from api.asking import WEEKDAYS
 from api.blueprint import Blueprint
 from api.caller import READERS, by, now, requires
 from api.errors import ProblemSchema
 from api.fields import Id, Instant
 from api.idempotency import idempotent
-from api.openings import WEEKDAYS
 from api.pages import PageQuery, page_of
 from api.shelf import Shelf
 from models import Appointment, FreedTime, Offer, WaitlistEntry, db
@@ -149,11 +149,12 @@ ENTRIES = Shelf(WaitlistEntry, EntrySchema)
 @blueprint.response(200, page_of(EntrySchema))
 def list_entries(asked: dict[str, Any]) -> dict[str, Any]:
     """List who waits, the longest waiting first."""
-    query = select(WaitlistEntry).where(WaitlistEntry.state == asked["state"])
-    if asked["patient_id"] is not None:
-        query = query.where(WaitlistEntry.patient_id == asked["patient_id"])
-    if asked["course_step_id"] is not None:
-        query = query.where(WaitlistEntry.course_step_id == asked["course_step_id"])
+    wanted = {
+        "state": WaitlistEntry.state.__eq__,
+        "patient_id": WaitlistEntry.patient_id.__eq__,
+        "course_step_id": WaitlistEntry.course_step_id.__eq__,
+    }
+    query = pages.narrowed(select(WaitlistEntry), asked, wanted)
     return pages.page(query, [WaitlistEntry.waiting_since, WaitlistEntry.id], asked)
 
 
@@ -214,14 +215,12 @@ def list_freed_times(asked: dict[str, Any]) -> dict[str, Any]:
 @blueprint.response(200, page_of(OfferSchema))
 def list_offers(asked: dict[str, Any]) -> dict[str, Any]:
     """List offers, oldest first."""
-    query = select(Offer)
-    for name, column in (
-        ("state", Offer.state),
-        ("patient_id", Offer.patient_id),
-        ("entry_id", Offer.entry_id),
-    ):
-        if asked[name] is not None:
-            query = query.where(column == asked[name])
+    wanted = {
+        "state": Offer.state.__eq__,
+        "patient_id": Offer.patient_id.__eq__,
+        "entry_id": Offer.entry_id.__eq__,
+    }
+    query = pages.narrowed(select(Offer), asked, wanted)
     found = pages.page(query, [Offer.id], asked)
     return {**found, "items": _shown(found["items"])}
 
