@@ -4,11 +4,17 @@
 catalog and fails for a table that forgot.
 """
 
+from typing import Any
+
+import sqlalchemy as sa
 from alembic import op
 from sqlalchemy import text
 
+HERE = "nullif(current_setting('afterglow.clinic', true), '')::uuid"
+"""The transaction's clinic."""
+
 CLINIC = "(SELECT nullif(current_setting('afterglow.clinic', true), '')::uuid)"
-"""The transaction's clinic; as a sub-select it is worked out once for each statement."""
+"""The same as a sub-select: it is worked out once for each statement."""
 
 
 def service() -> str:
@@ -37,6 +43,30 @@ def guard(table: str, *, service_may: str, worker_may: str) -> None:
         op.execute(f"GRANT {service_may} ON {table} TO {service()}")
     if worker_may:
         op.execute(f"GRANT {worker_may} ON {table} TO {worker()}")
+
+
+def of_clinic(table: str) -> list[Any]:
+    """The columns and the key that every table of a clinic has."""
+    return [
+        sa.Column("clinic_id", sa.Uuid(), server_default=sa.text(HERE), nullable=False),
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column(
+            "created_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+        sa.PrimaryKeyConstraint("clinic_id", "id", name=op.f(f"pk__{table}")),
+    ]
+
+
+def reference(table: str, column: str, to: str) -> sa.ForeignKeyConstraint:
+    """A foreign key that stays within the clinic."""
+    return sa.ForeignKeyConstraint(
+        ["clinic_id", column],
+        [f"{to}.clinic_id", f"{to}.id"],
+        name=op.f(f"fk__{table}__clinic_id_{column}"),
+    )
 
 
 def _role(kind: str) -> str:

@@ -3,20 +3,16 @@
 Revision ID: 0007_plans
 """
 
-from typing import Any
-
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from migrations.tenancy import guard
+from migrations.tenancy import guard, of_clinic, reference
 
 revision = "0007_plans"
 down_revision = "0006_openings"
 branch_labels = None
 depends_on = None
-
-HERE = "nullif(current_setting('afterglow.clinic', true), '')::uuid"
 
 
 def upgrade() -> None:
@@ -30,8 +26,8 @@ def upgrade() -> None:
         sa.Column("closure_id", sa.Uuid(), nullable=False),
         sa.Column("told_by", sa.String(), nullable=False),
         sa.Column("version", sa.Integer(), server_default=sa.text("1"), nullable=False),
-        *_of_clinic("disruption"),
-        _reference("disruption", "schedule_id", "schedule"),
+        *of_clinic("disruption"),
+        reference("disruption", "schedule_id", "schedule"),
         sa.CheckConstraint("starts_at < ends_at", name=op.f("ck__disruption__is_real")),
     )
     op.create_index("ix__disruption__starts_at", "disruption", ["clinic_id", "starts_at"])
@@ -46,10 +42,10 @@ def upgrade() -> None:
         sa.Column("made_by", sa.String(), nullable=False),
         sa.Column("accepted_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("accepted_by", sa.String(), nullable=True),
-        *_of_clinic("proposal"),
-        _reference("proposal", "patient_id", "patient"),
-        _reference("proposal", "course_id", "course"),
-        _reference("proposal", "disruption_id", "disruption"),
+        *of_clinic("proposal"),
+        reference("proposal", "patient_id", "patient"),
+        reference("proposal", "course_id", "course"),
+        reference("proposal", "disruption_id", "disruption"),
         sa.CheckConstraint(
             "course_id IS NOT NULL OR disruption_id IS NOT NULL",
             name=op.f("ck__proposal__is_for_something"),
@@ -79,25 +75,3 @@ def downgrade() -> None:
     op.drop_column("clinic", "holds_per_caller")
     op.drop_table("proposal")
     op.drop_table("disruption")
-
-
-def _of_clinic(table: str) -> list[Any]:
-    return [
-        sa.Column("clinic_id", sa.Uuid(), server_default=sa.text(HERE), nullable=False),
-        sa.Column("id", sa.Uuid(), nullable=False),
-        sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
-        sa.PrimaryKeyConstraint("clinic_id", "id", name=op.f(f"pk__{table}")),
-    ]
-
-
-def _reference(table: str, column: str, to: str) -> sa.ForeignKeyConstraint:
-    return sa.ForeignKeyConstraint(
-        ["clinic_id", column],
-        [f"{to}.clinic_id", f"{to}.id"],
-        name=op.f(f"fk__{table}__clinic_id_{column}"),
-    )

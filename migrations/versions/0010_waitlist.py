@@ -9,14 +9,13 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from migrations.tenancy import guard, worker
+from migrations.tenancy import guard, of_clinic, reference, worker
 
 revision = "0010_waitlist"
 down_revision = "0009_licences"
 branch_labels = None
 depends_on = None
 
-HERE = "nullif(current_setting('afterglow.clinic', true), '')::uuid"
 
 KIND_COLUMNS = (
     ("message", "messagekind", "kind"),
@@ -105,12 +104,12 @@ def _entries() -> None:
         _instant("ended_at", nullable=True),
         sa.Column("asked_by", sa.String(), nullable=False),
         _version(),
-        *_of_clinic("waitlist_entry"),
-        _reference("waitlist_entry", "patient_id", "patient"),
-        _reference("waitlist_entry", "course_step_id", "course_step"),
-        _reference("waitlist_entry", "visit_id", "appointment"),
-        _reference("waitlist_entry", "site_id", "site"),
-        _reference("waitlist_entry", "practitioner_id", "practitioner"),
+        *of_clinic("waitlist_entry"),
+        reference("waitlist_entry", "patient_id", "patient"),
+        reference("waitlist_entry", "course_step_id", "course_step"),
+        reference("waitlist_entry", "visit_id", "appointment"),
+        reference("waitlist_entry", "site_id", "site"),
+        reference("waitlist_entry", "practitioner_id", "practitioner"),
         _check(
             "waitlist_entry",
             "ended_unless_waiting",
@@ -138,9 +137,9 @@ def _freed_times() -> None:
         _instant("ends_at"),
         _instant("look_at", nullable=True),
         _version(),
-        *_of_clinic("freed_time"),
-        _reference("freed_time", "appointment_id", "appointment"),
-        _reference("freed_time", "site_id", "site"),
+        *of_clinic("freed_time"),
+        reference("freed_time", "appointment_id", "appointment"),
+        reference("freed_time", "site_id", "site"),
         _check("freed_time", "is_real", "starts_at < ends_at"),
     )
     op.create_index("ix__freed_time__look_at", "freed_time", ["clinic_id", "look_at"])
@@ -161,12 +160,12 @@ def _offers() -> None:
         sa.Column("settled_by", sa.String(), nullable=True),
         sa.Column("visit_id", sa.Uuid(), nullable=True),
         _version(),
-        *_of_clinic("offer"),
-        _reference("offer", "entry_id", "waitlist_entry"),
-        _reference("offer", "patient_id", "patient"),
-        _reference("offer", "freed_time_id", "freed_time"),
-        _reference("offer", "appointment_id", "appointment"),
-        _reference("offer", "visit_id", "appointment"),
+        *of_clinic("offer"),
+        reference("offer", "entry_id", "waitlist_entry"),
+        reference("offer", "patient_id", "patient"),
+        reference("offer", "freed_time_id", "freed_time"),
+        reference("offer", "appointment_id", "appointment"),
+        reference("offer", "visit_id", "appointment"),
         sa.UniqueConstraint("clinic_id", "freed_time_id", "entry_id", name="uq__offer__once"),
         sa.UniqueConstraint(
             "clinic_id", "appointment_id", name=op.f("uq__offer__clinic_id_appointment_id")
@@ -236,25 +235,3 @@ def _state(name: str, *codes: str) -> sa.Column[Any]:
 
 def _check(table: str, name: str, said: str) -> sa.CheckConstraint:
     return sa.CheckConstraint(said, name=op.f(f"ck__{table}__{name}"))
-
-
-def _of_clinic(table: str) -> list[Any]:
-    return [
-        sa.Column("clinic_id", sa.Uuid(), server_default=sa.text(HERE), nullable=False),
-        sa.Column("id", sa.Uuid(), nullable=False),
-        sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
-        sa.PrimaryKeyConstraint("clinic_id", "id", name=op.f(f"pk__{table}")),
-    ]
-
-
-def _reference(table: str, column: str, to: str) -> sa.ForeignKeyConstraint:
-    return sa.ForeignKeyConstraint(
-        ["clinic_id", column],
-        [f"{to}.clinic_id", f"{to}.id"],
-        name=op.f(f"fk__{table}__clinic_id_{column}"),
-    )

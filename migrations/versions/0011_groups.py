@@ -6,14 +6,13 @@ Revision ID: 0011_groups
 import sqlalchemy as sa
 from alembic import op
 
-from migrations.tenancy import guard
+from migrations.tenancy import guard, of_clinic, reference
 
 revision = "0011_groups"
 down_revision = "0010_waitlist"
 branch_labels = None
 depends_on = None
 
-HERE = "nullif(current_setting('afterglow.clinic', true), '')::uuid"
 LIVE = "status NOT IN ('cancelled', 'noshow', 'entered-in-error', 'proposed', 'waitlist')"
 IN_A_SESSION = sa.text("group_session_id IS NOT NULL")
 STEP_KINDS = ("screening", "preparation", "dosing", "integration", "follow-up")
@@ -71,25 +70,9 @@ def _add_sessions() -> None:
         sa.Column("cancelled_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("version", sa.Integer(), server_default=sa.text("1"), nullable=False),
         sa.Column("made_by", sa.String(), nullable=False),
-        sa.Column("clinic_id", sa.Uuid(), server_default=sa.text(HERE), nullable=False),
-        sa.Column("id", sa.Uuid(), nullable=False),
-        sa.Column(
-            "created_at",
-            sa.DateTime(timezone=True),
-            server_default=sa.text("now()"),
-            nullable=False,
-        ),
-        sa.PrimaryKeyConstraint("clinic_id", "id", name=op.f("pk__group_session")),
-        sa.ForeignKeyConstraint(
-            ["clinic_id", "protocol_version_id"],
-            ["protocol_version.clinic_id", "protocol_version.id"],
-            name=op.f("fk__group_session__clinic_id_protocol_version_id"),
-        ),
-        sa.ForeignKeyConstraint(
-            ["clinic_id", "site_id"],
-            ["site.clinic_id", "site.id"],
-            name=op.f("fk__group_session__clinic_id_site_id"),
-        ),
+        *of_clinic("group_session"),
+        reference("group_session", "protocol_version_id", "protocol_version"),
+        reference("group_session", "site_id", "site"),
         sa.CheckConstraint("starts_at < ends_at", name=op.f("ck__group_session__is_real")),
         sa.CheckConstraint("places BETWEEN 1 AND 100", name=op.f("ck__group_session__has_places")),
         sa.UniqueConstraint("clinic_id", "id", "places", name="uq__group_session__places"),
