@@ -108,6 +108,13 @@ class DisruptedSchema(Schema):
 
     disruption = fields.Nested(DisruptionSchema)
     proposal = fields.Nested(RepairSchema)
+    group_sessions = fields.List(
+        Id(),
+        metadata={
+            "description": "Sessions that are served by who is away. A cohort moves as one: "
+            "reschedule each, at its own time with other staff or at another."
+        },
+    )
 
 
 class AcceptRepairSchema(Schema):
@@ -166,7 +173,7 @@ def report_disruption(told: dict[str, Any]) -> Response:
     preconditions.tag(disruption.version)
     return edge.done(
         DisruptedSchema,
-        {"disruption": disruption, "proposal": shown(found.proposals, found.is_best)},
+        _told(disruption, shown(found.proposals, found.is_best)),
         SHELF.act("create", disruption),
         status=201,
         location=f"{request.path}/{disruption.id}",
@@ -182,7 +189,7 @@ def read_disruption(disruption_id: UUID) -> dict[str, Any]:
     preconditions.tag(disruption.version)
     latest = facts.latest_proposals(db.session(), disruption_id)
     waiting = [one for one in latest if one.accepted_at is None]
-    return {"disruption": disruption, "proposal": shown(waiting)}
+    return _told(disruption, shown(waiting))
 
 
 @blueprint.route("/<uuid:disruption_id>/accept", methods=["POST"])
@@ -201,6 +208,12 @@ def accept_repair(told: dict[str, Any], disruption_id: UUID) -> Response:
         facts={"accepted": len(done.done), "refused": len(done.refused)},
     )
     return edge.done(AcceptedRepairSchema, accepted(done), act)
+
+
+def _told(disruption: Disruption, proposal: dict[str, Any]) -> dict[str, Any]:
+    during = disruption.starts_at, disruption.ends_at
+    groups = facts.groups_served(db.session(), disruption.schedule_id, *during)
+    return {"disruption": disruption, "proposal": proposal, "group_sessions": groups}
 
 
 def accepted(done: Accepted) -> dict[str, Any]:

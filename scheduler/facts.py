@@ -876,6 +876,27 @@ def visits_meeting(
     ).all()
 
 
+def groups_served(
+    session: Session, schedule_id: UUID, start: datetime, end: datetime
+) -> Sequence[UUID]:
+    """The group sessions that take a schedule's time between `start` and `end`, in that order."""
+    return session.scalars(
+        select(GroupSession.id)
+        .where(
+            GroupSession.cancelled_at.is_(None),
+            exists().where(
+                Slot.clinic_id == GroupSession.clinic_id,
+                Slot.group_session_id == GroupSession.id,
+                Slot.schedule_id == schedule_id,
+                Slot.starts_at >= start - timedelta(days=2),
+                Slot.starts_at < end,
+                Slot.ends_at > start,
+            ),
+        )
+        .order_by(GroupSession.starts_at, GroupSession.id)
+    ).all()
+
+
 def visits_to_move(
     session: Session, course_ids: Collection[UUID], ids: Collection[UUID], now: datetime
 ) -> Sequence[Appointment]:

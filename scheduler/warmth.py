@@ -131,7 +131,7 @@ def _refresh(
     is_old = clinic.looked_at is None or look.at - clinic.looked_at > TRUSTED
     everything = any(change.schedule_id is None for change in look.changes)
     if timeline is None or is_old or everything or not timeline.reaches(*wanted):
-        timeline = _read(session, clinic, wanted, look.at)
+        timeline = _read(session, clinic, wanted)
     else:
         _read_again(session, timeline, clinic.roster, look.changes)
     clinic.timeline = timeline
@@ -140,17 +140,11 @@ def _refresh(
     return timeline
 
 
-def _read(
-    session: Session, clinic: _Clinic, wanted: tuple[datetime, datetime], at: datetime
-) -> Timeline:
-    """Read the clinic whole, as far as it was kept before and as far as is asked.
-
-    Days that are over are let go of.
-    """
+def _read(session: Session, clinic: _Clinic, wanted: tuple[datetime, datetime]) -> Timeline:
+    """Read the clinic whole, as far as it was kept before and as far as is asked."""
     start, end = midnight(wanted[0]), wanted[1] + SPARE
     known = clinic.timeline
     if known is not None:
-        start = min(start, max(known.start, midnight(at) - DAY))
         end = max(end, known.start + known.days * DAY)
     clinic.roster = Roster(calendars.all_actors(session))
     clinic.sites = calendars.sites(session)

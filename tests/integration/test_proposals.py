@@ -1,5 +1,6 @@
 """Whole courses over REST: planned in one call, booked whole or not at all in another."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -23,7 +24,10 @@ from tests.factories import (
     clear,
     make_patient,
     make_practitioner,
+    make_protocol,
+    protocol_content,
 )
+from tests.groups import make_circle
 from tests.integration.conftest import Caller, Clock
 
 NEW_YORK = ZoneInfo(ZONE)
@@ -288,6 +292,55 @@ def test_the_rest_of_a_course_is_planned_around_what_is_booked(desk: Caller, cou
     assert [step["key"] for step in best["steps"]] == STEPS[1:]
     assert starts(best)[0] >= datetime(2026, 3, 13, 9, 0, tzinfo=NEW_YORK)
     assert accept(desk, course, best).status_code == 201
+
+
+def test_by_video_only_who_is_licensed_where_the_patient_is_serves(
+    desk: Caller, session: Session, world: World
+) -> None:
+    content = protocol_content()
+    content["code"] = "by-video"
+    visit = content["visits"]["integration"]
+    visit["place"] = "telehealth"
+    visit["phases"] = [phase for phase in visit["phases"] if "role" in phase]
+    there = replace(world, protocol_version_id=make_protocol(session, content))
+    therapist = PractitionerRole.THERAPIST
+    _, jersey = make_practitioner(session, world.site_id, therapist, regions=["US-NJ"])
+    patient, _ = make_patient(session, region="US-NJ")
+    nowhere, _ = make_patient(session)
+    for one in (patient, nowhere):
+        clear(session, one, ["medical-clearance", "consent"])
+    session.commit()
+
+    best = propose(desk, open_course(desk, patient, there))["items"][0]
+    [video] = [step for step in best["steps"] if step["kind"] == "integration"]
+    assert _people(video) == {("therapist", str(jersey))}
+
+    unknown = desk.post(f"/courses/{open_course(desk, nowhere, there)}/proposals")
+    assert (unknown.status_code, unknown.json["field"]) == (422, "region")
+
+
+def test_a_time_that_a_group_took_is_lost(
+    desk: Caller, session: Session, world: World, course: str
+) -> None:
+    best = propose(desk, course)["items"][0]
+    circle = make_circle(session, world, 0)
+    session.commit()
+    told = {
+        "protocol_version_id": str(circle.version_id),
+        "visit": "preparation",
+        "starts_at": best["steps"][0]["starts_at"],
+        "assignments": circle.staff(0, 1),
+    }
+    group = desk.post("/group-sessions", told)
+    assert group.status_code == 201, group.json
+
+    lost = accept(desk, course, best)
+
+    assert lost.json["type"] == "/problems/proposal-lost"
+    [step] = lost.json["lost"]
+    assert [one["taken_by"] for one in step["schedules"]] == [
+        [{"group_session_id": group.json["id"]}]
+    ]
 
 
 @pytest.mark.parametrize(

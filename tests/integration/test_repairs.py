@@ -22,6 +22,7 @@ from tests.factories import (
     make_practitioner,
     make_room,
 )
+from tests.groups import make_circle
 from tests.integration.conftest import Caller
 
 DESK = Authority("desk")
@@ -102,6 +103,52 @@ def test_other_people_at_the_same_time_say_nothing_to_the_patient(
     assert str(world.monitor) not in {one["schedule_id"] for one in move["assignments"]}
     done = desk.post(f"/disruptions/{answer.json['disruption']['id']}/accept")
     assert [one["revision"] for one in done.json["appointments"]] == [1]
+
+
+def test_a_group_session_is_named_and_its_places_stay_where_they_are(
+    desk: Caller, session: Session, world: World
+) -> None:
+    circle = make_circle(session, world, 1)
+    session.commit()
+    told = {
+        "protocol_version_id": str(circle.version_id),
+        "visit": "preparation",
+        "starts_at": MONDAY_9.isoformat(),
+        "assignments": circle.staff(0, 1),
+    }
+    group = desk.post("/group-sessions", told).json["id"]
+    [member] = circle.members
+    taken = {
+        "patient_id": str(member.patient_id),
+        "course_step_id": str(member.steps["preparation"]),
+    }
+    assert desk.post(f"/group-sessions/{group}/places", taken).status_code == 201
+    alone = {
+        "patient_id": taken["patient_id"],
+        "course_step_id": str(member.steps["dosing-1"]),
+        "starts_at": (MONDAY_9 + 2 * DAY).isoformat(),
+        "assignments": [
+            *circle.staff(0),
+            {"role": "monitor", "schedule_id": str(world.monitor)},
+        ],
+    }
+    dose = desk.post("/appointments", alone)
+    assert dose.status_code == 201, dose.json
+
+    answer = away(desk, world.therapist, MONDAY_9, MONDAY_9 + 3 * DAY)
+
+    assert answer.json["group_sessions"] == [group]
+    moves = answer.json["proposal"]["moves"]
+    assert [one["appointment_id"] for one in moves] == [dose.json["id"]]
+    assert answer.json["proposal"]["unrepairable"] == []
+    again = desk.get(f"/disruptions/{answer.json['disruption']['id']}").json
+    assert again["group_sessions"] == [group]
+    etag = desk.get(f"/group-sessions/{group}").headers["ETag"]
+    instead = {"starts_at": MONDAY_9.isoformat(), "assignments": circle.staff(1, 2)}
+    moved = desk.post(f"/group-sessions/{group}/reschedule", instead, etag=etag)
+    assert moved.status_code == 200, moved.json
+    again = desk.get(f"/disruptions/{answer.json['disruption']['id']}").json
+    assert again["group_sessions"] == []
 
 
 def test_nothing_new_is_booked_into_a_disruption(
