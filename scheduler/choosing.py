@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
+from itertools import takewhile
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -143,6 +144,15 @@ class Seated:
     assignments: tuple[Assignment, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A visit of a plan that cannot be served beside the others."""
+
+    number: int
+    starts: Sequence[int]
+    """Its start, and others of the same lead that cannot be served either."""
+
+
 def not_first_on(problem: Problem, day: date) -> Problem:
     """The problem without the starts of its first step on a day."""
     first, *others = problem.choices
@@ -151,11 +161,11 @@ def not_first_on(problem: Problem, day: date) -> Problem:
     return replace(problem, choices=[replace(first, by_lead=by_lead), *others])
 
 
-def but(problem: Problem, number: int, placed: Placed) -> Problem:
-    """The problem without one start of a step with one lead: it cannot be served."""
+def but(problem: Problem, number: int, lead: UUID | None, starts: Sequence[int]) -> Problem:
+    """The problem without some starts of a step with one lead: they cannot be served."""
     choices = list(problem.choices)
     by_lead = dict(choices[number].by_lead)
-    by_lead[placed.lead] = by_lead[placed.lead][by_lead[placed.lead] != placed.start]
+    by_lead[lead] = np.setdiff1d(by_lead[lead], starts)
     choices[number] = replace(choices[number], by_lead=by_lead)
     return replace(problem, choices=choices)
 
@@ -208,8 +218,8 @@ class Seating:
     """Who could serve each step, at each start."""
     useful: timedelta
 
-    def seat(self, plan: Plan) -> "list[Seated] | int":
-        """Name everybody for every visit; or the number of the first that cannot be served."""
+    def seat(self, plan: Plan, problem: Problem) -> "list[Seated] | Refused":
+        """Name everybody for every visit; or say which cannot be served, beside those before it."""
         done: list[Seated] = []
         known = list(self.fixed)
         order = sorted(range(len(plan.placed)), key=lambda n: plan.placed[n].start)
@@ -218,13 +228,34 @@ class Seating:
             start = self.calendar.frame.at(one.start)
             found = self._serve(one.step, start, one.lead, (known, done))
             if found is None:
-                return number
+                starts = problem.choices[number].by_lead[one.lead]
+                return Refused(number, self._around(one, starts, (known, done)))
             done.append(Seated(one.step, start, start + one.step.visit.length, found))
             who = rules.who_of((each.role, each.actor.schedule_id) for each in found)
             known.append(
                 Booked(one.step.key, one.step.visit.kind, AppointmentStatus.BOOKED, start, who)
             )
         return sorted(done, key=lambda one: one.step.position)
+
+    def _around(
+        self,
+        refused: Placed,
+        starts: Array,
+        so_far: tuple[Sequence[Booked], Sequence[Seated]],
+    ) -> list[int]:
+        """The refused start and those right before and after it that cannot be served either.
+
+        Of whoever serves as much as they may in a week not each start is asked in a plan of its
+        own.
+        """
+
+        def is_shut(start: int) -> bool:
+            moment = self.calendar.frame.at(start)
+            return self._serve(refused.step, moment, refused.lead, so_far) is None
+
+        before = reversed(starts[starts < refused.start].tolist())
+        after = starts[starts > refused.start].tolist()
+        return [*takewhile(is_shut, before), refused.start, *takewhile(is_shut, after)]
 
     def _serve(
         self,

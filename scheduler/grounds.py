@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, timedelta
 from functools import cached_property
+from heapq import heappop, heappush
+from itertools import count
 from typing import NamedTuple
 from uuid import UUID
 
@@ -19,9 +21,9 @@ from scheduler import calendars, choosing, facts, planning, readiness, rules, wa
 from scheduler.actors import Actor, Calendar, Site
 from scheduler.availability import Question, Staffing
 from scheduler.calendars import Window
-from scheduler.choosing import Asking, Seated, Seating
+from scheduler.choosing import Asking, Refused, Seated, Seating
 from scheduler.intervals import GRANULE, Frame
-from scheduler.problems import Choices, Plan, Problem
+from scheduler.problems import Choices, Plan, Problem, leads_of
 from scheduler.protocols import Step
 from scheduler.unplanned import Unplanned
 
@@ -140,14 +142,21 @@ class Ground:
         )
 
     def _seated(self, problem: Problem, leads: Sequence[UUID | None]) -> Way | None:
-        for _ in range(TRIES):
-            plan = planning.plan(problem, leads)
-            if plan is None:
+        """Seat the cheapest plan; what refuses it is struck out for that lead alone."""
+        open_ = _Open()
+        open_.add(problem, leads or leads_of(problem))
+        for number in range(TRIES):
+            found = open_.cheapest()
+            if found is None:
                 return None
-            seated = self.seating.seat(plan)
-            if not isinstance(seated, int):
-                return Way(self.site, plan, seated)
-            problem = choosing.but(problem, seated, plan.placed[seated])
+            plan, struck, others = found
+            seated = self.seating.seat(plan, struck)
+            if not isinstance(seated, Refused):
+                is_best = plan.is_best and number == 0  # what was struck out might fit elsewhere
+                return Way(self.site, replace(plan, is_best=is_best), seated)
+            lead = plan.placed[seated.number].lead
+            open_.add(choosing.but(struck, seated.number, lead, seated.starts), [plan.lead])
+            open_.add(struck, [one for one in others if one != plan.lead])
         return None
 
     def _more_even(self, problem: Problem, way: Way, leads: Sequence[UUID | None]) -> Way:
@@ -223,6 +232,27 @@ class Ground:
             region=facts.region_of(about.patient, step.visit),
             ties=rules.ties_of(step, about.protocol, about.fixed, but=(Severity.OFF,)),
         )
+
+
+class _Open:
+    """Plans that nobody has tried to seat yet, each with its problem and who may lead it."""
+
+    def __init__(self) -> None:
+        self._plans: list[tuple[int, int, Plan, Problem, Sequence[UUID | None]]] = []
+        self._made = count()
+
+    def add(self, problem: Problem, leads: Sequence[UUID | None]) -> None:
+        """Add the cheapest plan that one of `leads` leads, if there is one."""
+        plan = planning.plan(problem, leads) if leads else None
+        if plan is not None:
+            heappush(self._plans, (plan.cost, next(self._made), plan, problem, leads))
+
+    def cheapest(self) -> tuple[Plan, Problem, Sequence[UUID | None]] | None:
+        """Take the cheapest plan away; None if none is left."""
+        if not self._plans:
+            return None
+        _, _, plan, problem, leads = heappop(self._plans)
+        return plan, problem, leads
 
 
 def widening(session: Session, about: Unplanned) -> Iterator[list[Ground]]:

@@ -354,7 +354,8 @@ class Search:
             if not isinstance(seated, int):
                 return seated
             self.board.back_to(mark)
-            problem = choosing.but(problem, seated, found.placed[seated])
+            one = found.placed[seated]
+            problem = choosing.but(problem, seated, one.lead, [one.start])
         return None
 
     def known(self, case: Case, free: Sequence[Visit]) -> list[Booked]:

@@ -182,7 +182,7 @@ def planned(calendar: Calendar, protocol: Protocol, number: int, site: Site = SI
             )
             found = staffing.assign(one.start)
             if found is None:
-                problem = choosing.but(problem, place, one)
+                problem = choosing.but(problem, place, one.lead, [one.start])
                 break
             start = calendar.frame.at(one.start)
             over = start + one.step.visit.length

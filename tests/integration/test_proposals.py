@@ -1,5 +1,6 @@
 """Whole courses over REST: planned in one call, booked whole or not at all in another."""
 
+from collections import Counter
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -7,10 +8,10 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, func, select, update
 from sqlalchemy.orm import Session
 
-from models import Appointment, Closure, Proposal, Slot, enter_clinic
+from models import Appointment, Closure, Proposal, Schedule, Slot, enter_clinic
 from models.vocabulary import AppointmentStatus, PractitionerRole
 from scheduler import courses, proposals, proposing
 from scheduler.authority import Authority
@@ -22,6 +23,7 @@ from tests.factories import (
     ZONE,
     World,
     clear,
+    figure,
     make_patient,
     make_practitioner,
     make_protocol,
@@ -317,6 +319,93 @@ def test_by_video_only_who_is_licensed_where_the_patient_is_serves(
 
     unknown = desk.post(f"/courses/{open_course(desk, nowhere, there)}/proposals")
     assert (unknown.status_code, unknown.json["field"]) == (422, "region")
+
+
+def cleared(desk: Caller, session: Session, world: World, content: dict[str, Any]) -> str:
+    """A course of the world's patient, cleared, under this protocol."""
+    content["code"] = "another"
+    clear(session, world.patient_id, ["medical-clearance", "consent"])
+    version_id = make_protocol(session, content)
+    session.commit()
+    return open_course(desk, world.patient_id, replace(world, protocol_version_id=version_id))
+
+
+def test_nobody_serves_two_visits_that_must_have_different_people(
+    desk: Caller, session: Session, world: World
+) -> None:
+    make_practitioner(session, world.site_id, PractitionerRole.PRESCRIBER)
+    content = protocol_content()
+    rule = {"role": "prescriber", "as": "dosing-1", "severity": "block", "lift": []}
+    content["steps"][3]["differs"] = [rule]
+    course = cleared(desk, session, world, content)
+
+    best = propose(desk, course)["items"][0]
+
+    assert accept(desk, course, best).status_code == 201
+    first, second = (
+        {who for role, who in _people(step) if role == "prescriber"}
+        for step in best["steps"]
+        if step["kind"] == "dosing"
+    )
+    assert first.isdisjoint(second)
+
+
+def test_a_plan_is_made_anew_if_somebody_would_serve_more_than_they_may(
+    desk: Caller, session: Session, world: World
+) -> None:
+    _, other = make_practitioner(session, world.site_id, PractitionerRole.THERAPIST)
+    both = [world.therapist, other]
+    session.execute(update(Schedule).where(Schedule.id.in_(both)).values(most_per_week=1))
+    course = cleared(desk, session, world, protocol_content())
+
+    best = propose(desk, course)["items"][0]
+
+    assert accept(desk, course, best).status_code == 201
+    weeks = Counter(
+        (who, start.isocalendar()[:2])
+        for start, step in zip(starts(best), best["steps"], strict=True)
+        for role, who in _people(step)
+        if role == "therapist"
+    )
+    assert max(weeks.values()) == 1
+
+
+def test_who_is_full_leaves_the_whole_course_to_somebody_else(
+    desk: Caller, session: Session, world: World, course: str
+) -> None:
+    make_practitioner(session, world.site_id, PractitionerRole.THERAPIST)
+    session.commit()
+    [full] = {
+        who
+        for step in propose(desk, course)["items"][0]["steps"]
+        for role, who in _people(step)
+        if role == "therapist"
+    }
+    session.execute(update(Schedule).where(Schedule.id == UUID(full)).values(most_per_week=1))
+    session.commit()
+
+    best = propose(desk, course)["items"][0]
+
+    assert best["cost"]["therapist_changes"] == 0
+    assert full not in {who for step in best["steps"] for _, who in _people(step)}
+
+
+def test_a_room_is_made_ready_between_two_visits_of_one_day(
+    desk: Caller, session: Session, world: World
+) -> None:
+    content = protocol_content()
+    for key in ("preparation", "integration"):
+        content["visits"][key]["phases"][1]["turnover"] = 30
+    window = content["steps"][2]["after"][0]
+    window |= {"step": "preparation", "least": figure(1, "h"), "most": figure(3, "h")}
+    content["steps"] = [content["steps"][0], {**content["steps"][2], "key": "after"}]
+    course = cleared(desk, session, world, content)
+
+    best = propose(desk, course)["items"][0]
+
+    assert accept(desk, course, best).status_code == 201
+    first, second = starts(best)
+    assert second - first >= timedelta(minutes=90)
 
 
 def test_a_time_that_a_group_took_is_lost(

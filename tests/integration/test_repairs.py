@@ -151,6 +151,33 @@ def test_a_group_session_is_named_and_its_places_stay_where_they_are(
     assert again["group_sessions"] == []
 
 
+def test_a_place_in_a_group_is_not_moved_alone_when_nobody_stands_by(
+    desk: Caller, doctor: Caller, session: Session, world: World
+) -> None:
+    circle = make_circle(session, world, 1)
+    session.commit()
+    told = {
+        "protocol_version_id": str(circle.version_id),
+        "visit": "dosing",
+        "starts_at": MONDAY_9.isoformat(),
+    }
+    made = desk.post("/group-sessions", told)
+    assert made.status_code == 201, made.json
+    [member] = circle.members
+    taken = {
+        "patient_id": str(member.patient_id),
+        "course_step_id": str(member.steps["dosing-1"]),
+        "reasons": {"no-preparation": "Invented for the test."},
+    }
+    place = doctor.post(f"/group-sessions/{made.json['id']}/places", taken)
+    assert place.status_code == 201, place.json
+
+    answer = away(desk, world.prescriber, MONDAY_9, MONDAY_9 + DAY)
+
+    assert answer.json["proposal"]["moves"] == []
+    assert answer.json["proposal"]["unrepairable"] == []
+
+
 def test_nothing_new_is_booked_into_a_disruption(
     desk: Caller, session: Session, world: World
 ) -> None:

@@ -268,7 +268,7 @@ def test_what_cannot_be_served_is_not_used(problem: Problem, data: st.DataObject
     number = data.draw(st.integers(0, len(first.placed) - 1))
     refused = first.placed[number]
 
-    second = planning.plan(choosing.but(problem, number, refused))
+    second = planning.plan(choosing.but(problem, number, refused.lead, [refused.start]))
 
     if second is not None:
         assert second.placed[number] != refused
