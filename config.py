@@ -7,6 +7,7 @@ import os
 import secrets
 from dataclasses import dataclass
 from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -84,6 +85,9 @@ class Settings:
     """SMS_PER_SECOND: at most so many text messages a second, as the provider allows."""
     senders: int
     """SENDERS: messages of a channel handed over side by side by one worker. Default 4."""
+    feed_networks: tuple[IPv4Network | IPv6Network, ...]
+    """FEED_NETWORKS: networks of one's own from which calendars may be fetched (10.1.0.0/16,
+    fd00::/8), without TLS too. Default: none, public addresses alone."""
     trusted_proxies: int
     """TRUSTED_PROXIES: how many proxies in front may tell us the caller's address. Default 0."""
     log_level: str
@@ -131,6 +135,7 @@ def _read(env: Env) -> Settings:
         email_per_second=_rate(env, "EMAIL_PER_SECOND"),
         sms_per_second=_rate(env, "SMS_PER_SECOND"),
         senders=env.int("SENDERS", 4, validate=Range(1, 32)),
+        feed_networks=_networks(env.str("FEED_NETWORKS", "")),
         trusted_proxies=env.int("TRUSTED_PROXIES", 0, validate=Range(0, 10)),
         log_level=env.str(
             "LOG_LEVEL", "info", validate=OneOf(["debug", "info", "warning", "error"])
@@ -166,6 +171,15 @@ def _sms(env: Env, prefix: str) -> Sms | None:
 def _rate(env: Env, name: str) -> float | None:
     told = env.str(name, "")
     return env.float(name, validate=Range(0.01, 10_000)) if told else None
+
+
+def _networks(told: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    try:
+        return tuple(ip_network(one.strip()) for one in told.split(",") if one.strip())
+    except ValueError as error:
+        raise BadSetting(
+            f"FEED_NETWORKS is {told!r}; it must look like 10.1.0.0/16, fd00::/8"
+        ) from error
 
 
 def _url(told: str, name: str = "AFTERGLOW_PUBLIC_URL") -> str:

@@ -29,6 +29,8 @@ import clock
 import config
 import logs
 from database import access, migrating, opening
+from intake.feeds import Refresher
+from intake.fetching import Fetcher
 from models import enter_clinic
 from models.vocabulary import Channel as ChannelCode
 from notifications.channels import Channel
@@ -57,6 +59,7 @@ class Worker:
     deliveries: Sequence[Delivery]
     """One for each channel: a slow one does not hold up the others."""
     dispatchers: Sequence[Dispatcher]
+    refresher: Refresher
     sweep_seconds: float
     id: UUID = field(default_factory=uuid7)
     stop: threading.Event = field(default_factory=threading.Event)
@@ -78,6 +81,7 @@ class Worker:
         for delivery, dispatcher in zip(self.deliveries, self.dispatchers, strict=True):
             delivery.stop.set()
             dispatcher.stop.set()
+        self.refresher.stop.set()
         for thread in dispatching:
             thread.join(20)
         scheduler.shutdown(wait=True)
@@ -114,14 +118,20 @@ class Worker:
 
     def do(self, job: Job) -> None:
         """Run a job for every clinic, each in a transaction of its own."""
-        with self.engine.begin() as connection:
-            clinics = connection.execute(text("SELECT clinic_id FROM clinic")).scalars().all()
-        for clinic_id in clinics:
+        for clinic_id in self._clinics():
             try:
                 while self._do(job, clinic_id) and job.again and not self.stop.is_set():
                     pass
             except Exception:  # one clinic's trouble is not another's
                 log.exception("job.failed", job=job.name, clinic_id=str(clinic_id))
+
+    def refresh_feeds(self) -> None:
+        """Fetch the calendars kept elsewhere that are due."""
+        self.refresher.refresh(self._clinics())
+
+    def _clinics(self) -> Sequence[UUID]:
+        with self.engine.begin() as connection:
+            return connection.execute(text("SELECT clinic_id FROM clinic")).scalars().all()
 
     def _do(self, job: Job, clinic_id: UUID) -> int:
         with Session(self.engine) as session:
@@ -143,6 +153,7 @@ class Worker:
         every: list[tuple[str, float, Callable[[], None]]] = [
             ("sweep", self.sweep_seconds, self.sweep),
             ("tidy", 5.0, self.tidy),
+            ("refresh-feeds", 15.0, self.refresh_feeds),
         ]
         every += [(job.name, job.every.total_seconds(), partial(self.do, job)) for job in JOBS]
         for name, seconds, run in every:
@@ -198,7 +209,8 @@ def make(settings: config.Settings) -> Worker:
         Dispatcher(one, lambda: access.connect(ways.worker), longest_sleep=pause)
         for one in deliveries
     ]
-    return Worker(engine, now, deliveries, dispatchers, settings.sweep_seconds)
+    refresher = Refresher(engine, now, Fetcher(settings.feed_networks).fetch)
+    return Worker(engine, now, deliveries, dispatchers, refresher, settings.sweep_seconds)
 
 
 def main() -> int:

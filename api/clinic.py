@@ -2,23 +2,26 @@
 
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from flask import Response
-from marshmallow import Schema, fields
+from marshmallow import Schema, fields, validate
 from sqlalchemy import select
 from uuid_utils.compat import uuid7
 
 from api import edge, preconditions
 from api.blueprint import Blueprint
-from api.caller import READERS, requires
-from api.errors import ProblemSchema
-from api.fields import Email, Id, Phone, Text, Zone, whole
+from api.caller import READERS, now, requires
+from api.errors import ProblemSchema, invalid
+from api.fields import FIRST_YEAR, LAST_YEAR, Day, Email, Id, Phone, Text, Zone, asked_whole, whole
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from api.shelf import Shelf, changes_of
 from models import Clinic, Device, Room, Schedule, Site, db
 from models.vocabulary import ActorKind, Role
+from scheduler import facts, public_holidays
 from scheduler.audit import Act
+from scheduler.public_holidays import Holidays
 
 blueprint = Blueprint("clinic", __name__, url_prefix="/api/v1", description="Setting up.")
 
@@ -69,6 +72,42 @@ class SiteSchema(Schema):
     address = Text(most=500, required=True)
     phone = Phone(required=True)
     time_zone = Zone(required=True)
+    holiday_region = fields.String(
+        allow_none=True,
+        validate=validate.Length(2, 10),
+        metadata={
+            "example": "US-NY",
+            "description": "Whose public holidays it keeps, by ISO 3166; null: nobody's.",
+        },
+    )
+    holidays_worked = fields.List(
+        Text(),
+        validate=validate.Length(max=50),
+        metadata={
+            "example": ["Columbus Day"],
+            "description": "Names of those on which it is open all the same.",
+        },
+    )
+
+
+class HolidayQuery(Schema):
+    """Which year."""
+
+    year = asked_whole(FIRST_YEAR, LAST_YEAR, load_default=None)
+
+
+class HolidaySchema(Schema):
+    """A public holiday."""
+
+    day = Day()
+    name = fields.String()
+    is_open = fields.Boolean(metadata={"description": "Whether the site is open on it."})
+
+
+class HolidaysSchema(Schema):
+    """The public holidays of a year."""
+
+    items = fields.List(fields.Nested(HolidaySchema))
 
 
 class RoomSchema(Schema):
@@ -145,7 +184,7 @@ def list_sites(asked: dict[str, Any]) -> dict[str, Any]:
 @blueprint.response(201, SiteSchema)
 def add_site(told: dict[str, Any]) -> Response:
     """Add a site."""
-    return SITES.add(Site(id=uuid7(), **told))
+    return SITES.add(_kept(Site(id=uuid7(), **told)))
 
 
 @blueprint.route("/sites/<uuid:site_id>", methods=["GET"])
@@ -162,7 +201,29 @@ def read_site(site_id: UUID) -> Any:
 @blueprint.response(200, SiteSchema)
 def change_site(changes: dict[str, Any], site_id: UUID) -> Response:
     """Change a site."""
-    return SITES.change(site_id, changes)
+    return SITES.change(site_id, changes, check=_kept)
+
+
+@blueprint.route("/sites/<uuid:site_id>/holidays", methods=["GET"])
+@requires(*READERS)
+@blueprint.arguments(HolidayQuery, location="query")
+@blueprint.response(200, HolidaysSchema)
+def list_holidays(asked: dict[str, Any], site_id: UUID) -> dict[str, Any]:
+    """List the public holidays that a site keeps, of this year or of another."""
+    site = facts.one(db.session(), Site, site_id)
+    zone = ZoneInfo(site.time_zone)
+    year = asked["year"] or now().astimezone(zone).year
+    if site.holiday_region is None:
+        return {"items": []}
+    kept = Holidays(site.holiday_region, zone, frozenset(site.holidays_worked))
+    found = public_holidays.of_year(site.holiday_region, year)
+    return {
+        "items": [
+            {"day": day, "name": name, "is_open": not kept.is_off(day)}
+            for day, names in sorted(found.items())
+            for name in names
+        ]
+    }
 
 
 @blueprint.route("/rooms", methods=["GET"])
@@ -235,6 +296,17 @@ def read_device(device_id: UUID) -> Any:
 def change_device(changes: dict[str, Any], device_id: UUID) -> Response:
     """Change a device's name or kind."""
     return DEVICES.change(device_id, changes)
+
+
+def _kept(site: Site) -> Site:
+    """Refuse holidays that nobody knows."""
+    region = site.holiday_region
+    if region is not None and not public_holidays.is_known(region):
+        invalid("holiday_region", "No holidays are known there; write it as US or US-NY.")
+    if strange := public_holidays.unknown(region, site.holidays_worked or ()):
+        known = ", ".join(public_holidays.names(region, public_holidays.SOON)) if region else "none"
+        invalid("holidays_worked", f"There is no {strange[0]!r}; there are: {known}.")
+    return site
 
 
 def _schedule(kind: ActorKind, told: dict[str, Any]) -> UUID:

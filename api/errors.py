@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NoReturn
 
 import psycopg
 import structlog
@@ -18,11 +18,13 @@ from psycopg.errors import (
 )
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from webargs.flaskparser import abort
 from werkzeug.exceptions import HTTPException
 
 from models import db
 from scheduler.errors import (
     AtCapacity,
+    BadCalendar,
     CourseClosed,
     HoldExpired,
     MayNotOverride,
@@ -56,6 +58,7 @@ from scheduler.errors import (
 
 STATUS: dict[type[Refusal], int] = {
     AtCapacity: 422,
+    BadCalendar: 422,
     CourseClosed: 409,
     HoldExpired: 409,
     MayNotOverride: 403,
@@ -138,6 +141,11 @@ def problem(status: int, code: str, detail: str, more: Mapping[str, Any] | None 
         "instance": f"urn:uuid:{g.get('request_id', uuid.UUID(int=0))}",
     }
     return body, status, {"Content-Type": MEDIA_TYPE}
+
+
+def invalid(field: str, detail: str) -> NoReturn:
+    """Refuse a body for one of its fields, as a schema would."""
+    abort(422, messages={"json": {field: [detail]}})
 
 
 def faults(told: Any, here: str = "") -> list[dict[str, str]]:

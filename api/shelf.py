@@ -1,6 +1,6 @@
 """Shelves: lists of things that are set up once and read often. Find, add, change."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -60,18 +60,32 @@ class Shelf:
             location=f"{request.path}/{row.id}",
         )
 
-    def change(self, row_id: UUID, changes: Mapping[str, Any]) -> Response:
-        """Change one, if the caller has seen it as it is."""
+    def change(
+        self,
+        row_id: UUID,
+        changes: Mapping[str, Any],
+        *,
+        told: Iterable[str] | None = None,
+        check: Callable[[Any], object] | None = None,
+    ) -> Response:
+        """Change one, if the caller has seen it as it is, and if it stands up to `check` then.
+
+        `told` are the fields that the caller named, where more than those change.
+        """
         version = preconditions.seen_version()
         row = facts.to_change(db.session(), self.model, row_id, version)
-        for name, value in changes.items():
-            setattr(row, name, value)
+        with db.session.no_autoflush:
+            for name, value in changes.items():
+                setattr(row, name, value)
+            if check is not None:
+                check(row)
         if "name" in changes and hasattr(row, "schedule_id"):  # its schedule is shown by it
             facts.one(db.session(), Schedule, row.schedule_id).name = changes["name"]
         row.version += 1
         db.session.flush()
         preconditions.tag(row.version)
-        return edge.done(self.schema, row, self.act("update", row, sorted(changes)))
+        named = sorted(changes if told is None else told)
+        return edge.done(self.schema, row, self.act("update", row, named))
 
     def act(self, action: str, row: Any, changed: list[str] | None = None) -> Act:
         """The line in the audit trail."""

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from intake import calendars, tables
-from intake.calendars import Leave, Shift
+from intake.calendars import Leave
 from intake.faults import ClinicFaults, Fault, Notes
 from intake.tables import Row
 from models import (
@@ -31,7 +31,8 @@ from models import (
     enter_clinic,
 )
 from models.vocabulary import ActorKind, PractitionerRole
-from scheduler import protocols
+from scheduler import protocols, public_holidays
+from scheduler.icalendars import Shift
 
 FIRST_MONDAY = date(2026, 1, 5)
 """From when on rooms and devices count as open."""
@@ -79,7 +80,7 @@ class ClinicFiles:
     """Everything that the folder says."""
 
     clinic: dict[str, str]
-    sites: list[dict[str, str]]
+    sites: list[dict[str, Any]]
     rooms: list[Place]
     devices: list[Place]
     people: list[Person]
@@ -168,13 +169,23 @@ def _clinic(row: Row) -> dict[str, str]:
     }
 
 
-def _site(row: Row) -> dict[str, str]:
+def _site(row: Row) -> dict[str, Any]:
     return {
         "name": row.text("name"),
         "address": row.text("address"),
         "phone": row.read("phone", tables.phone, ""),
         "time_zone": row.read("time_zone", tables.zone, ""),
+        **_holidays(row),
     }
+
+
+def _holidays(row: Row) -> dict[str, Any]:
+    """The public holidays of a site, and those on which it is open."""
+    region = row.read("holiday_region", tables.holidays, None)
+    worked = row.read("holidays_worked", tables.worked, NOWHERE)
+    for name in public_holidays.unknown(region, worked):
+        row.fault("holidays_worked", f"{name!r} is not one of the holidays of {region}.")
+    return {"holiday_region": region, "holidays_worked": list(worked)}
 
 
 def _places(
@@ -192,7 +203,7 @@ def _places(
         if minutes < 5:
             row.fault("closes", "It must close after it opens.")
         rule = f"FREQ=WEEKLY;BYDAY={row.read('weekdays', tables.weekdays, 'MO')}"
-        hours = Shift(site, first, minutes, rule, ())
+        hours = Shift(place=site, first_start=first, minutes=minutes, rule=rule)
         found.append(Place(site, row.text("name"), row.text("kind"), hours))
     _unique(notes, name, "name", (f"{place.site}: {place.name}" for place in found))
     return found
@@ -216,7 +227,7 @@ def _people(folder: Path, zones: dict[str, str], now: datetime, notes: Notes) ->
             continue
         file = f"hours/{person.calendar}.ics"
         person.shifts = calendars.shifts(folder / file, file, zones, notes)
-        home = zones[person.shifts[0].site] if person.shifts else "UTC"
+        home = zones[person.shifts[0].place] if person.shifts else "UTC"
         file = f"leave/{person.calendar}.ics"
         if (folder / file).exists():
             person.leave = calendars.leave(folder / file, file, home, now, notes)
@@ -313,6 +324,7 @@ def _store_person(session: Session, person: Person, sites: dict[str, UUID]) -> N
         Closure(
             id=uuid7(),
             schedule_id=schedule_id,
+            uid=away.uid or None,
             starts_at=away.starts_at,
             ends_at=away.ends_at,
             reason=away.reason,
@@ -356,11 +368,13 @@ def _open(
         OpeningHours(
             id=uuid7(),
             schedule_id=schedule_id,
-            site_id=sites[shift.site],
+            site_id=sites[shift.place],
+            uid=shift.uid or None,
             first_start=shift.first_start,
             minutes=shift.minutes,
             rule=shift.rule,
             exceptions=list(shift.exceptions),
+            time_zone=shift.zone,
         )
         for shift in shifts
     )
@@ -391,7 +405,7 @@ def _store_protocols(
 
 NOWHERE: tuple[str, ...] = ()
 _CLINIC = ("name", "email", "phone", "time_zone", "emergency_text")
-_SITE = ("name", "address", "phone", "time_zone")
+_SITE = ("name", "address", "phone", "time_zone", "holiday_region", "holidays_worked")
 _PLACE = ("site", "name", "kind", "weekdays", "opens", "closes")
 _PERSON = (
     "calendar",

@@ -14,6 +14,7 @@ import phonenumbers
 from email_validator import EmailNotValidError, validate_email
 
 from intake.faults import Notes
+from scheduler import public_holidays
 
 Value = TypeVar("Value")
 
@@ -129,6 +130,18 @@ def region(told: str) -> str:
     if not re.fullmatch(r"[A-Z]{2}-[A-Z0-9]{1,3}", told, re.ASCII):
         raise Bad(f"{told!r} is not a state; write it as US-NY.")
     return told
+
+
+def holidays(told: str) -> str | None:
+    """Whose public holidays a site keeps: a country or a state; none if empty."""
+    if told and not public_holidays.is_known(told):
+        raise Bad(f"{told!r} has no holidays that we know; write it as US or US-NY.")
+    return told or None
+
+
+def worked(told: str) -> tuple[str, ...]:
+    """Names of holidays, separated by semicolons."""
+    return tuple(name.strip() for name in told.split(";") if name.strip())
 
 
 def wall(told: str) -> time:

@@ -60,12 +60,15 @@ def of_clinic(table: str) -> list[Any]:
     ]
 
 
-def reference(table: str, column: str, to: str) -> sa.ForeignKeyConstraint:
+def reference(
+    table: str, column: str, to: str, ondelete: str | None = None
+) -> sa.ForeignKeyConstraint:
     """A foreign key that stays within the clinic."""
     return sa.ForeignKeyConstraint(
         ["clinic_id", column],
         [f"{to}.clinic_id", f"{to}.id"],
         name=op.f(f"fk__{table}__clinic_id_{column}"),
+        ondelete=ondelete,
     )
 
 

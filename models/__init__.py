@@ -15,7 +15,15 @@ from models.message import Message, MessageArchive, Receipt
 from models.people import Patient, Practitioner, Qualification
 from models.plan import Disruption, Proposal
 from models.protocol import Protocol, ProtocolVersion
-from models.schedule import TAKEN_BY, CalendarChange, Closure, OpeningHours, Schedule, Slot
+from models.schedule import (
+    TAKEN_BY,
+    BusyFeed,
+    CalendarChange,
+    Closure,
+    OpeningHours,
+    Schedule,
+    Slot,
+)
 from models.talk import (
     CadenceOverride,
     CalendarFeed,
@@ -35,6 +43,7 @@ __all__ = [
     "AppointmentEvent",
     "AuditEvent",
     "Base",
+    "BusyFeed",
     "CadenceOverride",
     "CalendarChange",
     "CalendarFeed",

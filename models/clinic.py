@@ -3,7 +3,7 @@
 from datetime import datetime, time
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Time, func, text
+from sqlalchemy import ARRAY, CheckConstraint, ForeignKeyConstraint, String, Time, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 from uuid_utils.compat import uuid7
 
@@ -83,6 +83,10 @@ class Site(Tenanted):
     phone: Mapped[str]
     time_zone: Mapped[str]
     """IANA. Opening hours and in-person times are reckoned and shown in it."""
+    holiday_region: Mapped[str | None]
+    """Whose public holidays it keeps, by ISO 3166: `US`, `US-NY`. None: nobody's."""
+    holidays_worked: Mapped[list[str]] = mapped_column(ARRAY(String), server_default=text("'{}'"))
+    """Names of those on which it is open all the same."""
     version: Mapped[int] = mapped_column(server_default=text("1"))
 
     __table_args__ = (of_clinic(), unique_in_clinic("name"))

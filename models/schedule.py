@@ -56,8 +56,10 @@ class OpeningHours(Tenanted):
 
     schedule_id: Mapped[UUID]
     site_id: Mapped[UUID]
+    uid: Mapped[str | None]
+    """Of the event that it was imported from. None: entered by hand."""
     first_start: Mapped[datetime] = mapped_column(DateTime(timezone=False))
-    """Wall time at the site."""
+    """Wall time at the site, or in `time_zone`."""
     minutes: Mapped[int]
     """Length in wall time: a shift that ends at 17:00 does so on the night of a change too."""
     rule: Mapped[str | None]
@@ -66,6 +68,11 @@ class OpeningHours(Tenanted):
         ARRAY(DateTime(timezone=False)), server_default=text("'{}'")
     )
     """Starts that do not take place (EXDATE), wall time."""
+    time_zone: Mapped[str | None]
+    """IANA; whose wall time it is, for somebody who works from elsewhere. None: the site's."""
+    on_holidays: Mapped[bool] = mapped_column(server_default=text("false"))
+    """Whether it takes place on the site's public holidays too."""
+    version: Mapped[int] = mapped_column(server_default=text("1"))
 
     __table_args__ = (
         references("schedule_id", "schedule", ondelete="CASCADE"),
@@ -81,14 +88,61 @@ class Closure(Tenanted):
     __tablename__ = "closure"
 
     schedule_id: Mapped[UUID]
+    uid: Mapped[str | None]
+    """Of the event that it was imported from. None: entered by hand, or read from a feed."""
+    busy_feed_id: Mapped[UUID | None]
+    """Of the calendar elsewhere that says so, and is asked again and again."""
     starts_at: Mapped[datetime]
     ends_at: Mapped[datetime]
     reason: Mapped[str]
+    version: Mapped[int] = mapped_column(server_default=text("1"))
 
     __table_args__ = (
         references("schedule_id", "schedule", ondelete="CASCADE"),
+        references("busy_feed_id", "busy_feed", ondelete="CASCADE"),
         CheckConstraint("starts_at < ends_at", name="is_real"),
         Index("ix__closure__schedule", "clinic_id", "schedule_id", "starts_at"),
+        Index(
+            "ix__closure__busy_feed",
+            "clinic_id",
+            "busy_feed_id",
+            postgresql_where=text("busy_feed_id IS NOT NULL"),
+        ),
+    )
+
+
+class BusyFeed(Tenanted):
+    """A calendar kept elsewhere, of which the busy time closes a schedule here.
+
+    The worker asks for it again and again. What was last read stands until something newer
+    could be read.
+    """
+
+    __tablename__ = "busy_feed"
+
+    schedule_id: Mapped[UUID]
+    url: Mapped[str]
+    """Whoever has it can read the calendar: never shown again, never logged."""
+    time_zone: Mapped[str]
+    """IANA; in which whole days, and times without a zone, are read."""
+    every_minutes: Mapped[int] = mapped_column(server_default=text("15"))
+    due_at: Mapped[datetime]
+    """When it is to be asked for next; while it is being asked for: when to give up on that."""
+    read_at: Mapped[datetime | None]
+    """When it was last read whole, or found unchanged."""
+    failing_since: Mapped[datetime | None]
+    fault: Mapped[str | None]
+    """What was wrong the last time. None: nothing."""
+    etag: Mapped[str | None]
+    last_modified: Mapped[str | None]
+    """What the server called what we have (RFC 9110, section 8.8)."""
+    version: Mapped[int] = mapped_column(server_default=text("1"))
+
+    __table_args__ = (
+        references("schedule_id", "schedule", ondelete="CASCADE"),
+        CheckConstraint("every_minutes BETWEEN 5 AND 1440", name="every_is_real"),
+        Index("ix__busy_feed__due_at", "clinic_id", "due_at"),
+        Index("ix__busy_feed__schedule", "clinic_id", "schedule_id"),
     )
 
 

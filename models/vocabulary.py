@@ -225,6 +225,7 @@ class TaskKind(StrEnum):
     RENEW_CREDENTIAL = "renew-credential"
     MAKE_READY = "make-ready"
     STAFF_GROUP = "staff-group"
+    CHECK_CALENDAR = "check-calendar"
 
 
 class MessageState(StrEnum):

@@ -5,7 +5,7 @@ A clock change skips some wall times and repeats others; what then happens is de
 Pure: no database, no clock, no Flask.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 
@@ -20,6 +20,19 @@ def at_wall_time(wall: datetime, zone: ZoneInfo) -> datetime:
         return first
     second = wall.replace(tzinfo=zone, fold=1).astimezone(UTC)
     return _change_between(second, first, zone)
+
+
+def around_gap(wall: datetime, zone: ZoneInfo) -> tuple[datetime, datetime] | None:
+    """For a wall time that a clock change skips: the last five minutes before, the first after.
+
+    None: there is such a time.
+    """
+    after = at_wall_time(wall, zone)
+    shown = after.astimezone(zone).replace(tzinfo=None)
+    if shown == wall:
+        return None
+    before = (after - timedelta(seconds=1)).astimezone(zone).replace(tzinfo=None)
+    return before.replace(minute=before.minute // 5 * 5, second=0), shown
 
 
 def _change_between(before: datetime, after: datetime, zone: ZoneInfo) -> datetime:

@@ -9,11 +9,11 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import func, select, text
+from sqlalchemy import Select, func, select, text
 from sqlalchemy.orm import Session
 
 from models import (
@@ -32,8 +32,9 @@ from models import (
 from models.vocabulary import ActorKind, SlotStatus
 from scheduler import actors
 from scheduler.actors import Actor, Assignment, Calendar, Licence, Roster, Taken
-from scheduler.hours import Hours, Stretch, expand
+from scheduler.hours import Hours, Stretch, expand, union
 from scheduler.intervals import GRANULE
+from scheduler.public_holidays import Holidays
 from scheduler.timeline import DAY, Timeline, midnight
 
 LONGEST = timedelta(days=2)
@@ -41,6 +42,9 @@ LONGEST = timedelta(days=2)
 
 AT_ONCE = 32
 """How many schedules are read in one go: a year of hundreds would fill the memory meanwhile."""
+
+
+Entry = TypeVar("Entry", OpeningHours, Closure)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +232,57 @@ def slots_of(session: Session, appointment_id: UUID) -> Sequence[Taken]:
     return [Taken(*row) for row in rows]
 
 
+def imported(session: Session, model: type[Entry], schedule_id: UUID) -> Sequence[Entry]:
+    """A schedule's opening hours or closures that were read from a file."""
+    query = select(model).where(model.schedule_id == schedule_id, model.uid.is_not(None))
+    return session.scalars(query).all()
+
+
+def of_feed(session: Session, feed_id: UUID) -> Sequence[Closure]:
+    """The closures that a calendar elsewhere told of."""
+    return session.scalars(select(Closure).where(Closure.busy_feed_id == feed_id)).all()
+
+
+def outside(session: Session, schedule_id: UUID, now: datetime) -> list[UUID]:
+    """Whose time to come on a schedule reaches outside of when it is open, the earliest first."""
+    rows = session.execute(_to_come(now).where(Slot.schedule_id == schedule_id)).all()
+    if not rows:
+        return []
+    end = max(row.ends_at for row in rows)
+    opened = open_stretches(session, [schedule_id], now, end).get(schedule_id, [])
+    whole = union(stretch for _, stretch in opened)
+    found = (
+        row.by
+        for row in rows
+        if not any(
+            start <= max(row.starts_at, now) and row.ends_at <= until for start, until in whole
+        )
+    )
+    return list(dict.fromkeys(found))
+
+
+def clashing(session: Session, feed_id: UUID, now: datetime) -> list[UUID]:
+    """Whose time to come falls into what a feed closed, the earliest first."""
+    query = _to_come(now).join(
+        Closure,
+        (Closure.clinic_id == Slot.clinic_id)
+        & (Closure.schedule_id == Slot.schedule_id)
+        & (Closure.starts_at < Slot.ends_at)
+        & (Closure.ends_at > Slot.starts_at),
+    )
+    rows = session.execute(query.where(Closure.busy_feed_id == feed_id))
+    return list(dict.fromkeys(row.by for row in rows))
+
+
+def _to_come(now: datetime) -> Select[Any, datetime, datetime]:
+    """Time that visits and group sessions take, turnover and charting left out."""
+    return (
+        select(TAKEN_BY.label("by"), Slot.starts_at, Slot.ends_at)
+        .where(Slot.ends_at > now, Slot.status != SlotStatus.BUSY_UNAVAILABLE)
+        .order_by(Slot.starts_at)
+    )
+
+
 class Claim(NamedTuple):
     """Time on lanes of a schedule that somebody would like to take."""
 
@@ -357,6 +412,10 @@ def _hours(session: Session, ids: Sequence[UUID]) -> Mapping[UUID, list[Hours]]:
             OpeningHours.minutes,
             OpeningHours.rule,
             OpeningHours.exceptions,
+            OpeningHours.time_zone.label("own_zone"),
+            OpeningHours.on_holidays,
+            Site.holiday_region,
+            Site.holidays_worked,
         )
         .join(Site, (Site.clinic_id == OpeningHours.clinic_id) & (Site.id == OpeningHours.site_id))
         .where(OpeningHours.schedule_id.in_(ids))
@@ -366,14 +425,22 @@ def _hours(session: Session, ids: Sequence[UUID]) -> Mapping[UUID, list[Hours]]:
         found[row.schedule_id].append(
             Hours(
                 row.site_id,
-                ZoneInfo(row.time_zone),
+                ZoneInfo(row.own_zone or row.time_zone),
                 row.first_start,
                 timedelta(minutes=row.minutes),
                 row.rule,
                 frozenset(row.exceptions),
+                None if row.on_holidays else _holidays(row),
             )
         )
     return found
+
+
+def _holidays(site: Any) -> Holidays | None:
+    if site.holiday_region is None:
+        return None
+    worked = frozenset(site.holidays_worked)
+    return Holidays(site.holiday_region, ZoneInfo(site.time_zone), worked)
 
 
 def _closures(

@@ -40,6 +40,12 @@ class Unfit(Refusal):
     code = "unfit"
 
 
+class BadCalendar(Refusal):
+    """An iCalendar of which not everything can be used."""
+
+    code = "bad-calendar"
+
+
 class StartsInThePast(Refusal):
     """The visit would start at or before the time of the request."""
 

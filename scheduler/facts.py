@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session, aliased
 from models import (
     SERVES,
     Appointment,
+    BusyFeed,
     CadenceOverride,
     ChannelConsent,
     Clinic,
@@ -93,6 +94,12 @@ def to_change(session: Session, model: type[Row], row_id: UUID, version: int | N
     if version is not None and getattr(found, "version", version) != version:
         raise Stale(f"This {_spoken(model)} was changed in the meantime. Read it again.")
     return found
+
+
+def feed_to_write(session: Session, feed_id: UUID) -> BusyFeed | None:
+    """A feed of the clinic, locked; None: there is none any more."""
+    query = select(BusyFeed).where(BusyFeed.id == feed_id).with_for_update()
+    return session.scalar(query.execution_options(populate_existing=True))
 
 
 def clinic(session: Session) -> Clinic:

@@ -1,5 +1,8 @@
 """Opening hours: when is an actor there? Recurring wall time, turned into instants.
 
+A stretch that begins on a public holiday of the site does not take place, unless the hours say
+that it does.
+
 A shift is kept as iCalendar has it and expanded in naive wall time, then each bound is turned
 into an instant by the site's zone. So a shift from 09:00 to 17:00 is that on every day of
 the year, and one over the night of a clock change is an hour shorter or longer.
@@ -19,6 +22,7 @@ from zoneinfo import ZoneInfo
 from dateutil.rrule import rrule, rrulestr
 
 from notifications.wall_time import at_wall_time
+from scheduler.public_holidays import Holidays
 
 Stretch = tuple[datetime, datetime]
 """A start and an end, aware; the end is not part of it."""
@@ -30,12 +34,15 @@ class Hours:
 
     site_id: UUID
     zone: ZoneInfo
+    """The site's, or where the actor's own clock hangs."""
     first_start: datetime
-    """Wall time at the site."""
+    """Wall time in `zone`."""
     length: timedelta
     """In wall time."""
     rule: str | None
     exceptions: frozenset[datetime]
+    holidays: Holidays | None = None
+    """The site's public holidays, on which there are no such hours. None: they matter not."""
 
 
 def expand(
@@ -48,8 +55,21 @@ def expand(
         for wall in _starts(shift, first, last):
             opens = at_wall_time(wall, shift.zone)
             closes = at_wall_time(wall + shift.length, shift.zone)
+            if shift.holidays is not None and shift.holidays.close(opens):
+                continue
             if opens < closes and opens < end and closes > start:
                 yield shift.site_id, (opens, closes)
+
+
+def union(found: Iterable[Stretch]) -> list[Stretch]:
+    """The same time, in stretches that do not touch."""
+    whole: list[Stretch] = []
+    for begin, end in sorted(found):
+        if whole and begin <= whole[-1][1]:
+            whole[-1] = whole[-1][0], max(end, whole[-1][1])
+        else:
+            whole.append((begin, end))
+    return whole
 
 
 class BadRule(Exception):

@@ -40,6 +40,7 @@ def settings(**changes: Any) -> config.Settings:
             "email_per_second": None,
             "sms_per_second": None,
             "senders": 1,
+            "feed_networks": (),
             "trusted_proxies": 0,
             "log_level": "error",
             **changes,
