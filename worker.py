@@ -153,7 +153,7 @@ class Worker:
         every: list[tuple[str, float, Callable[[], None]]] = [
             ("sweep", self.sweep_seconds, self.sweep),
             ("tidy", 5.0, self.tidy),
-            ("refresh-feeds", 15.0, self.refresh_feeds),
+            ("refresh-feeds", 5 * self.sweep_seconds, self.refresh_feeds),
         ]
         every += [(job.name, job.every.total_seconds(), partial(self.do, job)) for job in JOBS]
         for name, seconds, run in every:

@@ -24,6 +24,8 @@ LARGEST = 2 * 1024 * 1024
 """Bytes."""
 MOST_HOPS = 3
 
+TOO_SLOW = "It did not answer, or not in time."
+
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
 
@@ -50,8 +52,11 @@ class Fetcher:
         with _Deadline() as deadline:
             for _ in range(1 + MOST_HOPS):
                 answer = self._ask(url, due, deadline)
+                deadline.check()
                 if answer.status not in _MOVED:
-                    return _read(answer)
+                    fetched = _read(answer)
+                    deadline.check()
+                    return fetched
                 url = urljoin(url, answer.headers.get("Location", ""))
         raise Unfetched("It was redirected too often.")
 
@@ -70,7 +75,7 @@ class Fetcher:
         except ssl.SSLError as error:
             raise Unfetched("Its certificate cannot be trusted.") from error
         except (OSError, HTTPException, ValueError) as error:
-            raise Unfetched("It did not answer, or not in time.") from error
+            raise Unfetched(TOO_SLOW) from error
 
     def _connect(self, parts: SplitResult, deadline: "_Deadline") -> HTTPConnection:
         """A connection to the one address that was looked at."""
@@ -130,7 +135,7 @@ def _read(answer: HTTPResponse) -> Fetched:
     try:
         told = answer.read(LARGEST + 1)
     except (OSError, HTTPException, ValueError) as error:
-        raise Unfetched("It did not answer, or not in time.") from error
+        raise Unfetched(TOO_SLOW) from error
     if len(told) > LARGEST:
         raise Unfetched(f"It is larger than {LARGEST // 1024 // 1024} MB.")
     if answer.length not in {None, 0}:
@@ -147,6 +152,7 @@ class _Deadline:
 
     def __init__(self) -> None:
         self._sock: socket.socket | None = None
+        self._over = threading.Event()
         self._timer = threading.Timer(SECONDS, self._end)
         self._timer.daemon = True
 
@@ -163,7 +169,13 @@ class _Deadline:
         self._close()
         self._sock = sock
 
+    def check(self) -> None:
+        """Raise Unfetched if the time is up: what was read may have been cut off."""
+        if self._over.is_set():
+            raise Unfetched(TOO_SLOW)
+
     def _end(self) -> None:
+        self._over.set()
         if self._sock is not None:
             with contextlib.suppress(OSError):  # it has ended already
                 self._sock.shutdown(socket.SHUT_RDWR)

@@ -68,13 +68,17 @@ def keep(session: Session, due: Due, fetched: Fetched, now: datetime) -> int:
     if feed is None:
         return 0
     changed = 0
+    feed.fault = None
     if fetched.told is not None:
         try:
             changed = _close(session, feed, fetched.told, now)
         except NoCalendar as none:
             _note(session, feed, str(none), now)
             return 0
-        feed.etag, feed.last_modified = fetched.etag, fetched.last_modified
+        # What could not be read whole is read again, so that its fault is told again.
+        is_whole = feed.fault is None
+        feed.etag = fetched.etag if is_whole else None
+        feed.last_modified = fetched.last_modified if is_whole else None
     feed.read_at, feed.failing_since = now, None
     _put_off(session, feed, now)
     return changed
@@ -119,7 +123,6 @@ def _close(session: Session, feed: BusyFeed, told: str, now: datetime) -> int:
         )
         for start, end in union(stretch for stretch, _ in found)
     ]
-    feed.fault = None
     if faults:
         feed.fault = f"{len(faults)} events cannot be read: {icalendars.names(faults)}"[:500]
     added, removed, _ = working_time.settle(session, calendars.of_feed(session, feed.id), wanted)

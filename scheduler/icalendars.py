@@ -79,7 +79,7 @@ class Event:
     is_free: bool
     """It takes no time of whoever has it in the calendar (TRANSP)."""
     of: datetime | None = None
-    """Which start of a series it replaces."""
+    """Which start of a series it replaces: an instant, or wall time if that is floating."""
     sequence: int = 0
 
     @property
@@ -216,11 +216,12 @@ def _at_home(shift: Shift, event: Event, zone: ZoneInfo) -> Shift:
 def _event(told: Any, line: int) -> Event:
     start, zone, is_day = _when(told, "DTSTART")
     rule = _rule(told, start, zone)
-    of = _when(told, "RECURRENCE-ID", zone)[0] if "RECURRENCE-ID" in told else None
+    of = _replaced(told)
     if of is not None and "RANGE" in told["RECURRENCE-ID"].params:
         raise BadEvent("RECURRENCE-ID", "RANGE cannot be used; end the series and write a new one.")
     if of is not None and rule is not None:
         raise BadEvent("RRULE", "One day of a series cannot be a series itself.")
+    more = list(_dates(told, "RDATE", zone))
     return Event(
         line=line,
         uid=str(told.get("UID", ""))[:255],
@@ -228,8 +229,8 @@ def _event(told: Any, line: int) -> Event:
         length=_length(told, start, zone, is_day=is_day),
         zone=zone,
         rule=rule,
-        more=tuple(sorted(_dates(told, "RDATE", start, zone))),
-        exceptions=frozenset(_dates(told, "EXDATE", start, zone)),
+        more=tuple(sorted(more)),
+        exceptions=frozenset(_exceptions(told, (start, *more), zone)),
         summary=str(told.get("SUMMARY", "")),
         location=str(told.get("LOCATION", "")),
         is_cancelled=str(told.get("STATUS", "")).upper() == "CANCELLED",
@@ -250,10 +251,23 @@ def _settled(events: Iterable[Event]) -> Iterator[Event]:
         if known is None or known.sequence <= event.sequence:
             by_uid[event.uid][event.of] = event
     for versions in by_uid.values():
-        moved = frozenset(of for of in versions if of is not None)
+        moved = [of for of in versions if of is not None]
         for of, event in versions.items():
             if not event.is_cancelled:
-                yield event if of else replace(event, exceptions=event.exceptions | moved)
+                yield event if of else _without(event, moved)
+
+
+def _without(series: Event, moved: Iterable[datetime]) -> Event:
+    """A series but for the starts that something else stands for."""
+    gone = {_wall("RECURRENCE-ID", one, series.zone) for one in moved}
+    return replace(series, exceptions=series.exceptions | gone)
+
+
+def _replaced(told: Any) -> datetime | None:
+    if "RECURRENCE-ID" not in told:
+        return None
+    wall, zone, _ = _when(told, "RECURRENCE-ID")
+    return wall if zone is None else wall.replace(tzinfo=zone).astimezone(UTC)
 
 
 def _when(told: Any, name: str, zone: tzinfo | None = None) -> tuple[datetime, tzinfo | None, bool]:
@@ -313,15 +327,27 @@ def _rule(told: Any, start: datetime, zone: tzinfo | None) -> str | None:
     return rule
 
 
-def _dates(told: Any, name: str, start: datetime, zone: tzinfo | None) -> Iterator[datetime]:
-    """Further or excepted starts; a day means the start on it."""
+def _dates(told: Any, name: str, zone: tzinfo | None) -> Iterator[datetime]:
+    """The starts that a property lists."""
+    for one in _listed(told, name):
+        yield _wall(name, one, zone)
+
+
+def _exceptions(told: Any, starts: Iterable[datetime], zone: tzinfo | None) -> Iterator[datetime]:
+    """The starts that do not take place. A day without a time means whatever starts on it."""
+    hours = {start.time() for start in starts}
+    for one in _listed(told, "EXDATE"):
+        wall = _wall("EXDATE", one, zone)
+        if isinstance(one, datetime):
+            yield wall
+        else:
+            yield from (datetime.combine(wall, hour) for hour in hours)
+
+
+def _listed(told: Any, name: str) -> Iterator[object]:
     found = told.get(name, [])
     for dates in found if isinstance(found, list) else [found]:
-        for one in dates.dts:
-            if isinstance(one.dt, date) and not isinstance(one.dt, datetime):
-                yield datetime.combine(_wall(name, one.dt, zone), start.time())
-            else:
-                yield _wall(name, one.dt, zone)
+        yield from (one.dt for one in dates.dts)
 
 
 def _refuse_slow_zones(told: str) -> None:

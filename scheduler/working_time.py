@@ -17,7 +17,7 @@ from uuid_utils.compat import uuid7
 
 from models import Closure, OpeningHours, Schedule
 from scheduler import actors, calendars, facts, icalendars
-from scheduler.errors import BadCalendar
+from scheduler.errors import BadCalendar, Unfit
 from scheduler.icalendars import BadEvent, Event, Fault, NoCalendar, Shift
 
 Row = OpeningHours | Closure
@@ -46,11 +46,14 @@ def import_hours(
     """Make a schedule open when a calendar says.
 
     Each event is at the site that its LOCATION names, or all at `site_id`.
-    Refuses with `NotFound`, and with `BadCalendar` all that cannot be used.
+    Refuses with `NotFound`, with `Unfit` a site that is none, and with `BadCalendar` all that
+    cannot be used.
     """
     facts.one(session, Schedule, schedule_id)
     events, faults = _read(told)
     sites = calendars.sites(session, site_id)
+    if not sites:
+        raise Unfit("There is no such site.", field="site_id")
     wanted = [
         _hours(schedule_id, site_id, shift)
         for site_id, shift in _shifts(events, sites, faults, is_given=site_id is not None)

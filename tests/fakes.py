@@ -6,6 +6,7 @@ import json
 import socket
 import ssl
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -201,6 +202,68 @@ def sms_server(account: str = "AC1") -> Iterator[SmsServer]:
         yield server.kept
     finally:
         server.kept.over.set()
+        server.shutdown()
+        thread.join(10)
+        server.server_close()
+
+
+@dataclass
+class CalendarServer:
+    """A web server with a calendar, as other programs publish theirs."""
+
+    told: str = ""
+    answer: Callable[[BaseHTTPRequestHandler], bool] = lambda _asked: False
+    """Answers in its own way; False: with the calendar."""
+    scheme: str = "http"
+    port: int = 0
+    asked: list[dict[str, str]] = field(default_factory=list)
+    """The headers of each request."""
+    over: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://127.0.0.1:{self.port}/private-1234/basic.ics"
+
+    @property
+    def etag(self) -> str:
+        return f'"{zlib.crc32(self.told.encode()):x}"'
+
+
+class _CalendarHandler(BaseHTTPRequestHandler):
+    kept: CalendarServer
+
+    def do_GET(self) -> None:
+        self.kept.asked.append(dict(self.headers.items()))
+        if self.kept.answer(self):
+            return
+        is_known = self.headers.get("If-None-Match") == self.kept.etag
+        body = b"" if is_known else self.kept.told.encode()
+        self.send_response(304 if is_known else 200)
+        self.send_header("ETag", self.kept.etag)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Quiet."""
+
+
+@contextmanager
+def calendar_server(tls: ssl.SSLContext | None = None) -> Iterator[CalendarServer]:
+    """A calendar on a free port of this machine."""
+    kept = CalendarServer()
+    handler = type("Handler", (_CalendarHandler,), {"kept": kept})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    kept.port = server.server_address[1]
+    if tls is not None:
+        kept.scheme = "https"
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield kept
+    finally:
+        kept.over.set()
         server.shutdown()
         thread.join(10)
         server.server_close()
