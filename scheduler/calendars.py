@@ -154,7 +154,7 @@ def open_stretches(
     session: Session, ids: Sequence[UUID], start: datetime, end: datetime
 ) -> Mapping[UUID, list[tuple[UUID, Stretch]]]:
     """For each schedule when it is open, closures taken out, with the site."""
-    shut = _closures(session, ids, start, end)
+    shut = closed(session, ids, start, end)
     return {
         schedule_id: [
             (site_id, part)
@@ -443,9 +443,10 @@ def _holidays(site: Any) -> Holidays | None:
     return Holidays(site.holiday_region, ZoneInfo(site.time_zone), worked)
 
 
-def _closures(
+def closed(
     session: Session, ids: Sequence[UUID], start: datetime, end: datetime
 ) -> Mapping[UUID, list[Stretch]]:
+    """For each schedule its closures that reach into a window, in the order of time."""
     rows = session.execute(
         select(Closure.schedule_id, Closure.starts_at, Closure.ends_at)
         .where(Closure.schedule_id.in_(ids), Closure.starts_at < end, Closure.ends_at > start)

@@ -127,6 +127,7 @@ def secure(session: Session, wish: Wish, placement: Placement, now: datetime) ->
     """
     ids = {a.actor.schedule_id for a in placement.assignments} | wish.patients
     calendars.lock(session, ids | wish.leaving)
+    _refuse_closed(session, placement)
     visit_ends = wish.starts_at + wish.visit.length  # the patient is there all the time
     start = min([wish.starts_at, *(a.since for a in placement.assignments)])
     end = max([visit_ends, *(a.until for a in placement.assignments)])
@@ -136,6 +137,24 @@ def secure(session: Session, wish: Wish, placement: Placement, now: datetime) ->
         _give_way(session, ids, (start, end), now)
         taken = calendars.taken(session, list(ids), window)
     return _Securing(wish, placement, taken).secured(_full(session, wish, placement))
+
+
+def _refuse_closed(session: Session, placement: Placement) -> None:
+    """Refuse time that was closed since it was chosen: a disruption locks what it closes."""
+    if HOURS in placement.bent or not placement.assignments:
+        return
+    start = min(one.since for one in placement.assignments)
+    end = max(one.until for one in placement.assignments)
+    shut = calendars.closed(
+        session, [a.actor.schedule_id for a in placement.assignments], start, end
+    )
+    for one in placement.assignments:
+        for shut_from, shut_until in shut.get(one.actor.schedule_id, ()):
+            if shut_from < one.until and shut_until > one.since:
+                raise NotOpen(
+                    "Somebody or something cannot be booked then any more.",
+                    schedule_ids=[str(one.actor.schedule_id)],
+                )
 
 
 @dataclass(frozen=True, slots=True)

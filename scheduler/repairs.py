@@ -101,6 +101,8 @@ def disrupt(
         told_by=by.name,
         version=1,
     )
+    # Whoever is booking there now is waited for, and seen; whoever comes later sees the closure.
+    calendars.lock(session, [schedule.id])
     session.add_all([closure, disruption])
     session.flush()
     return disruption, _propose(session, disruption, _Asked(by, now, trouble.best))

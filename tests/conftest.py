@@ -21,7 +21,10 @@ os.environ.setdefault("FAULT_SEED", str(random.SystemRandom().randrange(10**6)))
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what the trials under faults came to."""
     stats = terminalreporter.stats
-    if found := ledger.rows([*stats.get("passed", ()), *stats.get("failed", ())]):
+    reports = [*stats.get("passed", ()), *stats.get("failed", ())]
+    for line in ledger.figures(reports):
+        terminalreporter.write_line(line)
+    if found := ledger.rows(reports):
         terminalreporter.section(f"faults, seed {os.environ['FAULT_SEED']}")
         for line in ledger.table(found):
             terminalreporter.write_line(line)

@@ -6,6 +6,8 @@ from dataclasses import asdict, astuple, dataclass, fields
 from typing import Any
 
 PROPERTY = "fault"
+FIGURE = "figure"
+"""A line of what was measured on the way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,16 @@ def rows(reports: Iterable[Any]) -> list[Row]:
         for name, told in getattr(report, "user_properties", ())
         if name == PROPERTY
     ]
+
+
+def figures(reports: Iterable[Any]) -> list[str]:
+    """The lines that tests noted, in their order by name."""
+    return sorted(
+        told
+        for report in reports
+        for name, told in getattr(report, "user_properties", ())
+        if name == FIGURE
+    )
 
 
 def table(rows: list[Row]) -> list[str]:
