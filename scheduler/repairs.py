@@ -88,6 +88,7 @@ def disrupt(
         raise Unfit(
             f"It must end after it starts and after now, within {LONGEST.days} days.", field="to"
         )
+    _refuse_effort(best=trouble.best)
     closure = Closure(
         id=uuid7(), schedule_id=schedule.id, starts_at=start, ends_at=end, reason=trouble.reason
     )
@@ -153,11 +154,13 @@ def mend(
 ) -> Proposed:
     """Propose new times for the visits of a course that break a rule, were missed or cancelled.
 
-    What was booked so with a reason stands. Refuses with `NotFound` and `CourseClosed`.
+    What was booked so with a reason stands. Refuses with `NotFound` and `CourseClosed`, and with
+    `Unfit` the wish for the best answer where CP-SAT is not installed.
     """
     course, protocol = facts.course_of(session, course_id)
     if course.status is not CourseStatus.ACTIVE:
         raise CourseClosed("The course is not active any more.", course_status=course.status)
+    _refuse_effort(best=best)
     asked = _Asked(by, now, best)
     visits = facts.visits_to_move(session, [course_id], [], now)
     lost = [
@@ -269,12 +272,16 @@ def _alone(session: Session, visits: Sequence[Appointment]) -> list[UUID]:
     return found
 
 
+def _refuse_effort(*, best: bool) -> None:
+    """Refuse to look for the best answer without what it takes."""
+    if best and not optimum.is_here():
+        raise Unfit("The best answer takes the `plan` extra, which is not here.", field="effort")
+
+
 def _found(session: Session, asked: _Asked, hit: _Hit, **of: UUID) -> Proposed:
     """Look for new times, and keep what is found as a proposal for each patient."""
     if not hit.broken and not hit.lost:
         return Proposed([])
-    if asked.best and not optimum.is_here():
-        raise Unfit("The best answer takes the `plan` extra, which is not here.", field="effort")
     gathering = _Gathering(session, hit, asked.now)
     cases = gathering.cases()
     found, is_best = repairing.repair(cases, gathering.calendar(cases)), None

@@ -1,5 +1,6 @@
 """Disruptions and repairs over REST: found, shown, accepted wholly or per patient, or lost."""
 
+import sys
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -149,6 +150,36 @@ def test_a_group_session_is_named_and_its_places_stay_where_they_are(
     assert moved.status_code == 200, moved.json
     again = desk.get(f"/disruptions/{answer.json['disruption']['id']}").json
     assert again["group_sessions"] == []
+
+
+def test_the_best_answer_is_looked_for_if_asked_and_said_to_be_proven(
+    desk: Caller, session: Session, world: World, whole: dict[str, Any]
+) -> None:
+    window = (MONDAY_9 + 2 * DAY, MONDAY_9 + 2 * DAY + 8 * HOUR)
+    quick = away(desk, world.therapist, *window).json
+    assert quick["proposal"]["is_best"] is None
+
+    best = away(desk, world.therapist, *window, effort="best")
+
+    assert best.status_code == 201, best.json
+    found = best.json["proposal"]
+    assert found["is_best"] is True
+    assert found["unrepairable"] == []
+    assert 0 < len(found["moves"]) <= len(quick["proposal"]["moves"])
+    done = desk.post(f"/disruptions/{best.json['disruption']['id']}/accept")
+    assert len(done.json["appointments"]) == len(found["moves"])
+
+
+def test_without_cp_sat_the_best_answer_is_refused_and_nothing_is_closed(
+    desk: Caller, session: Session, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ortools", None)  # as if it were not installed
+
+    answer = away(desk, world.therapist, MONDAY_9, MONDAY_9 + DAY, effort="best")
+
+    assert answer.status_code == 422, answer.json
+    assert "plan" in answer.json["detail"]
+    assert session.scalar(select(Closure.id)) is None
 
 
 def test_a_place_in_a_group_is_not_moved_alone_when_nobody_stands_by(
