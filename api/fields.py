@@ -51,6 +51,10 @@ def write_instant(value: datetime) -> str:
     return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
+write_id = lru_cache(maxsize=8192)(str)
+"""A key as the API writes it. Kept for the same reason."""
+
+
 class Id(fields.UUID):
     """A UUID in its one canonical spelling."""
 

@@ -8,7 +8,7 @@ from uuid import UUID
 from marshmallow import Schema, fields
 from sqlalchemy import func, select
 
-from api.fields import Id, Instant, write_instant
+from api.fields import Id, Instant, write_id, write_instant
 from models import SERVES, Appointment, Schedule, Site, Slot, db
 from models.vocabulary import ActorKind, AppointmentStatus, Progress, SlotStatus, StepKind
 from scheduler.actors import Assignment, Opening
@@ -88,7 +88,7 @@ def opening(found: Opening) -> dict[str, Any]:
     return {
         "starts_at": write_instant(found.starts_at),
         "ends_at": write_instant(found.ends_at),
-        "site_id": str(found.site.site_id),
+        "site_id": write_id(found.site.site_id),
         "time_zone": found.site.zone.key,
         "assignments": [_assignment(one) for one in found.assignments],
         "by_phone": found.by_phone,
@@ -98,7 +98,7 @@ def opening(found: Opening) -> dict[str, Any]:
 def _assignment(one: Assignment) -> dict[str, Any]:
     return {
         "role": one.role,
-        "schedule_id": str(one.actor.schedule_id),
+        "schedule_id": write_id(one.actor.schedule_id),
         "name": one.actor.name,
         "from": write_instant(one.starts_at),
         "to": write_instant(one.ends_at),

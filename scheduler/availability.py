@@ -23,7 +23,8 @@ from zoneinfo import ZoneInfo
 from models.vocabulary import ActorKind
 from notifications.wall_time import at_wall_time
 from scheduler.actors import Actor, Assignment, Calendar, Opening, Site
-from scheduler.intervals import GRANULE, Frame, at_least, granules, positions, runs, shifted
+from scheduler.hours import Stretch
+from scheduler.intervals import GRANULE, Frame, at_least, granules, indexes, runs, shifted
 from scheduler.protocols import Phase, Visit
 from scheduler.rules import Ties
 
@@ -176,11 +177,12 @@ class Staffing:
     def openings(self) -> Iterator[Opening]:
         """List the openings in the order of time."""
         length = self.question.visit.length
-        for index in positions(self.starts):
-            found = self.assign(index)
+        for index in indexes(self.starts).tolist():
+            start = self.calendar.frame.at(index)
+            whole = start, start + length
+            found = self._assign(index, whole)
             if found is not None:
-                start = self.calendar.frame.at(index)
-                yield Opening(self.site, start, start + length, found)
+                yield Opening(self.site, *whole, found)
 
     def assign(self, index: int) -> tuple[Assignment, ...] | None:
         """Name an actor for every phase of the visit that starts with granule `index`, or None.
@@ -190,12 +192,15 @@ class Staffing:
         """
         if not self.starts >> index & 1:
             return None
+        start = self.calendar.frame.at(index)
+        return self._assign(index, (start, start + self.question.visit.length))
+
+    def _assign(self, index: int, whole: Stretch) -> tuple[Assignment, ...] | None:
         chosen = self._first(index) if self.is_plain else self._choose(index, ())
         if chosen is None:
             return None
-        start = self.calendar.frame.at(index)
         pairs = zip(self.seats, chosen, strict=True)
-        return tuple(self._assignment(seat.phase, actor, index, start) for seat, actor in pairs)
+        return tuple(self._assignment(seat.phase, actor, index, whole) for seat, actor in pairs)
 
     def is_stood_by(self, index: int) -> bool:
         """Whether everybody whom the visit merely wants on site works there throughout."""
@@ -248,8 +253,12 @@ class Staffing:
         only = self.question.only
         return not only or any(actor.schedule_id in only for actor in chosen)
 
-    def _assignment(self, phase: Phase, actor: Actor, index: int, start: datetime) -> Assignment:
-        begin, end = start + phase.start, start + phase.end
+    def _assignment(self, phase: Phase, actor: Actor, index: int, whole: Stretch) -> Assignment:
+        # A bound that is the visit's own is the same object: written once, however often shown.
+        start, end = whole
+        begin = start + phase.start if phase.start else start
+        if start + phase.end != end:
+            end = start + phase.end
         lanes = self._free_lanes(actor, phase, index)
         return Assignment(phase.role, actor, lanes, begin, end, end + phase.turnover, phase.setup)
 
