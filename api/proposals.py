@@ -205,7 +205,7 @@ def propose(asked: dict[str, Any], course_id: UUID) -> Response:
     """
     told = request.get_json() if request.get_data() else {}
     found = _find(course_id, asked)
-    return edge.done(FoundSchema, _kept(found, told), _act("propose", found), status=201)
+    return edge.done(FoundSchema, kept(found, told), _act("propose", found), status=201)
 
 
 @blueprint.route("/<uuid:course_id>/accept", methods=["POST"])
@@ -264,7 +264,7 @@ def _afresh(wanted: Acceptance) -> dict[str, Any]:
         found = _find(wanted.course_id, asked)
     except Refusal:  # nothing is left to be planned: what was lost says why
         return {"proposals": []}
-    shown = FoundSchema().dump(_kept(found, told))
+    shown = FoundSchema().dump(kept(found, told))
     caller.commit(_act("propose", found))
     return {"proposals": shown.pop("items"), **shown}
 
@@ -274,7 +274,8 @@ def _find(course_id: UUID, asked: dict[str, Any]) -> Found:
     return proposing.find(db.session(), course_id, asked["wishes"], now(), waived)
 
 
-def _kept(found: Found, told: dict[str, Any]) -> dict[str, Any]:
+def kept(found: Found, told: dict[str, Any]) -> dict[str, Any]:
+    """Keep what was found, to be accepted, and show it; `told` is what it answers."""
     made = proposals.keep(db.session(), found, told, by=by(), now=now())
     left = [
         {"course_step_id": one.step.id, "key": one.step.key, "why": one.why} for one in found.left

@@ -12,6 +12,7 @@ from benchmarks import (
     openings,
     repair,
     servers,
+    together,
 )
 from benchmarks.report import FILE, Report
 
@@ -19,6 +20,7 @@ ALL = {
     "booking": booking.run,
     "openings": openings.run,
     "courses": courses.run,
+    "together": together.run,
     "repair": repair.run,
     "messages": messages.run,
     "endurance": endurance.run,

@@ -39,7 +39,7 @@ def run(report: Report) -> None:
     _by_size()
 
 
-def _wishes(number: int) -> dict[str, Any]:
+def wishes(number: int) -> dict[str, Any]:
     """Every other course has some."""
     found: dict[str, Any] = {"earliest": (FIRST + number % 12 * DAY - DAY / 2).isoformat()}
     if number % 2:
@@ -62,7 +62,7 @@ def _over_http(report: Report, clinic: Busy) -> None:
             }
             course = client.call("POST", "/courses", patient)["id"]
             begun = time.perf_counter()
-            found = client.call("POST", f"/courses/{course}/proposals", {"wishes": _wishes(number)})
+            found = client.call("POST", f"/courses/{course}/proposals", {"wishes": wishes(number)})
             took.append((time.perf_counter() - begun) * 1000)
             assert found["items"], json.dumps(found)
         took = took[1:]  # the first finds the calendar cold
@@ -147,23 +147,24 @@ def _proposals(clinic: Busy) -> Iterator[tuple[float, float]]:
     engine = create_engine(clinic.ways.service)
     with Session(engine) as session:
         enter_clinic(session, clinic.clinic_id)
-        ids = [_open(session, clinic, number) for number in range(6)]
+        ids = [opened(session, clinic, number) for number in range(6)]
         session.commit()
     for number, course_id in enumerate(ids):
-        wishes = WishesSchema().load(_wishes(number))
+        told = WishesSchema().load(wishes(number))
         with Session(engine) as session:
             enter_clinic(session, clinic.clinic_id)
-            about = unplanned.of_course(session, course_id, wishes, NOW)
+            about = unplanned.of_course(session, course_id, told, NOW)
             problem = next(grounds.widening(session, about))[0].problem
             begun = time.perf_counter()
             planning.plan(problem)
             between = time.perf_counter()
-            proposing.find(session, course_id, wishes, NOW)
+            proposing.find(session, course_id, told, NOW)
             yield (between - begun) * 1000, (time.perf_counter() - between) * 1000
     engine.dispose()
 
 
-def _open(session: Session, clinic: Busy, number: int) -> UUID:
+def opened(session: Session, clinic: Busy, number: int) -> UUID:
+    """A course of one who waits, of which nothing is booked."""
     by = Authority("benchmark")
     return courses.open_course(session, clinic.waiting[number], clinic.version_id, by=by).id
 
@@ -171,8 +172,8 @@ def _open(session: Session, clinic: Busy, number: int) -> UUID:
 def _problems(session: Session, clinic: Busy) -> Iterator[Problem]:
     """The same courses as planning.py sees them, over the time that it looked at."""
     for number in range(CASES):
-        wishes = WishesSchema().load(_wishes(number))
-        about = unplanned.of_course(session, _open(session, clinic, number), wishes, NOW)
+        told = WishesSchema().load(wishes(number))
+        about = unplanned.of_course(session, opened(session, clinic, number), told, NOW)
         for here in grounds.widening(session, about):
             way = here[0].way()
             if way is not None and here[0].is_proven(way):

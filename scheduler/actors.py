@@ -10,7 +10,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from models.vocabulary import ActorKind
-from scheduler.intervals import GRANULE, Frame
+from scheduler.intervals import GRANULE, Frame, granules, runs
 from scheduler.protocols import Phase
 from scheduler.timeline import BYTES, DAY, Timeline, Track, epoch_granule, midnight
 
@@ -152,16 +152,30 @@ class Calendar:
     frame: Frame
     roster: Roster
     timeline: Timeline
-    loads: Mapping[UUID, Sequence[datetime]] = field(default_factory=dict)
+    loads: dict[UUID, list[datetime]] = field(default_factory=dict)
     """For each schedule that serves so many visits at most: the starts of those it has."""
+    tried: set[UUID] = field(default_factory=set)
+    """The schedules whose time is another here than on the timeline."""
     _bits: dict[tuple[UUID, UUID], int] = field(default_factory=dict)
     _lanes: dict[UUID, tuple[int, ...]] = field(default_factory=dict)
+    _begins: dict[UUID, dict[object, int]] = field(default_factory=dict)
 
     @classmethod
     def over(cls, timeline: Timeline, roster: Roster, start: datetime, end: datetime) -> "Calendar":
         """The calendar of the days that `start` to `end` touches."""
         first = midnight(start)
         return cls(Frame.over(first, midnight(end - GRANULE) + DAY), roster, timeline)
+
+    def part(self, roster: Roster, start: datetime, end: datetime) -> "Calendar":
+        """The same for fewer days and actors, with what was taken here for trial gone."""
+        part = Calendar.over(self.timeline, roster, start, end)
+        first = (part.frame.start - self.frame.start) // GRANULE
+        whole = (1 << part.frame.size) - 1
+        for actor in roster.actors:
+            if actor.schedule_id in self.tried:
+                lanes = self.taken_on(actor)
+                part._lanes[actor.schedule_id] = tuple(gone >> first & whole for gone in lanes)
+        return part
 
     def open_at(self, actor: Actor, site_id: UUID) -> int:
         """The granules in which the actor is open at the site."""
@@ -178,6 +192,15 @@ class Calendar:
                 self._slice(tracks.get(lane)) for lane in range(actor.lanes)
             )
         return self._lanes[actor.schedule_id]
+
+    def begins(self, actor: Actor, site_id: UUID, phase: Phase) -> int:
+        """Where a stretch as long as the phase begins that the actor has to give."""
+        known = self._begins.setdefault(actor.schedule_id, {})
+        key = (site_id, length_of(phase), phase.shared, phase.present)
+        if key not in known:
+            opened = self.open_at(actor, site_id)
+            known[key] = _free_runs(opened, self.taken_on(actor), phase) if opened else 0
+        return known[key]
 
     def know(self, actor: Actor, lanes: Mapping[int, Iterable[tuple[int, int]]]) -> None:
         """Let the taken time of an actor that the timeline does not hold be this.
@@ -208,6 +231,20 @@ class Calendar:
         for actor, lane, bits in self._spans(assignments):
             self._change(actor, lane, self.taken_on(actor)[lane] & ~bits)
 
+    def serve(self, assignments: Sequence[Assignment]) -> None:
+        """Take the time of a visit for trial, and count it for those who serve so many at most."""
+        self.take(assignments)
+        for schedule_id, since in served_from(assignments).items():
+            if schedule_id in self.loads:
+                self.loads[schedule_id].append(since)
+
+    def leave(self, assignments: Sequence[Assignment]) -> None:
+        """Undo `serve`."""
+        self.give_back(assignments)
+        for schedule_id, since in served_from(assignments).items():
+            if schedule_id in self.loads:
+                self.loads[schedule_id].remove(since)
+
     def _spans(self, assignments: Iterable[Assignment]) -> Iterator[tuple[Actor, int, int]]:
         for one in assignments:
             bits = self.frame.touched([(one.since, one.until)])
@@ -217,9 +254,39 @@ class Calendar:
     def _change(self, actor: Actor, lane: int, bits: int) -> None:
         lanes = self.taken_on(actor)
         self._lanes[actor.schedule_id] = (*lanes[:lane], bits, *lanes[lane + 1 :])
+        self.tried.add(actor.schedule_id)
+        self._begins.pop(actor.schedule_id, None)
 
     def _slice(self, track: Track | None) -> int:
         if track is None:
             return 0
         first = (self.frame.start - self.timeline.start) // DAY * BYTES
         return int.from_bytes(track[first : first + self.frame.size // 8], "little")
+
+
+def served_from(assignments: Iterable[Assignment]) -> Mapping[UUID, datetime]:
+    """For each schedule from when on it serves a visit."""
+    found: dict[UUID, datetime] = {}
+    for one in assignments:
+        known = found.get(one.actor.schedule_id, one.since)
+        found[one.actor.schedule_id] = min(known, one.since)
+    return found
+
+
+def length_of(phase: Phase) -> int:
+    """For how many granules an actor is taken by a phase, making ready and turnover included."""
+    return granules(phase.setup + phase.end - phase.start + phase.turnover)
+
+
+def _free_runs(opened: int, lanes: Sequence[int], phase: Phase) -> int:
+    length = length_of(phase)
+    if phase.present:
+        return runs(opened, length)
+    if not phase.shared:
+        for gone in lanes:
+            opened &= ~gone
+        return runs(opened, length)
+    found = 0
+    for gone in lanes:
+        found |= runs(opened & ~gone, length)
+    return found

@@ -12,7 +12,7 @@ Pure: no database, no clock, no Flask. All datetimes are aware.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property, lru_cache
@@ -22,7 +22,7 @@ from zoneinfo import ZoneInfo
 
 from models.vocabulary import ActorKind
 from notifications.wall_time import at_wall_time
-from scheduler.actors import Actor, Assignment, Calendar, Opening, Site
+from scheduler.actors import Actor, Assignment, Calendar, Opening, Site, length_of
 from scheduler.hours import Stretch
 from scheduler.intervals import GRANULE, Frame, at_least, granules, indexes, runs, shifted
 from scheduler.protocols import Phase, Visit
@@ -156,6 +156,16 @@ class Staffing:
                         found |= one.starts
         return found
 
+    def starts_by(self, role: str) -> Mapping[UUID, int]:
+        """For each schedule that could serve in a role the starts at which it can."""
+        found: dict[UUID, int] = {}
+        for served in self.served:
+            if served.phase.role == role and not served.phase.present:
+                for one in served.candidates:
+                    known = found.get(one.actor.schedule_id, 0)
+                    found[one.actor.schedule_id] = known | one.starts
+        return found
+
     def obstacles(self) -> Iterator[tuple[str, int, int]]:
         """List what stands between the question and its openings.
 
@@ -266,7 +276,7 @@ class Staffing:
         """The lanes that the phase takes: one if it is shared, else the whole actor."""
         if not phase.shared:
             return tuple(range(actor.lanes))
-        wanted = ((1 << _length(phase)) - 1) << (index + _offset(phase))
+        wanted = ((1 << length_of(phase)) - 1) << (index + _offset(phase))
         lanes = self.calendar.taken_on(actor)
         return (next(lane for lane, gone in enumerate(lanes) if not gone & wanted),)
 
@@ -289,10 +299,7 @@ class Staffing:
 
     def _starts_of(self, actor: Actor, phase: Phase) -> int:
         """The starts of the visit at which the actor can serve the phase."""
-        opened = self.calendar.open_at(actor, self.site.site_id)
-        if not opened:
-            return 0
-        begins = _free_runs(opened, self.calendar.taken_on(actor), phase)
+        begins = self.calendar.begins(actor, self.site.site_id, phase)
         if begins and phase.role not in _THINGS:
             begins &= self._licensed(actor, phase.role)
         if begins and actor.is_capped:
@@ -359,27 +366,8 @@ def _among(actor: Actor, others: Sequence[Actor]) -> bool:
     return any(actor is other for other in others)
 
 
-def _free_runs(opened: int, lanes: Sequence[int], phase: Phase) -> int:
-    """Where a stretch as long as the phase begins that one actor has to give."""
-    length = _length(phase)
-    if phase.present:
-        return runs(opened, length)
-    if not phase.shared:
-        for gone in lanes:
-            opened &= ~gone
-        return runs(opened, length)
-    found = 0
-    for gone in lanes:
-        found |= runs(opened & ~gone, length)
-    return found
-
-
 def _spoken(phase: Phase) -> str:
     return phase.role if phase.kind is None else f"{phase.kind} {phase.role}"
-
-
-def _length(phase: Phase) -> int:
-    return granules(phase.setup + phase.end - phase.start + phase.turnover)
 
 
 def _offset(phase: Phase) -> int:

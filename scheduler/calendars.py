@@ -198,9 +198,7 @@ def taken(
     return found
 
 
-def loads(
-    session: Session, of: Iterable[Actor], window: Window
-) -> Mapping[UUID, Sequence[datetime]]:
+def loads(session: Session, of: Iterable[Actor], window: Window) -> dict[UUID, list[datetime]]:
     """For each actor that serves so many visits at most: the starts of those around a window.
 
     Whole weeks: a day's visits count into its week, wherever the window begins.

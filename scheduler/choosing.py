@@ -17,14 +17,22 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from models.vocabulary import ActorKind, AppointmentStatus, PractitionerRole, Severity, StepKind
+from models.vocabulary import (
+    ActorKind,
+    AppointmentStatus,
+    PractitionerRole,
+    Severity,
+    Stage,
+    StepKind,
+)
 from notifications.wall_time import at_wall_time
-from scheduler import rules
+from scheduler import readiness, rules
 from scheduler.actors import Assignment, Calendar, Roster, Site
 from scheduler.availability import Candidate, Hours, Staffing, days_of, hours_of
 from scheduler.intervals import GRANULE, Frame, granules, indexes
 from scheduler.problems import Array, Choices, Placed, Plan, Problem
-from scheduler.protocols import Phase, Protocol, Step
+from scheduler.protocols import Gate, Phase, Protocol, Step
+from scheduler.readiness import Known
 from scheduler.rules import Booked
 
 DAY = timedelta(days=1)
@@ -61,24 +69,13 @@ def choices_of(step: Step, staffing: Staffing, asking: Asking, disliked: int = 0
     """
     starts = staffing.starts & ~asking.shut
     by_lead: dict[UUID | None, Array] = {}
-    for schedule_id in _leads(staffing, asking.lead):
-        with_them = starts & staffing.starts_with(frozenset({schedule_id}), asking.lead)
-        if with_them:
+    for schedule_id, theirs in staffing.starts_by(asking.lead).items():
+        if with_them := starts & theirs:
             by_lead[schedule_id] = indexes(with_them)
     if not any(_takes(phase, asking.lead) for phase in step.visit.phases):
         by_lead[None] = indexes(starts)
     wasted = _wasted(staffing, starts, granules(asking.useful))
     return Choices(step, by_lead, indexes(starts & disliked), wasted)
-
-
-def _leads(staffing: Staffing, role: str) -> list[UUID]:
-    found = [
-        one.actor.schedule_id
-        for served in staffing.served
-        if _takes(served.phase, role)
-        for one in served.candidates
-    ]
-    return list(dict.fromkeys(found))
 
 
 def _takes(phase: Phase, role: str) -> bool:
@@ -91,6 +88,25 @@ def days_bits(frame: Frame, site: Site, days: Iterable[date]) -> int:
     for day in days:
         bits |= days_of(frame, site.zone, day, day)
     return bits
+
+
+def behind(frame: Frame, gates: Sequence[Gate], known: Known) -> int:
+    """The granules at which a visit that starts then would find its booking shut by a gate."""
+    bits, first = 0, 0
+    for end in _parts(frame, readiness.turns(gates, known)):
+        if readiness.assess(gates, known, frame.at(first)).shut(Stage.BOOKING):
+            bits |= ((1 << (end - first)) - 1) << first
+        first = end
+    return bits
+
+
+def _parts(frame: Frame, turns: Iterable[datetime]) -> list[int]:
+    """Where stretches of a frame end within which nothing turns: a turn has a granule alone."""
+    ends = {frame.size}
+    for turn in turns:
+        at = -((frame.start - turn) // GRANULE)  # the first granule at the turn or after it
+        ends |= {one for one in (at, at + 1) if 0 < one < frame.size}
+    return sorted(ends)
 
 
 def outside(frame: Frame, site: Site, hours: Hours | None) -> int:
@@ -294,7 +310,7 @@ class Seating:
     def _day(self, start: datetime, roster: Roster, done: Sequence[Seated]) -> Calendar:
         """The calendar around a visit, with what the plan's other visits take gone."""
         whole = self.calendar
-        day = Calendar.over(whole.timeline, roster, start, start + 2 * DAY)
+        day = whole.part(roster, start, start + 2 * DAY)
         served: dict[UUID, list[datetime]] = {}
         for one in done:
             for each in {each.actor.schedule_id for each in one.assignments}:

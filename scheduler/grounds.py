@@ -5,9 +5,9 @@ planning.py find the cheapest plans and choosing.py seat them. Reads only.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from heapq import heappop, heappush
 from itertools import count
@@ -17,12 +17,11 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from models.vocabulary import ActorKind, Severity, Stage
-from scheduler import calendars, choosing, facts, planning, readiness, rules, warmth
-from scheduler.actors import Actor, Calendar, Site
-from scheduler.availability import Question, Staffing
+from scheduler import calendars, choosing, facts, planning, rules, warmth
+from scheduler.actors import Actor, Assignment, Calendar, Site
+from scheduler.availability import Question, Staffing, days_of
 from scheduler.calendars import Window
 from scheduler.choosing import Asking, Refused, Seated, Seating
-from scheduler.intervals import GRANULE, Frame
 from scheduler.problems import Choices, Plan, Problem, leads_of
 from scheduler.protocols import Step
 from scheduler.unplanned import Unplanned
@@ -43,6 +42,16 @@ class Way(NamedTuple):
     plan: Plan
     visits: Sequence[Seated]
 
+    @property
+    def cost(self) -> int:
+        """What it costs, in points."""
+        return self.plan.cost
+
+    @property
+    def takes(self) -> Sequence[Sequence[Assignment]]:
+        """What each of its visits takes."""
+        return [visit.assignments for visit in self.visits]
+
 
 @dataclass(frozen=True)
 class Ground:
@@ -52,6 +61,12 @@ class Ground:
     site: Site
     calendar: Calendar
     patient: Actor
+
+    def anew(self) -> "Ground":
+        """The same ground with the calendar as it is now; gates and wishes are not asked again."""
+        fresh = replace(self)
+        fresh.__dict__.update(_shut=self._shut, _kinds=self._kinds)
+        return fresh
 
     @cached_property
     def problem(self) -> Problem:
@@ -115,13 +130,14 @@ class Ground:
 
     def shut(self, step: Step) -> int:
         """The starts that a booking gate, the patient's age or their wishes shut."""
-        frame = self.calendar.frame
-        born, least = self.about.patient.birth_date, self.about.protocol.minimum_age
-        zone = self.site.zone
-        bits = choosing.days_bits(frame, self.site, self.about.wishes.not_on)
-        bits |= _where(
-            frame, lambda at: rules.age_on(frame.at(at).astimezone(zone).date(), born) < least
-        )
+        key = self._kind(step)
+        if key not in self._shut:
+            self._shut[key] = self._shut_anew(step)
+        return self._shut[key]
+
+    def _shut_anew(self, step: Step) -> int:
+        bits = choosing.days_bits(self.calendar.frame, self.site, self.about.wishes.not_on)
+        bits |= self._too_young()
         for code in self.gates(step):
             bits |= self.behind(step, code)
         return bits
@@ -134,12 +150,15 @@ class Ground:
 
     def behind(self, step: Step, code: str) -> int:
         """The starts at which a gate is shut."""
-        frame, known = self.calendar.frame, self.about.known(step)
         gates = [gate for gate in step.visit.gates if gate.code == code]
-        return _where(
-            frame,
-            lambda at: bool(readiness.assess(gates, known, frame.at(at)).shut(Stage.BOOKING)),
-        )
+        return choosing.behind(self.calendar.frame, gates, self.about.known(step))
+
+    def _too_young(self) -> int:
+        """The granules of the days on which the patient is younger than the protocol wants."""
+        frame, zone = self.calendar.frame, self.site.zone
+        grown = rules.of_age(self.about.patient.birth_date, self.about.protocol.minimum_age)
+        first = frame.start.astimezone(zone).date() - DAY
+        return days_of(frame, zone, first, grown - DAY) if first < grown else 0
 
     def _seated(self, problem: Problem, leads: Sequence[UUID | None]) -> Way | None:
         """Seat the cheapest plan; what refuses it is struck out for that lead alone."""
@@ -194,6 +213,11 @@ class Ground:
 
     def _kind(self, step: Step) -> object:
         """Steps of one kind ask the same of everybody."""
+        if step.key not in self._kinds:
+            self._kinds[step.key] = self._kind_anew(step)
+        return self._kinds[step.key]
+
+    def _kind_anew(self, step: Step) -> object:
         about = self.about
         known = about.known(step)
         ties = rules.ties_of(step, about.protocol, about.fixed, but=(Severity.OFF,))
@@ -202,6 +226,14 @@ class Ground:
             for one in (ties.must, ties.never)
         ]
         return step.visit.key, known.first_of_kind, str(named)
+
+    @cached_property
+    def _kinds(self) -> dict[str, object]:
+        return {}
+
+    @cached_property
+    def _shut(self) -> dict[object, int]:
+        return {}
 
     @cached_property
     def _made(self) -> dict[object, Choices]:
@@ -264,32 +296,32 @@ def widening(session: Session, about: Unplanned) -> Iterator[list[Ground]]:
 def over(session: Session, about: Unplanned, length: timedelta) -> list[Ground]:
     """The sites at which the course could take place, over one stretch of time."""
     begin = about.begin.astimezone(UTC)
-    around = warmth.around(session, begin, begin + length + DAY)
+    [found] = shared(session, [about], begin, begin + length)
+    return found
+
+
+def shared(
+    session: Session, abouts: Sequence[Unplanned], begin: datetime, end: datetime
+) -> list[list[Ground]]:
+    """For each course the sites at which it could take place; all on one calendar."""
+    around = warmth.around(session, begin, end + DAY)
     calendar = around.calendar
     window = Window(calendar.frame.start, calendar.frame.at(calendar.frame.size))
     calendar.loads = calendars.loads(session, calendar.roster.actors, window)
-    patient = Actor(about.patient.schedule_id, "", ActorKind.PATIENT, None, None, 1)
-    spans = calendars.taken_spans(session, [patient.schedule_id], window)
-    calendar.know(patient, spans.get(patient.schedule_id, {}))
+    people = {
+        about.patient.schedule_id: Actor(
+            about.patient.schedule_id, "", ActorKind.PATIENT, None, None, 1
+        )
+        for about in abouts
+    }
+    spans = calendars.taken_spans(session, list(people), window)
+    for schedule_id, patient in people.items():
+        calendar.know(patient, spans.get(schedule_id, {}))
     return [
-        Ground(about, site, calendar, patient)
-        for site in around.sites
-        if about.wishes.site_id in {None, site.site_id}
+        [
+            Ground(about, site, calendar, people[about.patient.schedule_id])
+            for site in around.sites
+            if about.wishes.site_id in {None, site.site_id}
+        ]
+        for about in abouts
     ]
-
-
-def _where(frame: Frame, holds: Callable[[int], bool]) -> int:
-    """The granules at which something holds that changes at most once within a day."""
-    bits = 0
-    day = DAY // GRANULE
-    for first in range(0, frame.size, day):
-        bits |= _part(first, min(first + day, frame.size), holds)
-    return bits
-
-
-def _part(first: int, end: int, holds: Callable[[int], bool]) -> int:
-    at_first, at_last = holds(first), holds(end - 1)
-    if at_first == at_last:
-        return ((1 << (end - first)) - 1) << first if at_first else 0
-    middle = (first + end) // 2
-    return _part(first, middle, holds) | _part(middle, end, holds)

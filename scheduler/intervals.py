@@ -105,4 +105,5 @@ def positions(bits: int) -> Iterator[int]:
 def indexes(bits: int) -> NDArray[np.int64]:
     """The same as an array, rising: for thousands of bits at once."""
     told = np.frombuffer(bits.to_bytes((bits.bit_length() + 7) // 8, "little"), dtype=np.uint8)
-    return np.flatnonzero(np.unpackbits(told, bitorder="little")).astype(np.int64)
+    # As booleans: of those numpy finds the true ones several times as fast as numbers that are set.
+    return np.flatnonzero(np.unpackbits(told, bitorder="little").view(np.bool_))

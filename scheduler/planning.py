@@ -122,10 +122,11 @@ class _Field:
 
     def _column(self, n: int, span: tuple[int, int]) -> _Column:
         choices, weights = self.problem.choices[n], self.problem.weights
+        size = self.problem.frame.size
         starts, serves = self._served(choices)
         inside = slice(*np.searchsorted(starts, [span[0], span[1] + 1]))
         starts, serves = starts[inside], serves[:, inside]
-        base = weights.wish * np.isin(starts, choices.unwished).astype(np.int64)
+        base = weights.wish * _held([choices.unwished], size)[starts].astype(np.int64)
         base += weights.idle * _wasted(choices, starts)
         if n == len(self.problem.choices) - 1:
             base += weights.finish * (starts - self.problem.earliest)
@@ -144,7 +145,7 @@ class _Field:
             everything = wanted if choices.is_bound else list(by_lead.values())
             if None in by_lead:
                 wanted, everything = [NOTHING for _ in self.leads], [by_lead[None]]
-            starts = np.unique(np.concatenate([NOTHING, *everything]))
+            starts = np.flatnonzero(_held(everything, self.problem.frame.size))
             serves = np.zeros((len(self.leads), len(starts)), dtype=np.bool_)
             for row, theirs in enumerate(wanted):
                 serves[row, np.searchsorted(starts, theirs)] = True
@@ -179,6 +180,14 @@ class _Field:
         far = _minima(column, column.total + weight * column.starts, np.maximum(low, best), high)
         least = np.minimum(near + weight * best, far - weight * best)
         return np.where(least < NEVER // 2, least, NEVER)
+
+
+def _held(sets: Iterable[Array], size: int) -> NDArray[np.bool_]:
+    """For each number below `size` whether one of the sets holds it."""
+    held = np.zeros(size, dtype=np.bool_)
+    for one in sets:
+        held[one] = True
+    return held
 
 
 def _wasted(choices: Choices, starts: Array) -> Array:

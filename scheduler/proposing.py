@@ -4,9 +4,9 @@ The best way first; without one, the first step that cannot be placed, what shut
 would open it. Reads only: proposals.py keeps what is found, and books it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import islice
 from uuid import UUID
 
@@ -15,10 +15,12 @@ from sqlalchemy.orm import Session
 from models import Course
 from models.vocabulary import Severity, Stage
 from scheduler import grounds, readiness, rules, unplanned
+from scheduler.errors import Unfit
 from scheduler.grounds import Ground, Way
 from scheduler.intervals import positions
 from scheduler.problems import leads_of
 from scheduler.protocols import Step
+from scheduler.together import together
 from scheduler.unplanned import Left, Unplanned, Wishes
 
 LATER = timedelta(days=28)
@@ -86,6 +88,49 @@ def find(
     about = unplanned.of_course(session, course_id, wishes, now, waived)
     ways = _ways(session, about)
     return Found(about, ways, None if ways else _why(session, about))
+
+
+def find_together(
+    session: Session,
+    asked: Sequence[tuple[UUID, Wishes]],
+    now: datetime,
+    patient: Callable[[], bool],
+) -> list[Found]:
+    """Find a way for each of many courses, so that all of them can be accepted.
+
+    `patient` says whether to look on for more courses with a place, or a better one. A course
+    without a way has no place beside the others. Refuses as `find` does, and with `Unfit` two
+    courses of one patient.
+    """
+    abouts = [unplanned.of_course(session, course_id, wishes, now) for course_id, wishes in asked]
+    if len({about.patient.id for about in abouts}) < len(abouts):
+        raise Unfit("Each patient may have one course here.", field="courses")
+    begin = min(about.begin for about in abouts).astimezone(UTC)
+    end = max(about.begin + next(about.lengths()) for about in abouts).astimezone(UTC)
+    courses = [_Planned(here) for here in grounds.shared(session, abouts, begin, end)]
+    calendar = courses[0].here[0].calendar
+    ways = together(courses, calendar, patient).ways
+    return [
+        Found(about, [] if way is None else [_beside_others(way)])
+        for about, way in zip(abouts, ways, strict=True)
+    ]
+
+
+def _beside_others(way: Way) -> Way:
+    """The way, which is not said to be the best there is: it left room for others."""
+    return way._replace(plan=replace(way.plan, is_best=False))
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """A course and the sites at which it could take place, on a calendar shared with others."""
+
+    here: Sequence[Ground]
+
+    def way(self) -> Way | None:
+        """The cheapest way on the calendar as it is now."""
+        best = _best([ground.anew() for ground in self.here])
+        return None if best is None else best[1]
 
 
 def _ways(session: Session, about: Unplanned) -> list[Way]:

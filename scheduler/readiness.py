@@ -121,6 +121,21 @@ def assess(gates: Iterable[Gate], known: Known, at: datetime) -> Readiness:
     return Readiness(tuple(_judge(gate, known, at) for gate in gates))
 
 
+def turns(gates: Iterable[Gate], known: Known) -> set[datetime]:
+    """The instants at, or right after, which a gate may stand otherwise than before."""
+    found: set[datetime | None] = set()
+    for gate in gates:
+        vouched = known.clearances.get(gate.code)
+        if vouched is not None:
+            found |= {vouched.cleared_at, vouched.valid_until}
+            found |= {
+                vouched.cleared_at + holds for holds in (gate.holds, gate.holds_first) if holds
+            }
+        if known.dosed_at is not None:
+            found.add(known.dosed_at + gate.minutes)
+    return {one for one in found if one is not None}
+
+
 def moment(starts_at: datetime, now: datetime) -> datetime:
     """As of when a visit is judged: its start, so that what lapses before it counts as lapsed."""
     return max(starts_at, now)

@@ -309,6 +309,14 @@ def age_on(day: date, born: date) -> int:
     return day.year - born.year - ((day.month, day.day) < (born.month, born.day))
 
 
+def of_age(born: date, years: int) -> date:
+    """The first day on which somebody is so old: `age_on` says so then, and from then on."""
+    try:
+        return born.replace(year=born.year + years)
+    except ValueError:  # 29 February, in a year without one
+        return date(born.year + years, 3, 1)
+
+
 class _Course:
     """What is known of a course: its visits, what was skipped, how steps ended."""
 

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -485,3 +485,71 @@ def test_what_nobody_accepted_is_forgotten(
         assert proposals.forget(session, SUNDAY_NOON + 7 * DAY) == 0
         assert proposals.forget(session, SUNDAY_NOON + 8 * DAY) == len(others) > 0
         assert session.scalars(select(Proposal.id)).all() == [best.id]
+
+
+class TestTogether:
+    """Many courses are planned beside each other, so that all of them can be accepted."""
+
+    def opened(self, desk: Caller, session: Session, count: int) -> list[str]:
+        patients = [make_patient(session)[0] for _ in range(count)]
+        for patient in patients:
+            clear(session, patient, ["medical-clearance", "consent"])
+        session.commit()
+        return [
+            desk.post("/courses", {"patient_id": str(one), "protocol_code": "test-course"}).json[
+                "id"
+            ]
+            for one in patients
+        ]
+
+    def test_every_proposal_can_be_accepted_beside_the_others(
+        self, session: Session, world: World, desk: Caller
+    ) -> None:
+        courses = self.opened(desk, session, 4)
+        told = {"courses": [{"course_id": one} for one in courses], "seconds": 1}
+
+        answer = desk.post("/courses/plan", told)
+
+        assert answer.status_code == 201, answer.json
+        found = answer.json
+        assert [one["course_id"] for one in found["items"]] == courses
+        assert found["placed"] == sum(one["proposal"] is not None for one in found["items"]) > 1
+        for one in found["items"]:
+            if one["proposal"] is not None:
+                assert one["proposal"]["cost"]["is_best"] is False
+                taken = {"proposal_id": one["proposal"]["id"]}
+                done = desk.post(f"/courses/{one['course_id']}/accept", taken)
+                assert done.status_code == 201, done.json
+
+    def test_wishes_are_each_courses_own(
+        self, session: Session, world: World, desk: Caller
+    ) -> None:
+        first, second = self.opened(desk, session, 2)
+        later = (SUNDAY_NOON + 30 * DAY).isoformat()
+        told = {
+            "courses": [
+                {"course_id": first},
+                {"course_id": second, "wishes": {"earliest": later, "before": "12:00"}},
+            ],
+            "seconds": 1,
+        }
+
+        early, late = desk.post("/courses/plan", told).json["items"]
+
+        assert early["proposal"]["steps"][0]["starts_at"] < later
+        assert all(step["starts_at"] > later for step in late["proposal"]["steps"])
+
+    def test_bad_requests_are_refused(self, session: Session, world: World, desk: Caller) -> None:
+        [course] = self.opened(desk, session, 1)
+        one = {"course_id": course}
+        for told, status in (
+            ({"courses": []}, 422),
+            ({"courses": [one, one]}, 422),
+            ({"courses": [one] * 51}, 422),
+            ({"courses": [{"course_id": str(uuid4())}]}, 404),
+            ({"courses": [one], "seconds": 60}, 422),
+            ({"courses": [{**one, "wishes": {"weekdays": ["someday"]}}]}, 422),
+            ({"courses": [{**one, "reasons": {}}]}, 422),
+        ):
+            assert desk.post("/courses/plan", told).status_code == status, told
+        assert session.scalars(select(Proposal)).all() == []

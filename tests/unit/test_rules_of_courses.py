@@ -1,12 +1,14 @@
 """Gates, course rules and the life of a visit. Pure: tables with their boundaries."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import product
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from models.vocabulary import (
     AppointmentStatus,
@@ -18,11 +20,14 @@ from models.vocabulary import (
     TaskStatus,
 )
 from scheduler import protocols, rules
+from scheduler.choosing import behind
 from scheduler.errors import WrongStatus
+from scheduler.intervals import Frame, positions
 from scheduler.lifecycle import TRANSITIONS, Action, State, follow, possible
 from scheduler.readiness import Companion, EarlierStep, Item, Known, Vouched, assess, moment
 from scheduler.rules import Booked, Candidate
 from tests.factories import protocol_content
+from tests.properties import cases
 
 VISIT = datetime(2026, 3, 31, 13, 0, tzinfo=UTC)
 TICK = timedelta(microseconds=1)
@@ -291,3 +296,42 @@ def test_a_faulty_protocol_is_told_where(break_it: Any, pointer: str) -> None:
     break_it(content)
 
     assert pointer in {fault.pointer for fault in protocols.check(content)}
+
+
+FRAME = Frame(VISIT - 2 * DAY, 4 * 288)
+NEAR = st.timedeltas(-3 * DAY, 3 * DAY)
+
+
+@cases(50)
+@given(
+    st.dictionaries(
+        st.sampled_from(sorted(GATES)),
+        st.builds(
+            lambda outcome, at, until: Vouched(
+                outcome, VISIT + at, None if until is None else VISIT + until
+            ),
+            st.sampled_from(ClearanceOutcome),
+            st.one_of(NEAR, NEAR.map(lambda off: off - 90 * DAY)),
+            st.one_of(st.none(), NEAR),
+        ),
+    ),
+    st.booleans(),
+)
+def test_what_is_behind_a_gate_is_what_judging_every_start_finds(
+    clearances: dict[str, Vouched], first: bool
+) -> None:
+    known = Known(starts_at=VISIT, clearances=clearances, first_of_kind=first)
+    gates = list(GATES.values())
+    oracle = [
+        at for at in range(FRAME.size) if assess(gates, known, FRAME.at(at)).shut(Stage.BOOKING)
+    ]
+
+    assert list(positions(behind(FRAME, gates, known))) == oracle
+
+
+@cases(200)
+@given(st.dates(date(1930, 1, 1), date(2020, 12, 31)), st.integers(12, 90))
+def test_the_day_on_which_somebody_is_so_old_is_the_first_such_day(born: date, years: int) -> None:
+    day = rules.of_age(born, years)
+
+    assert rules.age_on(day, born) >= years > rules.age_on(day - DAY, born)

@@ -1,0 +1,147 @@
+"""Many courses on one calendar: nobody twice at once, never fewer than one after the other."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import permutations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scheduler.actors import Actor, Assignment, Calendar
+from scheduler.intervals import granules
+from scheduler.together import NOWHERE, Together, together
+from tests.paper import Paper
+from tests.properties import cases
+
+HOUR = timedelta(hours=1)
+BUSY_DAY = 14 * 12
+"""The granule of Monday at 14:00 UTC, when the paper clinic opens."""
+
+
+@dataclass(frozen=True)
+class Hours:
+    """A way: hours of a room."""
+
+    cost: int
+    takes: Sequence[Sequence[Assignment]]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A course that takes some of the day's hours, in one of several ways, each at a price."""
+
+    calendar: Calendar
+    room: Actor
+    ways: Sequence[tuple[int, tuple[int, ...]]]
+    """The price and the hours, the cheapest first."""
+
+    def way(self) -> Hours | None:
+        gone = self.calendar.taken_on(self.room)[0]
+        for cost, hours in sorted(self.ways):
+            if not any(gone >> (BUSY_DAY + 12 * hour) & 1 for hour in hours):
+                return Hours(cost, [[self._hour(hour)] for hour in hours])
+        return None
+
+    def _hour(self, hour: int) -> Assignment:
+        start = self.calendar.frame.at(BUSY_DAY + 12 * hour)
+        return Assignment("room", self.room, (0,), start, start + HOUR, start + HOUR)
+
+
+def patience(tries: int) -> Callable[[], bool]:
+    left = iter(range(tries))
+    return lambda: next(left, None) is not None
+
+
+def plan(wanted: Sequence[Sequence[tuple[int, tuple[int, ...]]]], tries: int) -> Together[Hours]:
+    calendar = Paper().calendar()
+    room = next(one for one in calendar.roster.actors if one.name == "dosing 0")
+    return together([Wanted(calendar, room, one) for one in wanted], calendar, patience(tries))
+
+
+def regret(wanted: Sequence[Sequence[tuple[int, tuple[int, ...]]]], found: Together[Hours]) -> int:
+    """How far it is from what each would have alone; the most for who has no place."""
+    least = [min(ways)[0] for ways in wanted]
+    return sum(
+        NOWHERE if way is None else way.cost - alone
+        for way, alone in zip(found.ways, least, strict=True)
+    )
+
+
+def best(wanted: Sequence[Sequence[tuple[int, tuple[int, ...]]]]) -> int:
+    """The least regret of any order in which they could choose."""
+    return min(_in_order([wanted[n] for n in order]) for order in permutations(range(len(wanted))))
+
+
+def _in_order(wanted: Sequence[Sequence[tuple[int, tuple[int, ...]]]]) -> int:
+    gone: set[int] = set()
+    total = 0
+    for ways in wanted:
+        open_ = [one for one in sorted(ways) if gone.isdisjoint(one[1])]
+        total += open_[0][0] - min(ways)[0] if open_ else NOWHERE
+        gone |= set(open_[0][1]) if open_ else set()
+    return total
+
+
+def test_a_course_that_takes_the_only_time_of_another_gives_it_up() -> None:
+    flexible, bound = [(1, (0,)), (3, (1,))], [(2, (0,))]
+
+    hasty = plan([flexible, bound], 0)
+    assert (hasty.placed, hasty.cost) == (1, 1)
+
+    found = plan([flexible, bound], 20)
+    assert (found.placed, found.cost, found.least) == (2, 5, 3)
+
+
+WANTED = st.lists(
+    st.lists(
+        st.tuples(
+            st.integers(1, 30),
+            st.sets(st.integers(0, 5), min_size=1, max_size=2).map(lambda one: tuple(sorted(one))),
+        ),
+        min_size=1,
+        max_size=4,
+        unique_by=lambda one: one[0],
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+@cases(60)
+@given(WANTED)
+def test_with_patience_it_comes_to_the_best_order(
+    wanted: list[list[tuple[int, tuple[int, ...]]]],
+) -> None:
+    found = plan(wanted, 120)
+
+    taken = [one for way in found.ways if way for visit in way.takes for one in visit]
+    assert len({one.starts_at for one in taken}) == len(taken)
+    assert regret(wanted, found) <= regret(wanted, plan(wanted, 0))
+    assert regret(wanted, found) == best(wanted)
+
+
+@pytest.mark.parametrize("tries", [0, 7, 50])
+def test_the_same_patience_comes_out_the_same(tries: int) -> None:
+    wanted = [[(n + 1, (n % 3,)), (n + 9, (n % 5,)), (n + 20, (n % 6,))] for n in range(8)]
+
+    first, again = plan(wanted, tries), plan(wanted, tries)
+
+    assert [way and way.cost for way in first.ways] == [way and way.cost for way in again.ways]
+
+
+def test_time_that_was_tried_is_given_back() -> None:
+    calendar = Paper().calendar()
+    room = next(one for one in calendar.roster.actors if one.name == "dosing 0")
+    before = calendar.taken_on(room)
+    wanted = [Wanted(calendar, room, [(1, (0,)), (2, (1,))]) for _ in range(3)]
+
+    found = together(wanted, calendar, patience(10))
+
+    for way in found.ways:
+        for visit in way.takes if way is not None else ():
+            calendar.leave(visit)
+    assert calendar.taken_on(room) == before
+    assert found.placed == 2
+    assert granules(HOUR) == 12
