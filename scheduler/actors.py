@@ -242,7 +242,7 @@ class Calendar:
         """Undo `serve`."""
         self.give_back(assignments)
         for schedule_id, since in served_from(assignments).items():
-            if schedule_id in self.loads:
+            if since in self.loads.get(schedule_id, ()):
                 self.loads[schedule_id].remove(since)
 
     def _spans(self, assignments: Iterable[Assignment]) -> Iterator[tuple[Actor, int, int]]:

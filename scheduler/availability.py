@@ -12,7 +12,7 @@ Pure: no database, no clock, no Flask. All datetimes are aware.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property, lru_cache
@@ -144,6 +144,19 @@ class Staffing:
             starts &= served.starts
         if self.question.only:
             starts &= self.starts_with(self.question.only)
+        return starts
+
+    def starts_if_free(self, freed: Iterable[Actor]) -> int:
+        """The starts, now that these actors have more time than when the others were looked at."""
+        starts = self.wanted & self.patient_free
+        for served in self.served:
+            bits, phase = served.starts, served.phase
+            for actor in freed:
+                if actor.could_serve(phase) and self.question.ties.allow(
+                    phase.role, actor.schedule_id
+                ):
+                    bits |= self._starts_of(actor, phase)
+            starts &= bits
         return starts
 
     def starts_with(self, only: frozenset[UUID], role: str | None = None) -> int:

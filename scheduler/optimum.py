@@ -22,10 +22,11 @@ from models.vocabulary import Severity
 from scheduler import rules
 from scheduler.actors import Actor, Assignment, Calendar
 from scheduler.availability import Seat
+from scheduler.board import HARM, REACH, Board, Case, Place, Repaired, Visit
 from scheduler.intervals import GRANULE, granules, positions
 from scheduler.problems import DAY
 from scheduler.protocols import Window
-from scheduler.repairing import HARM, REACH, Board, Case, Place, Repaired, Search, Visit
+from scheduler.repairing import Search
 from scheduler.rules import Candidate
 from scheduler.windows import days_of
 

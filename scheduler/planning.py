@@ -33,16 +33,19 @@ MOST_NODES = 100_000
 """After so many tries the best that was found has to do. The plan says so."""
 
 
-def plan(problem: Problem, leads: Iterable[UUID | None] = ()) -> Plan | None:
+def plan(
+    problem: Problem, leads: Iterable[UUID | None] = (), most_nodes: int = MOST_NODES
+) -> Plan | None:
     """Find the cheapest plan, or None if there is none.
 
-    `leads` names the clinicians who may be the course's own, anybody if it is empty.
+    `leads` names the clinicians who may be the course's own, anybody if it is empty. After
+    `most_nodes` tries with one of them the best that was found has to do, or nothing.
     """
     chosen = tuple(leads) or tuple(leads_of(problem))
     field_ = _Field(problem, chosen)
     best: Plan | None = None
     for number in field_.cheapest_first():
-        search = _Search(field_, number, NEVER if best is None else best.cost)
+        search = _Search(field_, number, NEVER if best is None else best.cost, most_nodes)
         if search.least >= search.limit:
             break
         best = search.best() or best
@@ -226,8 +229,9 @@ def _minima(column: _Column, values: Array, low: Array, high: Array) -> Array:
 class _Search:
     """The cheapest plan with one lead that is cheaper than a limit."""
 
-    def __init__(self, field_: _Field, lead: int, limit: int) -> None:
+    def __init__(self, field_: _Field, lead: int, limit: int, most_nodes: int) -> None:
         self.field, self.lead, self.limit = field_, lead, limit
+        self.most_nodes = most_nodes
         self.problem, self.tree, self.columns = field_.problem, field_.tree, field_.columns
         self.least = field_.least(lead)
         self.shut: dict[tuple[int, int], bool] = {}
@@ -247,7 +251,7 @@ class _Search:
             )
         )
         price = price_of(self.problem, lead, placed)
-        return Plan(lead, placed, price, self.limit, self.nodes <= MOST_NODES)
+        return Plan(lead, placed, price, self.limit, self.nodes <= self.most_nodes)
 
     def _who(self, choices: Choices, column: _Column, index: int) -> UUID | None:
         if None in choices.by_lead:
@@ -269,7 +273,7 @@ class _Search:
         ]
         for cost, index in self._cheapest_first(n, indexes, bound):
             self.nodes += 1
-            if cost >= self.limit or self.nodes > MOST_NODES:
+            if cost >= self.limit or self.nodes > self.most_nodes:
                 return
             if self._fits(index, indexes, before):
                 self._place([*indexes, index], cost)

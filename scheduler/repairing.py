@@ -3,9 +3,9 @@
 A nurse falls ill, a room is closed, a dose came late: some visits of some courses are broken.
 Course by course the broken visits are placed anew, everything else staying where it is; where
 that does not do, or costs the patient their therapist, all visits of the course that are ahead
-may move with them. A visit for which nobody is free takes the time of another course's visit
-if that one can be placed elsewhere. A last pass looks again at every course that was changed,
-now that the others have left their old times.
+may move with them. What still has no place takes that of another course's visit, if that one
+finds a place in its turn. A last pass looks again at every course that was changed, now that the
+others have left their old times.
 
 What is found breaks no rule of the protocol. Times are granules of five minutes, counted from
 the start of the calendar's frame. Pure: no database, no clock, no Flask.
@@ -13,244 +13,82 @@ the start of the calendar's frame. Pure: no database, no clock, no Flask.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from uuid import UUID
 
 import numpy as np
 
-from models.vocabulary import ActorKind, AppointmentStatus, Severity, Stage
 from models.vocabulary import Place as Where
+from models.vocabulary import Severity, Stage
 from scheduler import choosing, planning, readiness, rules
-from scheduler.actors import Actor, Assignment, Calendar, Site
+from scheduler.actors import Assignment, Calendar
 from scheduler.availability import Question, Staffing
+from scheduler.board import HARM, REACH, Board, Case, Moved, Place, Repaired, Stuck, Visit, booked
 from scheduler.intervals import GRANULE, indexes, positions
-from scheduler.problems import DAY, Array, Choices, Placed, Problem, Weights, leads_of
-from scheduler.protocols import Protocol, Step
-from scheduler.readiness import Known
+from scheduler.problems import Array, Choices, Placed, Problem, Weights, leads_of
 from scheduler.rules import Booked, Candidate
-
-REACH = timedelta(days=14)
-"""How far from its time a visit may be moved."""
 
 SEATINGS = 12
 """How often a placement is tried anew because somebody in it would be needed twice."""
 
+TRIES, THOROUGH = 60, 600
+"""So many other visits are asked to make room, at most: for an answer within a second, and for
+one that somebody waits for."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Harm:
-    """What a change costs, in points."""
+CHAIN = 2
+"""Through so many other visits one may find a place."""
 
-    moved: int = 10 * DAY
-    """For each visit that takes place at another time."""
-    lead: int = 24 * DAY
-    """For each visit with another therapist than the course's own."""
-    away: int = 1
-    """For each granule that a visit is away from its time."""
+RIVALS = 12
+"""Of those in the way of one visit so many are asked."""
 
+NODES = 60
+"""After so many nodes the search for a place at somebody else's cost is given up."""
 
-HARM = Harm()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Visit:
-    """A visit that may be moved."""
-
-    id: UUID
-    step: Step
-    at: datetime
-    """When it is, or was to be."""
-    assignments: tuple[Assignment, ...] = ()
-    """Whose time it takes, the patient's among it; nothing if it was missed or cancelled."""
-    why: str | None = None
-    """Why it cannot stay as it is; None: it can."""
-    earliest: datetime
-    """Not before: the time of asking, and the notice that the visit wants."""
-    known: Known | None = None
-    """What the gates of its booking are judged by; None: it has none."""
-
-    @property
-    def is_broken(self) -> bool:
-        return self.why is not None
+FOLLOWS = timedelta(days=7)
+"""A visit that must follow another within so long moves along with it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """The visits ahead of one patient, of one course or of none."""
-
-    patient: Actor
-    protocol: Protocol
-    site: Site
-    visits: tuple[Visit, ...]
-    """In the order of the protocol."""
-    fixed: Sequence[Booked] = ()
-    """The patient's other visits; those of other cases are not among them."""
-    lead_role: str
-    lead: UUID | None = None
-    """The schedule of the course's own clinician."""
-    region: str | None = None
-    """The state where the patient is: by video only who is licensed there may serve."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """When a visit is, and on whose time."""
-
-    start: int
-    assignments: tuple[Assignment, ...]
-
-    @property
-    def who(self) -> tuple[int, frozenset[tuple[str, UUID]]]:
-        """When, and who serves in which role."""
-        served = ((one.role, one.actor.schedule_id) for one in self.assignments)
-        return self.start, frozenset(served)
-
-    def lead(self, role: str) -> UUID | None:
-        """Who serves it in the role."""
-        found = (one.actor.schedule_id for one in self.assignments if one.role == role)
-        return next(found, None)
-
-
-@dataclass(frozen=True, slots=True)
-class Moved:
-    """A visit with a new time, or other people."""
-
-    case: Case
-    visit: Visit
-    starts_at: datetime
-    assignments: tuple[Assignment, ...]
-    """Without the patient's."""
-
-    @property
-    def why(self) -> str:
-        """Why it could not stay; `follows` if it moves for another's sake."""
-        return self.visit.why or "follows"
-
-
-@dataclass(frozen=True, slots=True)
-class Stuck:
-    """A visit that cannot stay and has nowhere to go."""
-
-    case: Case
-    visit: Visit
-    code: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Repaired:
-    """What is to be changed, and what could not be helped."""
-
-    moves: tuple[Moved, ...]
-    stuck: tuple[Stuck, ...]
-    cost: int
-
-
-def repair(cases: Sequence[Case], calendar: Calendar) -> Repaired:
+def repair(cases: Sequence[Case], calendar: Calendar, tries: int = TRIES) -> Repaired:
     """Find new places for the broken visits. The calendar is used up by it.
+
+    `tries`: how many other visits are asked to make room for those that have no place.
 
     On the calendar every visit takes its time still; it knows the patients' time.
     """
-    search = Search(Board(calendar, cases), cases)
+    search = Search(Board(calendar, cases), cases, tries)
     search.run()
     return search.result()
-
-
-class Board:
-    """Where every visit of every case is, on a calendar that agrees with it."""
-
-    def __init__(self, calendar: Calendar, cases: Sequence[Case]) -> None:
-        self.calendar = calendar
-        self.case_of = {visit.id: case for case in cases for visit in case.visits}
-        self.visits = {visit.id: visit for case in cases for visit in case.visits}
-        self.loads = {one: list(starts) for one, starts in calendar.loads.items()}
-        self.calendar.loads = self.loads
-        index = calendar.frame.index
-        self.first = {
-            visit.id: Place(index(visit.at), visit.assignments) for visit in self.visits.values()
-        }
-        self.now: dict[UUID, Place | None] = {
-            one: place if place.assignments else None for one, place in self.first.items()
-        }
-        self._done: list[tuple[UUID, Place | None]] = []
-
-    def put(self, visit_id: UUID, place: Place | None) -> None:
-        """Let a visit be there; None: nowhere."""
-        before = self.now[visit_id]
-        self._done.append((visit_id, before))
-        self._set(visit_id, place)
-
-    def mark(self) -> int:
-        """A point to come back to."""
-        return len(self._done)
-
-    def back_to(self, mark: int) -> None:
-        """Undo everything since."""
-        while len(self._done) > mark:
-            self._set(*self._done.pop())
-
-    def is_free(self, assignments: Iterable[Assignment]) -> bool:
-        """Whether everybody is open, where opening hours matter, and nobody taken."""
-        return all(self._is_free(one) for one in assignments)
-
-    def _is_free(self, one: Assignment) -> bool:
-        bits = self.calendar.frame.touched([(one.since, one.until)])
-        lanes = self.calendar.taken_on(one.actor)
-        return not any(lanes[lane] & bits for lane in one.lanes)
-
-    def _set(self, visit_id: UUID, place: Place | None) -> None:
-        before = self.now[visit_id]
-        if before is not None:
-            self.calendar.give_back(before.assignments)
-            for schedule_id, since in _served(before.assignments).items():
-                if since in self.loads.get(schedule_id, ()):
-                    self.loads[schedule_id].remove(since)
-        if place is not None:
-            self.calendar.take(place.assignments)
-            for schedule_id, since in _served(place.assignments).items():
-                if schedule_id in self.loads:
-                    self.loads[schedule_id].append(since)
-        self.now[visit_id] = place
-
-
-def _served(assignments: Iterable[Assignment]) -> Mapping[UUID, datetime]:
-    """For each schedule from when on it serves."""
-    found: dict[UUID, datetime] = {}
-    for one in assignments:
-        known = found.get(one.actor.schedule_id, one.since)
-        found[one.actor.schedule_id] = min(known, one.since)
-    return found
-
-
-def booked(case: Case, visit: Visit, starts_at: datetime, served: Iterable[Assignment]) -> Booked:
-    """A visit as the rules see it."""
-    who = rules.who_of(
-        (one.role, one.actor.schedule_id)
-        for one in served
-        if one.actor.actor_kind is ActorKind.PRACTITIONER
-    )
-    status = AppointmentStatus.BOOKED
-    return Booked(visit.step.key, visit.step.visit.kind, status, starts_at, who)
 
 
 class Search:
     """One repair, under way."""
 
-    def __init__(self, board: Board, cases: Sequence[Case]) -> None:
-        self.board, self.cases = board, cases
+    def __init__(self, board: Board, cases: Sequence[Case], tries: int = TRIES) -> None:
+        self.board, self.cases, self.tries = board, cases, tries
         self.calendar = board.calendar
         self.frame = board.calendar.frame
         self.left = {one.id for case in cases for one in case.visits if one.is_broken}
         """The broken visits that still are where they cannot stay."""
+        self.nodes = planning.MOST_NODES
 
     def run(self) -> None:
-        """Place what is broken; then look again at what was changed."""
+        """Place what is broken, at others' cost if need be; then look again at what was changed."""
         for _ in range(2):
             for case in self._hardest_first():
                 self._mend(case)
-        for case in self.cases:
+        self.nodes = NODES
+        for depth in range(1, CHAIN + 1):
+            self._rescue_all(depth)
+        for case in (*self.cases, *self.cases):
             if self._cost(case):
                 self._look_again(case)
+
+    def _rescue_all(self, depth: int) -> None:
+        for case in self._hardest_first():
+            for visit in case.visits:
+                if visit.id in self.left:
+                    self._rescue(case, visit, depth)
 
     def result(self) -> Repaired:
         """What was found."""
@@ -296,6 +134,93 @@ class Search:
         elif not self._replan(case, self._around(case)) and len(broken) > 1:
             for one in broken:
                 self._replan(case, [one])
+
+    def _rescue(self, case: Case, visit: Visit, depth: int) -> bool:
+        """Place a visit where another stands, and that one elsewhere; or leave all as it is.
+
+        Of all who could make room the one is asked whose doing so costs least. The other may in
+        its turn take the place of a third, and so on, `depth` deep.
+        """
+        best: tuple[int, Mapping[UUID, Place | None], set[UUID]] | None = None
+        mark, left = self.board.mark(), set(self.left)
+        for rival in self._in_the_way(case, visit)[:RIVALS]:
+            if self.tries <= 0:
+                break
+            self.tries -= 1
+            if self._swap(case, visit, rival, depth):
+                cost = self._whole_cost()
+                if best is None or cost < best[0]:
+                    best = cost, self.board.since(mark), set(self.left)
+            self.board.back_to(mark)
+            self.left = set(left)
+            if best is not None and depth > 1:
+                break
+        if best is None:
+            return False
+        _, places, self.left = best
+        for visit_id, place in places.items():
+            self.board.put(visit_id, place)
+        return True
+
+    def _swap(self, case: Case, visit: Visit, rival: Visit, depth: int) -> bool:
+        """Take a rival and what hangs closely on it away, place the visit, then the rival."""
+        theirs = self.board.case_of[rival.id]
+        for one in self._with_followers(theirs, rival):
+            self.board.put(one.id, None)
+        return self._place(case, visit) and (
+            self._place(theirs, rival) or (depth > 1 and self._rescue(theirs, rival, depth - 1))
+        )
+
+    def _whole_cost(self) -> int:
+        return sum(map(self._cost, self.cases))
+
+    def _place(self, case: Case, visit: Visit) -> bool:
+        """Place a visit with what hangs closely on it; if need be with all around it."""
+        mine = self._with_followers(case, visit)
+        near = [
+            one
+            for one in case.visits
+            if abs(one.at - visit.at) <= REACH and (one.id not in self.left or one in mine)
+        ]
+        return self._replan(case, mine) or (len(near) > len(mine) and self._replan(case, near))
+
+    def _with_followers(self, case: Case, visit: Visit) -> list[Visit]:
+        """A visit, and those of its case that must follow it within days."""
+        return [
+            one
+            for one in case.visits
+            if one is visit
+            or any(
+                window.step == visit.step.key
+                and window.most is not None
+                and window.most.longest <= FOLLOWS
+                for window in one.step.windows
+            )
+        ]
+
+    def _in_the_way(self, case: Case, visit: Visit) -> list[Visit]:
+        """The visits of others without any one of which this one would find more times."""
+        mine = self._with_followers(case, visit)
+        mark = self.board.mark()
+        for one in mine:
+            self.board.put(one.id, None)
+        known = self.known(case, mine)
+        staffing = self.staffing(case, visit, known)
+        before = staffing.starts
+        found: list[tuple[int, int, Visit]] = []
+        for one in self.board.visits.values():
+            place = self.board.now[one.id]
+            if place is None or self.board.case_of[one.id] is case or one.id in self.left:
+                continue
+            if one.step.visit.kind is not visit.step.visit.kind or abs(one.at - visit.at) > REACH:
+                continue
+            self.board.put(one.id, None)
+            gained = staffing.starts_if_free([held.actor for held in place.assignments]) & ~before
+            self.board.put(one.id, place)
+            if gained:
+                found.append((-gained.bit_count(), len(found), one))
+        self.board.back_to(mark)
+        return [one for _, _, one in sorted(found, key=lambda each: each[:2])]
 
     def _around(self, case: Case) -> list[Visit]:
         """The visits of a case that may have to move with those that must."""
@@ -346,7 +271,7 @@ class Search:
         )
         leads = leads_of(problem) if case.lead is None else [case.lead]
         for _ in range(SEATINGS):
-            found = planning.plan(problem, leads[:1])
+            found = planning.plan(problem, leads[:1], self.nodes)
             if found is None:
                 return None
             mark = self.board.mark()
@@ -391,10 +316,8 @@ class Search:
         starts = staffing.starts & ~self.shut(visit, staffing.starts)
         old = self.board.first[visit.id]
         by_lead: dict[UUID | None, Array] = {}
-        for lead in _leads(staffing, case.lead_role):
-            with_them = starts
-            if lead is not None:
-                with_them &= staffing.starts_with(frozenset({lead}), case.lead_role)
+        for lead, theirs in _by_lead(staffing, case.lead_role):
+            with_them = starts & theirs
             if not visit.is_broken and old.start >= 0:
                 with_them &= ~(1 << old.start)
                 if lead == old.lead(case.lead_role) and self._may_stay(visit):
@@ -552,12 +475,10 @@ class Search:
         return Stuck(case, visit, code, details[code])
 
 
-def _leads(staffing: Staffing, role: str) -> list[UUID | None]:
-    """Whoever could lead a visit; nobody if nobody leads it."""
-    found: dict[UUID | None, None] = {}
-    leads = False
-    for served in staffing.served:
-        if served.phase.role == role and not served.phase.present:
-            leads = True
-            found |= dict.fromkeys(one.actor.schedule_id for one in served.candidates)
-    return list(found) if leads else [None]
+def _by_lead(staffing: Staffing, role: str) -> Iterable[tuple[UUID | None, int]]:
+    """Whoever could lead a visit, and when; nobody, at any time, if nobody leads it."""
+    return staffing.starts_by(role).items() if _is_led(staffing, role) else [(None, -1)]
+
+
+def _is_led(staffing: Staffing, role: str) -> bool:
+    return any(one.phase.role == role and not one.phase.present for one in staffing.served)

@@ -31,13 +31,13 @@ from scheduler import (
 from scheduler.actors import Actor, Assignment, Calendar, Site
 from scheduler.authority import Authority, Call
 from scheduler.availability import Question, Staffing
+from scheduler.board import REACH, Case, Moved, Repaired, Stuck, Visit
 from scheduler.booking import Move, Order, Shift
 from scheduler.calendars import Window
 from scheduler.errors import CourseClosed, NotFound, Refusal, SlotTaken, Stale, Unfit
 from scheduler.placing import Named
 from scheduler.protocols import Protocol, Step
 from scheduler.readiness import Known
-from scheduler.repairing import REACH, Case, Moved, Repaired, Stuck, Visit
 from scheduler.rules import Booked, Candidate
 from scheduler.timeline import DAY
 
@@ -284,7 +284,8 @@ def _found(session: Session, asked: _Asked, hit: _Hit, **of: UUID) -> Proposed:
         return Proposed([])
     gathering = _Gathering(session, hit, asked.now)
     cases = gathering.cases()
-    found, is_best = repairing.repair(cases, gathering.calendar(cases)), None
+    tries = repairing.THOROUGH if asked.best else repairing.TRIES
+    found, is_best = repairing.repair(cases, gathering.calendar(cases), tries), None
     if asked.best:
         calendar = gathering.calendar(cases)
         found, is_best = optimum.best(cases, calendar, found, PATIENCE)

@@ -12,10 +12,10 @@ from models.vocabulary import ActorKind
 from scheduler import choosing, planning, protocols
 from scheduler.actors import Actor, Assignment, Calendar, Licence, Roster, Site
 from scheduler.availability import Question, Staffing
+from scheduler.board import Case, Visit
 from scheduler.choosing import Asking
 from scheduler.problems import Problem, Weights
 from scheduler.protocols import Protocol
-from scheduler.repairing import Case, Visit
 from scheduler.timeline import DAY, Timeline, epoch_granule
 from tests.factories import figure, protocol_content
 

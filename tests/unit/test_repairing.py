@@ -9,15 +9,17 @@ from itertools import combinations
 from uuid import UUID
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scheduler import optimum, rules
 from scheduler.actors import Actor, Assignment
-from scheduler.repairing import REACH, Case, Repaired, Visit, booked, repair
+from scheduler.board import REACH, Case, Repaired, Visit, booked
+from scheduler.repairing import repair
 from scheduler.rules import Candidate
 from scheduler.timeline import DAY
 from tests.paper import HOUR, MONDAY, Paper, struck, three_doses
+from tests.properties import cases
 
 PROTOCOL = three_doses()
 WEEK = 7 * DAY
@@ -105,14 +107,17 @@ def everybody_is_there(paper: Paper, served: Sequence[Assignment]) -> None:
         assert any(start <= one.since and one.until <= end for start, end in opened)
 
 
-@settings(max_examples=40, deadline=None)
+@cases(40)
 @given(st.integers(0, 3), st.integers(0, 20), st.integers(0, 30), st.integers(1, 12))
 def test_a_proposal_keeps_every_promise(seed: int, who: int, first: int, days: int) -> None:
-    paper, cases, _ = hit(seed, who, first, days)
-    check(paper, cases, repair(cases, paper.calendar(cases)))
+    paper, hurt, _ = hit(seed, who, first, days)
+    found = repair(hurt, paper.calendar(hurt))
+    check(paper, hurt, found)
+    assert found == repair(hurt, paper.calendar(hurt))
+    assert len(found.stuck) <= len(repair(hurt, paper.calendar(hurt), 0).stuck)
 
 
-@settings(max_examples=20, deadline=None)
+@cases(20)
 @given(st.integers(0, 3), st.data())
 def test_lost_visits_find_a_place_in_their_windows(seed: int, data: st.DataObject) -> None:
     paper, known = clinic(seed)
@@ -120,9 +125,9 @@ def test_lost_visits_find_a_place_in_their_windows(seed: int, data: st.DataObjec
     visit = data.draw(st.sampled_from(chosen.visits))
     lost = replace(visit, assignments=(), why="missed")
     visits = tuple(lost if one is visit else one for one in chosen.visits)
-    cases = [replace(one, visits=visits) if one is chosen else one for one in known]
-    found = repair(cases, paper.calendar(cases))
-    check(paper, cases, found)
+    hurt = [replace(one, visits=visits) if one is chosen else one for one in known]
+    found = repair(hurt, paper.calendar(hurt))
+    check(paper, hurt, found)
     assert found.stuck == ()  # its old time is free
 
 
@@ -172,6 +177,25 @@ def test_a_day_without_its_only_room_is_spread_over_other_days() -> None:
     check(paper, cases, found)
     assert found.moves
     assert found.stuck == ()
+
+
+def test_a_visit_without_a_place_gets_one_that_another_course_can_do_without() -> None:
+    paper = Paper(days=35, therapists=2, prescribers=1, lanes=1)
+    paper.fill(random.Random(1), 0.5)
+    known = paper.cases(PROTOCOL, 6)
+    ill, start = paper.named("prescriber 0"), MONDAY + 7 * DAY
+    paper.shut(ill, start, start + 4 * DAY)
+    hurt = struck(known, ill, start, start + 4 * DAY)
+
+    alone = repair(hurt, paper.calendar(hurt), 0)
+    found = repair(hurt, paper.calendar(hurt))
+
+    assert (len(alone.stuck), len(found.stuck)) == (1, 0)
+    [lost] = alone.stuck
+    assert any(
+        move.why == "follows" and move.case.patient != lost.case.patient for move in found.moves
+    )
+    check(paper, hurt, found)
 
 
 def test_what_cannot_be_helped_says_why() -> None:
