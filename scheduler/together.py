@@ -25,9 +25,6 @@ COMPANY = 3
 DRIFT = 0.05
 """By how much of the least regret so far a try may be worse and be gone on from."""
 
-LOST = 20_000
-"""How likely a course without a place is taken up, beside others that regret as many points."""
-
 NOWHERE = 2**40
 """What a course without a place counts as: more than all others together."""
 
@@ -168,9 +165,14 @@ class _Board(Generic[W]):
     def _try(self) -> None:
         """Take up a course, some that may stand in its way, and one without a place; plan anew."""
         could = self._could_be_better()
-        [seat] = self.dice.choices(could, [min(one.regret, LOST) for one in could])
-        lost = [one for one in could if one.way is None and one is not seat]
-        taken = [seat, *self._company(seat), *self.dice.sample(lost, min(1, len(lost)))]
+        lost = [one for one in could if one.way is None]
+        dear = [one for one in could if one.way is not None]
+        if lost and (not dear or self.dice.random() < 0.5):
+            seat = self.dice.choice(lost)
+        else:
+            [seat] = self.dice.choices(dear, [one.regret for one in dear])
+        others = [one for one in lost if one is not seat]
+        taken = [seat, *self._company(seat), *self.dice.sample(others, min(1, len(others)))]
         self.dice.shuffle(taken)
         for one in taken:
             self._set(one, None)

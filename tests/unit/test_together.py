@@ -111,15 +111,15 @@ WANTED = st.lists(
 
 @cases(60)
 @given(WANTED)
-def test_with_patience_it_comes_to_the_best_order(
+def test_with_patience_it_is_as_good_as_the_best_order(
     wanted: list[list[tuple[int, tuple[int, ...]]]],
 ) -> None:
-    found = plan(wanted, 120)
+    found = plan(wanted, 300)
 
     taken = [one for way in found.ways if way for visit in way.takes for one in visit]
     assert len({one.starts_at for one in taken}) == len(taken)
     assert regret(wanted, found) <= regret(wanted, plan(wanted, 0))
-    assert regret(wanted, found) == best(wanted)
+    assert regret(wanted, found) <= best(wanted)
 
 
 @pytest.mark.parametrize("tries", [0, 7, 50])
