@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from flask import Flask
 from sqlalchemy import URL
+from sqlalchemy.orm import configure_mappers
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 import api
@@ -59,6 +60,7 @@ def build(settings: config.Settings, service: URL, now: clock.Clock) -> Flask:
         count = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count)  # type: ignore[method-assign]
     db.init_app(app)
+    configure_mappers()  # now, rather than while somebody waits for the first answer
     api.init_app(app)
     web.init_app(app)
     return app

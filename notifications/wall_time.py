@@ -6,9 +6,11 @@ Pure: no database, no clock, no Flask.
 """
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 
+@lru_cache(maxsize=16_384)  # many share their hours, and a zone's rules are slow to ask
 def at_wall_time(wall: datetime, zone: ZoneInfo) -> datetime:
     """Turn a wall time (naive) into an instant (UTC).
 
