@@ -1,8 +1,9 @@
 """Logs: one JSON line for each thing that happened, with ids and codes and no person in it."""
 
+import contextlib
 import logging
 import sys
-from typing import Any
+from typing import Any, TextIO, cast
 
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
@@ -22,9 +23,29 @@ def set_up(level: str) -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Lines(sys.stderr))),
         cache_logger_on_first_use=True,
     )
+
+
+class _Lines:
+    """Where lines go. If nobody is left to read them, what is logged goes on all the same.
+
+    A supervisor that was killed takes its end of the pipe along, and its children serve on.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, line: str) -> None:
+        """Write a line, if somebody reads."""
+        with contextlib.suppress(BrokenPipeError):
+            self.stream.write(line)
+
+    def flush(self) -> None:
+        """Send it on its way, if somebody reads."""
+        with contextlib.suppress(BrokenPipeError):
+            self.stream.flush()
 
 
 def _without_values(_logger: Any, _name: str, told: Any) -> Any:
