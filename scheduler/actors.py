@@ -6,6 +6,7 @@ Pure: no database, no clock, no Flask. All datetimes are aware.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -158,7 +159,7 @@ class Calendar:
     """The schedules whose time is another here than on the timeline."""
     _bits: dict[tuple[UUID, UUID], int] = field(default_factory=dict)
     _lanes: dict[UUID, tuple[int, ...]] = field(default_factory=dict)
-    _begins: dict[UUID, dict[object, int]] = field(default_factory=dict)
+    _begins: dict[UUID, dict[object, Any]] = field(default_factory=dict)
 
     @classmethod
     def over(cls, timeline: Timeline, roster: Roster, start: datetime, end: datetime) -> "Calendar":
@@ -193,14 +194,19 @@ class Calendar:
             )
         return self._lanes[actor.schedule_id]
 
+    def worked_out(self, actor: Actor) -> dict[object, Any]:
+        """What was worked out of an actor's time, until some of it is taken or given back."""
+        return self._begins.setdefault(actor.schedule_id, {})
+
     def begins(self, actor: Actor, site_id: UUID, phase: Phase) -> int:
         """Where a stretch as long as the phase begins that the actor has to give."""
-        known = self._begins.setdefault(actor.schedule_id, {})
+        known = self.worked_out(actor)
         key = (site_id, length_of(phase), phase.shared, phase.present)
         if key not in known:
             opened = self.open_at(actor, site_id)
             known[key] = _free_runs(opened, self.taken_on(actor), phase) if opened else 0
-        return known[key]
+        bits: int = known[key]
+        return bits
 
     def know(self, actor: Actor, lanes: Mapping[int, Iterable[tuple[int, int]]]) -> None:
         """Let the taken time of an actor that the timeline does not hold be this.

@@ -311,7 +311,15 @@ class Staffing:
         return 2 * asked + (actor.schedule_id not in question.prefer)
 
     def _starts_of(self, actor: Actor, phase: Phase) -> int:
-        """The starts of the visit at which the actor can serve the phase."""
+        """The starts of the visit at which the actor can serve the phase. Worked out once."""
+        known = self.calendar.worked_out(actor)
+        key = (self.site.site_id, phase, self.question.region)
+        if key not in known:
+            known[key] = self._starts_anew(actor, phase)
+        starts: int = known[key]
+        return starts
+
+    def _starts_anew(self, actor: Actor, phase: Phase) -> int:
         begins = self.calendar.begins(actor, self.site.site_id, phase)
         if begins and phase.role not in _THINGS:
             begins &= self._licensed(actor, phase.role)

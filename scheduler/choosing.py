@@ -122,13 +122,25 @@ def _wasted(staffing: Staffing, starts: int, useful: int) -> tuple[Array, Array]
     rooms = [one for one in staffing.served if _takes(one.phase, ActorKind.ROOM)]
     if not rooms:
         return everywhere, np.zeros_like(everywhere)
-    least = np.full_like(everywhere, np.iinfo(np.int64).max)
+    least = np.full(staffing.calendar.frame.size, np.iinfo(np.int64).max)
     for one in rooms[0].candidates:
-        here = indexes(one.starts & starts)
-        free = _free(staffing.calendar, staffing.site, one.actor.schedule_id)
-        places = np.searchsorted(everywhere, here)
-        least[places] = np.minimum(least[places], _beside(free, here, rooms[0].phase, useful))
-    return everywhere, least
+        here, lost = _wasted_in(staffing, one, rooms[0].phase, useful)
+        least[here] = np.minimum(least[here], lost)
+    return everywhere, least[everywhere]
+
+
+def _wasted_in(
+    staffing: Staffing, room: Candidate, phase: Phase, useful: int
+) -> tuple[Array, Array]:
+    """The starts for which a room is free, and what each wastes there. Worked out once."""
+    known = staffing.calendar.worked_out(room.actor)
+    key = "wasted", staffing.site.site_id, phase, useful
+    if key not in known:
+        here = indexes(room.starts)
+        free = _free(staffing.calendar, staffing.site, room.actor.schedule_id)
+        known[key] = here, _beside(free, here, phase, useful)
+    found: tuple[Array, Array] = known[key]
+    return found
 
 
 def _free(calendar: Calendar, site: Site, schedule_id: UUID) -> int:

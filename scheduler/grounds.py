@@ -5,8 +5,8 @@ planning.py find the cheapest plans and choosing.py seat them. Reads only.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from heapq import heappop, heappush
@@ -22,7 +22,7 @@ from scheduler.actors import Actor, Assignment, Calendar, Site
 from scheduler.availability import Question, Staffing, days_of
 from scheduler.calendars import Window
 from scheduler.choosing import Asking, Refused, Seated, Seating
-from scheduler.problems import Choices, Plan, Problem, leads_of
+from scheduler.problems import Array, Choices, Placed, Plan, Problem, leads_of
 from scheduler.protocols import Step
 from scheduler.unplanned import Unplanned
 
@@ -61,11 +61,13 @@ class Ground:
     site: Site
     calendar: Calendar
     patient: Actor
+    dear: Mapping[str, Array] = field(default_factory=dict)
+    """For kinds of visits what each granule costs on top, as a start: others want it as well."""
 
-    def anew(self) -> "Ground":
+    def anew(self, dear: Mapping[str, Array]) -> "Ground":
         """The same ground with the calendar as it is now; gates and wishes are not asked again."""
-        fresh = replace(self)
-        fresh.__dict__.update(_shut=self._shut, _kinds=self._kinds)
+        fresh = replace(self, dear=dear)
+        fresh.__dict__.update(_shut=self._shut, _kinds=self._kinds, _questions=self._questions)
         return fresh
 
     @cached_property
@@ -83,6 +85,7 @@ class Ground:
             fixed=about.fixed,
             served=served,
             earliest=frame.index(about.begin),
+            dear=self.dear,
         )
 
     @cached_property
@@ -119,9 +122,20 @@ class Ground:
             return found
         return self._more_even(problem, found, chosen)
 
+    def lacks(self, dear: Mapping[str, Array]) -> Iterator[Placed]:
+        """The visits of its cheapest plan at these prices that can no longer take place then.
+
+        The ground is as it was when it was first planned on; the calendar is as it is now.
+        """
+        plan = planning.plan(replace(self.problem, dear=dear), self.about.leads)
+        now = self.anew({})
+        for one in () if plan is None else plan.placed:
+            if not now.staffing(one.step).starts >> one.start & 1:
+                yield one
+
     def staffing(self, step: Step) -> Staffing:
         """Who could serve a step, at each start."""
-        return self._staffing[self._kind(step)]
+        return self._staffing[self._asked(step)]
 
     def is_proven(self, way: Way) -> bool:
         """Whether no plan that ends beyond the ground's time could cost less."""
@@ -191,11 +205,12 @@ class Ground:
         return way._replace(plan=replace(way.plan, is_best=way.plan.is_best and proven))
 
     def _choices(self, step: Step) -> Choices:
-        key = self._kind(step)
+        about, shut = self.about, self.shut(step)
+        key = self._asked(step), shut
         made = self._made.get(key)
         if made is None:
-            about, staffing = self.about, self._staffing[key]
-            asking = Asking(about.role, choosing.shortest_of(about.protocol.steps), self.shut(step))
+            staffing = self.staffing(step)
+            asking = Asking(about.role, choosing.shortest_of(about.protocol.steps), shut)
             disliked = choosing.outside(self.calendar.frame, self.site, about.wishes.hours)
             made = self._made[key] = choosing.choices_of(step, staffing, asking, disliked)
         return replace(made, step=step, is_bound=self._is_bound(step))
@@ -218,14 +233,26 @@ class Ground:
         return self._kinds[step.key]
 
     def _kind_anew(self, step: Step) -> object:
+        return self._asked(step), self.about.known(step).first_of_kind
+
+    def _asked(self, step: Step) -> object:
+        """What a step asks of everybody but for its gates."""
+        if step.key not in self._questions:
+            self._questions[step.key] = self._asked_anew(step)
+        return self._questions[step.key]
+
+    def _asked_anew(self, step: Step) -> object:
         about = self.about
-        known = about.known(step)
         ties = rules.ties_of(step, about.protocol, about.fixed, but=(Severity.OFF,))
         named = [
             sorted((role, *map(str, who)) for role, who in one.items())
             for one in (ties.must, ties.never)
         ]
-        return step.visit.key, known.first_of_kind, str(named)
+        return step.visit.key, str(named)
+
+    @cached_property
+    def _questions(self) -> dict[str, object]:
+        return {}
 
     @cached_property
     def _kinds(self) -> dict[str, object]:
@@ -243,7 +270,7 @@ class Ground:
     def _staffing(self) -> dict[object, Staffing]:
         found: dict[object, Staffing] = {}
         for step in self.about.to_place:
-            key = self._kind(step)
+            key = self._asked(step)
             if key not in found:
                 found[key] = Staffing(self._question(step), self.site, self.calendar)
         return found
@@ -277,7 +304,7 @@ class _Open:
         """Add the cheapest plan that one of `leads` leads, if there is one."""
         plan = planning.plan(problem, leads) if leads else None
         if plan is not None:
-            heappush(self._plans, (plan.cost, next(self._made), plan, problem, leads))
+            heappush(self._plans, (plan.rank, next(self._made), plan, problem, leads))
 
     def cheapest(self) -> tuple[Plan, Problem, Sequence[UUID | None]] | None:
         """Take the cheapest plan away; None if none is left."""

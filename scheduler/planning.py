@@ -45,7 +45,7 @@ def plan(
     field_ = _Field(problem, chosen)
     best: Plan | None = None
     for number in field_.cheapest_first():
-        search = _Search(field_, number, NEVER if best is None else best.cost, most_nodes)
+        search = _Search(field_, number, NEVER if best is None else best.rank, most_nodes)
         if search.least >= search.limit:
             break
         best = search.best() or best
@@ -68,6 +68,14 @@ def price_of(problem: Problem, lead: UUID | None, placed: Sequence[Placed]) -> P
     others += sum(number for who, number in problem.served.items() if who != lead)
     finish = placed[-1].start - problem.earliest if placed else 0
     return Price(finish=finish, off_middle=off, other_lead=others, wishes=wishes, idle=idle)
+
+
+def _dear(problem: Problem, placed: Sequence[Placed]) -> int:
+    """What the starts of a plan cost on top because others want them as well."""
+    known = (problem.dear.get(one.step.visit.key) for one in placed)
+    return sum(
+        int(dear[one.start]) for one, dear in zip(placed, known, strict=True) if dear is not None
+    )
 
 
 @dataclass(slots=True)
@@ -96,6 +104,9 @@ class _Field:
         self.problem, self.leads = problem, leads
         self.tree = Tree(problem)
         self._known: dict[tuple[int, int], tuple[Array, NDArray[np.bool_]]] = {}
+        self._costs: dict[object, _Column] = {}
+        self._bounds: dict[object, tuple[Array, Array]] = {}
+        self._below: dict[object, Array] = {}
         spans = self.tree.spans()
         self.columns: list[_Column] = []
         for n in range(len(problem.choices)):
@@ -124,6 +135,17 @@ class _Field:
         return others * self.problem.weights.lead
 
     def _column(self, n: int, span: tuple[int, int]) -> _Column:
+        """The column of a step. Steps that have the same choices share their arrays."""
+        choices = self.problem.choices[n]
+        arrays = choices.by_lead, choices.unwished, choices.idle
+        is_last = n == len(self.problem.choices) - 1
+        key = (*map(id, arrays), choices.is_bound, choices.step.visit.key, span, is_last)
+        if key not in self._costs:
+            self._costs[key] = self._column_anew(n, span)
+        known = self._costs[key]
+        return _Column(known.starts, known.days, known.serves, known.total)
+
+    def _column_anew(self, n: int, span: tuple[int, int]) -> _Column:
         choices, weights = self.problem.choices[n], self.problem.weights
         size = self.problem.frame.size
         starts, serves = self._served(choices)
@@ -131,6 +153,8 @@ class _Field:
         starts, serves = starts[inside], serves[:, inside]
         base = weights.wish * _held([choices.unwished], size)[starts].astype(np.int64)
         base += weights.idle * _wasted(choices, starts)
+        if choices.step.visit.key in self.problem.dear:
+            base += self.problem.dear[choices.step.visit.key][starts]
         if n == len(self.problem.choices) - 1:
             base += weights.finish * (starts - self.problem.earliest)
         other = NEVER if choices.is_bound else weights.lead
@@ -160,7 +184,11 @@ class _Field:
         for n, windows in enumerate(self.tree.windows):
             for number, branch in enumerate(windows):
                 anchor = self.columns[branch.anchor]
-                anchor.bounds[n, number] = branch.bounds(anchor.starts)
+                window = branch.window
+                key = id(anchor.starts), window.least, window.most, branch.apart, branch.length
+                if key not in self._bounds:
+                    self._bounds[key] = branch.bounds(anchor.starts)
+                anchor.bounds[n, number] = self._bounds[key]
 
     def _sum_up(self, n: int) -> None:
         column = self.columns[n]
@@ -173,8 +201,16 @@ class _Field:
         branch = self.tree.branches[child]
         assert branch is not None
         number = self.tree.windows[child].index(branch)
-        low, high = anchor.bounds[child, number]
-        column, middle = self.columns[child], branch.middle
+        bounds = anchor.bounds[child, number]
+        key = id(self.columns[child].total), id(bounds), branch.middle
+        if key not in self._below:  # steps on which none hangs often have all in common
+            self._below[key] = self._least_anew(self.columns[child], anchor, bounds, branch.middle)
+        return self._below[key]
+
+    def _least_anew(
+        self, column: _Column, anchor: _Column, bounds: tuple[Array, Array], middle: int | None
+    ) -> Array:
+        low, high = bounds
         if middle is None:
             return _minima(column, column.total, low, high)
         weight = self.problem.weights.middle
@@ -251,7 +287,8 @@ class _Search:
             )
         )
         price = price_of(self.problem, lead, placed)
-        return Plan(lead, placed, price, self.limit, self.nodes <= self.most_nodes)
+        dear = _dear(self.problem, placed)
+        return Plan(lead, placed, price, self.limit - dear, self.nodes <= self.most_nodes, dear)
 
     def _who(self, choices: Choices, column: _Column, index: int) -> UUID | None:
         if None in choices.by_lead:

@@ -97,6 +97,8 @@ class Problem:
     earliest: int = 0
     """The first possible start, from which the finish is counted."""
     weights: Weights = field(default_factory=Weights)
+    dear: Mapping[str, Array] = field(default_factory=dict)
+    """For kinds of visits what each granule costs on top, as a start: others want it as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,13 @@ class Plan:
     cost: int
     is_best: bool = True
     """False if the search was given up before every other plan was ruled out."""
+    dear: int = 0
+    """What its starts cost on top because others want them as well. Not part of the cost."""
+
+    @property
+    def rank(self) -> int:
+        """What it was chosen by: the less, the better."""
+        return self.cost + self.dear
 
 
 def leads_of(problem: Problem) -> list[UUID | None]:

@@ -17,10 +17,10 @@ from models.vocabulary import Severity, Stage
 from scheduler import grounds, readiness, rules, unplanned
 from scheduler.errors import Unfit
 from scheduler.grounds import Ground, Way
-from scheduler.intervals import positions
+from scheduler.intervals import granules, positions
 from scheduler.problems import leads_of
 from scheduler.protocols import Step
-from scheduler.together import together
+from scheduler.together import Prices, Stretch, together
 from scheduler.unplanned import Left, Unplanned, Wishes
 
 LATER = timedelta(days=28)
@@ -127,10 +127,26 @@ class _Planned:
 
     here: Sequence[Ground]
 
-    def way(self) -> Way | None:
-        """The cheapest way on the calendar as it is now."""
-        best = _best([ground.anew() for ground in self.here])
-        return None if best is None else best[1]
+    def alone(self) -> Way | None:
+        """The cheapest way on the calendar as it is before any course is placed."""
+        return next(iter(_way(_best(self.here))), None)
+
+    def way(self, dear: Prices) -> Way | None:
+        """The cheapest way on the calendar as it is now, at these prices."""
+        here = [ground.anew(dear.at(ground.site.site_id)) for ground in self.here]
+        return next(iter(_way(_best(here))), None)
+
+    def lacks(self, dear: Prices) -> Iterator[Stretch]:
+        """What it would take alone, at these prices, and cannot have now; and all beside it.
+
+        For a visit that begins a little earlier or later would take the same time.
+        """
+        for ground in self.here:
+            site_id = ground.site.site_id
+            for one in ground.lacks(dear.at(site_id)):
+                length = granules(one.step.visit.length)
+                first, end = one.start - length + 1, one.start + length
+                yield Stretch(site_id, one.step.visit.key, first, end)
 
 
 def _ways(session: Session, about: Unplanned) -> list[Way]:
@@ -174,7 +190,7 @@ def _best(
         for ground in here
         if (way := ground.way(leads, first=first, not_first_on=not_first_on)) is not None
     ]
-    return min(found, key=lambda one: one[1].plan.cost, default=None)
+    return min(found, key=lambda one: one[1].plan.rank, default=None)
 
 
 def _why(session: Session, about: Unplanned) -> Why:

@@ -1,32 +1,80 @@
 """Together: plan many courses on one calendar, where what one takes the others lack.
 
 Each is planned after those that cost least alone, at the least that is left. Then, as long as
-there is patience: a course that costs more than it would alone, or that found no place, is taken
-up with a few that stand in its way, and they are planned again in another order. A try that is a
-little worse is gone on from, for the way to a better one often leads through it; the best that
-was met is what comes out. More courses with a place are better than any price.
+there is patience, two walks take turns, each from where it stood:
 
-The same courses on the same calendar with the same patience come out the same.
+For more places. A few courses are taken up and put down in another order, some without a place
+among them. Whoever finds none says which starts it would have wanted, and these get dearer for
+everybody, so that who can do without them goes round them: to another week, if a week is short.
+A try that does not lose a place is gone on from, at any cost.
+
+For a lower cost. From the best that was met a few are taken up and put down at their own cost
+alone. A try that is a little dearer is gone on from, for the way to a cheaper one often leads
+through it. The longer the first walk finds nothing, the more tries the second has.
+
+What comes out is the best that was met: more courses with a place are better than any price. The
+same courses on the same calendar with the same patience come out the same.
 
 Pure: no database, no clock, no Flask.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
 from random import Random
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
+from uuid import UUID
+
+import numpy as np
 
 from scheduler.actors import Assignment, Calendar
-from scheduler.intervals import GRANULE
+from scheduler.problems import Array, Weights
 
-COMPANY = 3
+COMPANY = 2
 """So many that stand in its way are taken up together with a course."""
 
-DRIFT = 0.05
-"""By how much of the least regret so far a try may be worse and be gone on from."""
+DRIFT = 0.02
+"""By how much of the least cost so far a try may be dearer and be gone on from."""
 
-NOWHERE = 2**40
-"""What a course without a place counts as: more than all others together."""
+TURN = 12
+"""So many tries a walk has before it is the other's turn."""
+
+MOST_TURNS = 6
+"""So many turns the walk for a lower cost has at most for one of the other."""
+
+DEARER = Weights().lead
+"""How much dearer a start gets for which a course finds no place: a week of waiting."""
+
+
+class Stretch(NamedTuple):
+    """Starts of a kind of visit at a site, in granules of the calendar: `[first, end)`."""
+
+    site_id: UUID
+    visit: str
+    first: int
+    end: int
+
+
+class Prices:
+    """What the starts of visits cost on top because courses lack them. Not part of any plan's cost.
+
+    They make a plan take other starts; nobody pays them.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._of: dict[UUID, dict[str, Array]] = {}
+
+    def at(self, site_id: UUID) -> Mapping[str, Array]:
+        """For each kind of visit at a site the price of every granule; none: nothing is dear."""
+        return self._of.get(site_id, {})
+
+    def add(self, wanted: Stretch) -> None:
+        """Let starts be dearer: a course lacks them."""
+        there = self._of.setdefault(wanted.site_id, {})
+        if wanted.visit not in there:
+            there[wanted.visit] = np.zeros(self._size, dtype=np.int64)
+        there[wanted.visit][max(0, wanted.first) : wanted.end] += DEARER
 
 
 class Way(Protocol):
@@ -50,8 +98,16 @@ W_co = TypeVar("W_co", bound=Way, covariant=True)
 class Course(Protocol[W_co]):
     """A course to be planned."""
 
-    def way(self) -> W_co | None:
-        """The cheapest way on the calendar as it is now; None: there is none."""
+    def alone(self) -> W_co | None:
+        """The cheapest way on the calendar as it is before any course is placed; None: none."""
+        ...
+
+    def way(self, dear: Prices) -> W_co | None:
+        """The cheapest way on the calendar as it is now, at these prices; None: there is none."""
+        ...
+
+    def lacks(self, dear: Prices) -> Iterable[Stretch]:
+        """What it would take alone, at these prices, and cannot have now."""
         ...
 
 
@@ -82,11 +138,14 @@ def together(
     `patient` is asked before each further try whether there is to be one.
     """
     board = _Board(calendar, [_seat(course) for course in courses])
-    for seat in sorted(board.seats, key=lambda one: one.least):
-        board.put(seat)
-    board.improve(patient)
+    board.begin()
+    _Search(board, patient).run()
     least = sum(seat.least for seat in board.seats if seat.way is not None)
     return Together(board.ways(), least)
+
+
+Days = frozenset[tuple[UUID, date]]
+"""Schedules, and days on which some of their time is taken."""
 
 
 @dataclass(slots=True)
@@ -96,34 +155,41 @@ class _Seat(Generic[W]):
     course: Course[W]
     least: int
     """What it would cost alone."""
-    ideal: frozenset[tuple[object, int]]
+    ideal: Days
     """What it would then take; nothing if it has no place even so."""
     way: W | None = None
-    takes: frozenset[tuple[object, int]] = frozenset()
+    takes: Days = frozenset()
     """What it takes where it is."""
 
     @property
     def regret(self) -> int:
-        """How much more it costs than alone; the most if it has no place."""
-        return NOWHERE if self.way is None else self.way.cost - self.least
+        """How much more it costs than alone; nothing if it has no place."""
+        return 0 if self.way is None else self.way.cost - self.least
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it found no place, though alone it would."""
+        return self.way is None and bool(self.ideal)
 
 
 def _seat(course: Course[W]) -> _Seat[W]:
-    alone = course.way()
-    return _Seat(course, 0 if alone is None else alone.cost, _spans(alone))
+    alone = course.alone()
+    return _Seat(course, 0 if alone is None else alone.cost, _days(alone))
 
 
-def _spans(way: Way | None) -> frozenset[tuple[object, int]]:
-    """The granules of each schedule that a way takes."""
+def _days(way: Way | None) -> Days:
     return frozenset(
-        (one.actor.schedule_id, number)
+        (one.actor.schedule_id, one.since.date())
         for visit in (() if way is None else way.takes)
         for one in visit
-        for number in range(
-            int(one.since.timestamp()) // GRANULE.seconds,
-            int(one.until.timestamp()) // GRANULE.seconds,
-        )
     )
+
+
+class _Score(NamedTuple):
+    """How good it is: the less, the better."""
+
+    lost: int
+    cost: int
 
 
 @dataclass(slots=True)
@@ -132,78 +198,155 @@ class _Board(Generic[W]):
 
     calendar: Calendar
     seats: Sequence[_Seat[W]]
-    dice: Random = field(default_factory=lambda: Random(0))  # noqa: S311  # the same each time
 
     @property
-    def regret(self) -> int:
-        """How much more all of them cost than each alone; the most for those without a place."""
-        return sum(one.regret for one in self.seats)
+    def score(self) -> _Score:
+        """How many are without a place, and what the others cost together."""
+        cost = sum(one.way.cost for one in self.seats if one.way is not None)
+        return _Score(sum(one.is_lost for one in self.seats), cost)
 
     def ways(self) -> list[W | None]:
         """Where everybody is."""
         return [one.way for one in self.seats]
 
-    def put(self, seat: _Seat[W]) -> None:
+    def begin(self) -> None:
+        """Put each down after those that cost least alone."""
+        for seat in sorted(self.seats, key=lambda one: one.least):
+            self.put(seat, Prices(self.calendar.frame.size))
+
+    def put(self, seat: _Seat[W], dear: Prices) -> None:
         """Let a course take the cheapest way that is left."""
-        self._set(seat, seat.course.way())
+        if seat.ideal:
+            self.set(seat, seat.course.way(dear))
 
-    def improve(self, patient: Callable[[], bool]) -> None:
-        """Try other orders as long as there is patience; end at the best."""
-        best, ways = self.regret, self.ways()
-        while self._could_be_better() and patient():
-            before = self.ways()
-            self._try()
-            if self.regret < best:
-                best, ways = self.regret, self.ways()
-            elif self.regret - best > DRIFT * (best % NOWHERE):
-                self._restore(before)
-        self._restore(ways)
-
-    def _could_be_better(self) -> list[_Seat[W]]:
-        return [one for one in self.seats if one.regret and one.ideal]
-
-    def _try(self) -> None:
-        """Take up a course, some that may stand in its way, and one without a place; plan anew."""
-        could = self._could_be_better()
-        lost = [one for one in could if one.way is None]
-        dear = [one for one in could if one.way is not None]
-        if lost and (not dear or self.dice.random() < 0.5):
-            seat = self.dice.choice(lost)
-        else:
-            [seat] = self.dice.choices(dear, [one.regret for one in dear])
-        others = [one for one in lost if one is not seat]
-        taken = [seat, *self._company(seat), *self.dice.sample(others, min(1, len(others)))]
-        self.dice.shuffle(taken)
-        for one in taken:
-            self._set(one, None)
-        for one in taken:
-            self.put(one)
-
-    def _company(self, seat: _Seat[W]) -> list[_Seat[W]]:
-        """A few who take some of what a course would take if it were alone, and one who does not.
-
-        For who does not may hold the next best of all of them.
-        """
-        near: list[_Seat[W]] = []
-        far: list[_Seat[W]] = []
-        for one in self.seats:
-            if one is not seat and one.way is not None:
-                (far if seat.ideal.isdisjoint(one.takes) else near).append(one)
-        self.dice.shuffle(near)
-        return near[: COMPANY - 1] + self.dice.sample(far, min(1, len(far)))
-
-    def _restore(self, ways: Sequence[W | None]) -> None:
-        changed = [
-            (seat, way) for seat, way in zip(self.seats, ways, strict=True) if seat.way is not way
-        ]
-        for seat, _ in changed:
-            self._set(seat, None)
-        for seat, way in changed:
-            self._set(seat, way)
-
-    def _set(self, seat: _Seat[W], way: W | None) -> None:
+    def set(self, seat: _Seat[W], way: W | None) -> None:
+        """Let a course be there and nowhere else."""
         for visit in () if seat.way is None else seat.way.takes:
             self.calendar.leave(visit)
         for visit in () if way is None else way.takes:
             self.calendar.serve(visit)
-        seat.way, seat.takes = way, _spans(way)
+        seat.way, seat.takes = way, _days(way)
+
+    def restore(self, ways: Sequence[W | None]) -> None:
+        """Let all be where they were."""
+        changed = [
+            (seat, way) for seat, way in zip(self.seats, ways, strict=True) if seat.way is not way
+        ]
+        for seat, _ in changed:
+            self.set(seat, None)
+        for seat, way in changed:
+            self.set(seat, way)
+
+
+class _Search(Generic[W]):
+    """Two walks over a board, and the best that either met."""
+
+    def __init__(self, board: _Board[W], patient: Callable[[], bool]) -> None:
+        self.board, self.patient = board, patient
+        self.dice = Random(0)  # noqa: S311  # the same each time
+        self.dear = Prices(board.calendar.frame.size)
+        self.free = Prices(board.calendar.frame.size)
+        self.best = board.score
+        self.ways: Sequence[W | None] = board.ways()
+
+    def run(self) -> None:
+        """Let the walks take turns as long as there is patience; end at the best."""
+        here: Sequence[W | None] = self.ways
+        idle = 0
+        if self.best.lost:
+            self._all_anew()
+            here = self.board.ways()
+        while self._goes_on():
+            lost = self.best.lost
+            if lost:
+                here = self._walk(here, self._make_room, TURN)
+                idle = 0 if self.best.lost < lost else idle + 1
+            self._walk(self.ways, self._save, TURN * max(1, min(idle, MOST_TURNS)))
+        self.board.restore(self.ways)
+
+    def _goes_on(self) -> bool:
+        return self._could_be_better() and self.patient()
+
+    def _could_be_better(self) -> bool:
+        return any(one.regret or one.is_lost for one in self.board.seats)
+
+    def _walk(
+        self, begin: Sequence[W | None], step: Callable[[], bool], tries: int
+    ) -> Sequence[W | None]:
+        """Go so many steps, and tell where that led to. A step says whether to go on from it."""
+        self.board.restore(begin)
+        for number in range(tries):
+            if number and not self._goes_on():
+                break
+            before = self.board.ways()
+            stays = step()
+            self._note()
+            if not stays:
+                self.board.restore(before)
+        return self.board.ways()
+
+    def _note(self) -> None:
+        score = self.board.score
+        if score < self.best:
+            self.best, self.ways = score, self.board.ways()
+
+    def _all_anew(self) -> None:
+        """Put all down once more, now that some starts are known to be short."""
+        for seat in self._lost():
+            self._raise(seat)
+        for seat in self.board.seats:
+            self.board.set(seat, None)
+        for seat in sorted(self.board.seats, key=lambda one: one.least):
+            self._put_dear(seat)
+        self._note()
+
+    def _make_room(self) -> bool:
+        """Take up a few, and put them down beside some without a place, around what is dear."""
+        before = self.board.score
+        taken = [*self._some(self._placed(), COMPANY + 1), *self._some(self._lost(), 2)]
+        self.dice.shuffle(taken)
+        for one in taken:
+            self.board.set(one, None)
+        for one in taken:
+            self._put_dear(one)
+        return self.board.score.lost <= before.lost
+
+    def _put_dear(self, seat: _Seat[W]) -> None:
+        self.board.put(seat, self.dear)
+        if seat.is_lost:
+            self._raise(seat)
+
+    def _raise(self, seat: _Seat[W]) -> None:
+        for wanted in seat.course.lacks(self.dear):
+            self.dear.add(wanted)
+
+    def _save(self) -> bool:
+        """Take up one that costs more than alone, and some in its way; put them down anew."""
+        dear = [one for one in self.board.seats if one.regret]
+        lost = self._some(self._lost(), self.dice.randrange(2))
+        if not dear and not lost:
+            return True
+        seats = self.dice.choices(dear, [one.regret for one in dear]) if dear else []
+        taken = [*seats, *lost, *(self._company(seats[0]) if seats else ())]
+        self.dice.shuffle(taken)
+        for one in taken:
+            self.board.set(one, None)
+        for one in taken:
+            self.board.put(one, self.free)
+        score = self.board.score
+        return score.lost <= self.best.lost and score.cost <= self.best.cost * (1 + DRIFT)
+
+    def _company(self, seat: _Seat[W]) -> list[_Seat[W]]:
+        """A few who take some of what a course would take if it were alone, or any others."""
+        others = [one for one in self._placed() if one is not seat]
+        near = [one for one in others if not seat.ideal.isdisjoint(one.takes)]
+        return self._some(near if self.dice.random() < 0.5 else others, COMPANY)
+
+    def _placed(self) -> list[_Seat[W]]:
+        return [one for one in self.board.seats if one.way is not None]
+
+    def _lost(self) -> list[_Seat[W]]:
+        return [one for one in self.board.seats if one.is_lost]
+
+    def _some(self, of: Sequence[_Seat[W]], most: int) -> list[_Seat[W]]:
+        return self.dice.sample(of, min(most, len(of)))
