@@ -116,6 +116,22 @@ class Staffing:
         """The visit's phases with their candidates, in the order of the protocol."""
         return tuple(self._serve(phase) for phase in self.question.visit.phases)
 
+    def asked_at(self, index: int, question: Question) -> "Staffing":
+        """The same for another question about one start, of those who could serve it then."""
+        other = Staffing(question, self.site, self.calendar)
+        other.served = tuple(other._of_those(one, 1 << index) for one in self.served)
+        return other
+
+    def _of_those(self, served: Served, bit: int) -> Served:
+        found = [
+            Candidate(one.actor, one.starts, self._rank(one.actor))
+            for one in served.candidates
+            if one.starts & bit
+            and self.question.ties.allow(served.phase.role, one.actor.schedule_id)
+        ]
+        found.sort(key=lambda one: one.rank)
+        return Served(served.phase, tuple(found))
+
     @cached_property
     def wanted(self) -> int:
         """The starts that the question allows, whoever is free."""

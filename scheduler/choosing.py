@@ -294,9 +294,7 @@ class Seating:
     ) -> tuple[Assignment, ...] | None:
         known, done = so_far
         could = self._who_could(step, start)
-        day = self._day(start, Roster([one.actor for _, one in could]), done)
         only = frozenset() if lead is None else frozenset({lead})
-        rooms = [one.actor.schedule_id for phase, one in could if _takes(phase, ActorKind.ROOM)]
         question = replace(
             self.staffing[step.key].question,
             earliest=start,
@@ -304,10 +302,43 @@ class Seating:
             any_minute=True,
             patient=None,
             only=only,
-            prefer=only | self._best_rooms(step, day.frame.index(start), rooms, day),
             ties=rules.ties_of(step, self.protocol, known, but=(Severity.OFF,)),
         )
-        return Staffing(question, self.site, day).assign(day.frame.index(start))
+        index = self.calendar.frame.index(start)
+        if self._is_by_itself(start, could, done):
+            question = replace(question, prefer=only | self._best_known(step, index))
+            return self.staffing[step.key].asked_at(index, question).assign(index)
+        day = self._day(start, Roster([one.actor for _, one in could]), done)
+        index = day.frame.index(start)
+        rooms = [one.actor.schedule_id for phase, one in could if _takes(phase, ActorKind.ROOM)]
+        question = replace(question, prefer=only | self._best_rooms(step, index, rooms, day))
+        return Staffing(question, self.site, day).assign(index)
+
+    def _is_by_itself(
+        self, start: datetime, could: Sequence[tuple[Phase, Candidate]], done: Sequence[Seated]
+    ) -> bool:
+        """Whether no visit of the plan is so near that it could take anybody's time for this one.
+
+        Then who could serve it is known, and need not be worked out again.
+        """
+        if any(one.actor.is_capped for _, one in could):
+            return False
+        first = min((start + phase.start - phase.setup for phase, _ in could), default=start)
+        last = max((start + phase.end + phase.turnover for phase, _ in could), default=start)
+        return not any(
+            each.since < last and each.until > first for one in done for each in one.assignments
+        )
+
+    def _best_known(self, step: Step, index: int) -> frozenset[UUID]:
+        """The rooms that waste least at a start, as far as nothing of the plan is near."""
+        staffing = self.staffing[step.key]
+        rooms = [one for one in staffing.served if _takes(one.phase, ActorKind.ROOM)]
+        lost: dict[UUID, int] = {}
+        for room in rooms[0].candidates if rooms else ():
+            if room.starts >> index & 1:
+                here, wasted = _wasted_in(staffing, room, rooms[0].phase, granules(self.useful))
+                lost[room.actor.schedule_id] = int(wasted[np.searchsorted(here, index)])
+        return frozenset(room for room, wasted in lost.items() if wasted == min(lost.values()))
 
     def _who_could(self, step: Step, start: datetime) -> list[tuple[Phase, Candidate]]:
         """Everybody who could serve a part of a step that begins then, whoever else does."""

@@ -253,7 +253,7 @@ class _Search(Generic[W]):
         """Let the walks take turns as long as there is patience; end at the best."""
         here: Sequence[W | None] = self.ways
         idle = 0
-        if self.best.lost:
+        if self.best.lost and self.patient():
             self._all_anew()
             here = self.board.ways()
         while self._goes_on():

@@ -1,6 +1,6 @@
 """Many courses on one calendar: nobody twice at once, never fewer than one after the other."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import permutations
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from scheduler.actors import Actor, Assignment, Calendar
 from scheduler.intervals import granules
-from scheduler.together import NOWHERE, Together, together
-from tests.paper import Paper
+from scheduler.together import Prices, Stretch, Together, together
+from tests.paper import SITE, Paper
 from tests.properties import cases
 
 HOUR = timedelta(hours=1)
@@ -37,12 +37,35 @@ class Wanted:
     ways: Sequence[tuple[int, tuple[int, ...]]]
     """The price and the hours, the cheapest first."""
 
-    def way(self) -> Hours | None:
-        gone = self.calendar.taken_on(self.room)[0]
-        for cost, hours in sorted(self.ways):
-            if not any(gone >> (BUSY_DAY + 12 * hour) & 1 for hour in hours):
+    def alone(self) -> Hours | None:
+        return self.way(Prices(self.calendar.frame.size))
+
+    def way(self, dear: Prices) -> Hours | None:
+        for cost, hours in self._cheapest_first(dear):
+            if all(self._is_free(hour) for hour in hours):
                 return Hours(cost, [[self._hour(hour)] for hour in hours])
         return None
+
+    def lacks(self, dear: Prices) -> Iterator[Stretch]:
+        _, hours = self._cheapest_first(dear)[0]
+        for hour in hours:
+            if not self._is_free(hour):
+                at = BUSY_DAY + 12 * hour
+                yield Stretch(SITE.site_id, "hour", at, at + 12)
+
+    def _cheapest_first(self, dear: Prices) -> list[tuple[int, tuple[int, ...]]]:
+        extra = dear.at(SITE.site_id).get("hour")
+
+        def price(way: tuple[int, tuple[int, ...]]) -> int:
+            cost, hours = way
+            return cost + sum(
+                0 if extra is None else int(extra[BUSY_DAY + 12 * hour]) for hour in hours
+            )
+
+        return sorted(self.ways, key=lambda way: (price(way), way))
+
+    def _is_free(self, hour: int) -> bool:
+        return not self.calendar.taken_on(self.room)[0] >> (BUSY_DAY + 12 * hour) & 1
 
     def _hour(self, hour: int) -> Assignment:
         start = self.calendar.frame.at(BUSY_DAY + 12 * hour)
@@ -60,28 +83,28 @@ def plan(wanted: Sequence[Sequence[tuple[int, tuple[int, ...]]]], tries: int) ->
     return together([Wanted(calendar, room, one) for one in wanted], calendar, patience(tries))
 
 
-def regret(wanted: Sequence[Sequence[tuple[int, tuple[int, ...]]]], found: Together[Hours]) -> int:
-    """How far it is from what each would have alone; the most for who has no place."""
-    least = [min(ways)[0] for ways in wanted]
-    return sum(
-        NOWHERE if way is None else way.cost - alone
-        for way, alone in zip(found.ways, least, strict=True)
-    )
+Score = tuple[int, int]
+"""How many have no place, and what the others cost together: the less, the better."""
 
 
-def best(wanted: Sequence[Sequence[tuple[int, tuple[int, ...]]]]) -> int:
-    """The least regret of any order in which they could choose."""
+def score(found: Together[Hours]) -> Score:
+    return len(found.ways) - found.placed, found.cost
+
+
+def best(wanted: Sequence[Sequence[tuple[int, tuple[int, ...]]]]) -> Score:
+    """What the best of all orders comes to in which they could choose."""
     return min(_in_order([wanted[n] for n in order]) for order in permutations(range(len(wanted))))
 
 
-def _in_order(wanted: Sequence[Sequence[tuple[int, tuple[int, ...]]]]) -> int:
+def _in_order(wanted: Sequence[Sequence[tuple[int, tuple[int, ...]]]]) -> Score:
     gone: set[int] = set()
-    total = 0
+    lost = cost = 0
     for ways in wanted:
         open_ = [one for one in sorted(ways) if gone.isdisjoint(one[1])]
-        total += open_[0][0] - min(ways)[0] if open_ else NOWHERE
+        lost += not open_
+        cost += open_[0][0] if open_ else 0
         gone |= set(open_[0][1]) if open_ else set()
-    return total
+    return lost, cost
 
 
 def test_a_course_that_takes_the_only_time_of_another_gives_it_up() -> None:
@@ -118,8 +141,8 @@ def test_with_patience_it_is_as_good_as_the_best_order(
 
     taken = [one for way in found.ways if way for visit in way.takes for one in visit]
     assert len({one.starts_at for one in taken}) == len(taken)
-    assert regret(wanted, found) <= regret(wanted, plan(wanted, 0))
-    assert regret(wanted, found) <= best(wanted)
+    assert score(found) <= score(plan(wanted, 0))
+    assert score(found) <= best(wanted)
 
 
 @pytest.mark.parametrize("tries", [0, 7, 50])
