@@ -112,7 +112,8 @@ class _Field:
         for n in range(len(problem.choices)):
             self.columns.append(self._column(n, spans[n]))
         self._bound()
-        for n in reversed(range(len(self.columns))):
+        self.is_hopeless = not self._reaches_all()
+        for n in reversed(range(0 if self.is_hopeless else len(self.columns))):
             self._sum_up(n)
         self.constants = [self._constant(lead) for lead in leads]
         """What each lead costs for visits that are fixed already."""
@@ -123,6 +124,8 @@ class _Field:
 
     def least(self, lead: int) -> int:
         """What any plan with a lead costs at least."""
+        if self.is_hopeless:
+            return NEVER
         roots = [
             int(column.total[lead].min(initial=NEVER))
             for column, branch in zip(self.columns, self.tree.branches, strict=True)
@@ -190,6 +193,26 @@ class _Field:
                     self._bounds[key] = branch.bounds(anchor.starts)
                 anchor.bounds[n, number] = self._bounds[key]
 
+    def _reaches_all(self) -> bool:
+        """Whether every step has a start that those before it leave, whoever leads and serves.
+
+        Where there is no room at all, that shows here at a small part of the whole work.
+        """
+        reached: list[NDArray[np.bool_]] = []
+        for n, column in enumerate(self.columns):
+            branch = self.tree.branches[n]
+            if branch is None:
+                here = np.ones(len(column.starts), dtype=np.bool_)
+            else:
+                number = self.tree.windows[n].index(branch)
+                low, high = self.columns[branch.anchor].bounds[n, number]
+                above = reached[branch.anchor]
+                here = _within(column.starts, low[above], high[above])
+            if not here.any():
+                return False
+            reached.append(here)
+        return True
+
     def _sum_up(self, n: int) -> None:
         column = self.columns[n]
         for child in self.tree.children[n]:
@@ -229,6 +252,16 @@ def _held(sets: Iterable[Array], size: int) -> NDArray[np.bool_]:
     return held
 
 
+def _within(starts: Array, low: Array, high: Array) -> NDArray[np.bool_]:
+    """For each start whether one of the windows holds it."""
+    size = len(starts) + 1
+    first, end = np.searchsorted(starts, low), np.searchsorted(starts, high, side="right")
+    some = first < end
+    opened = np.bincount(first[some], minlength=size) - np.bincount(end[some], minlength=size)
+    held: NDArray[np.bool_] = np.cumsum(opened)[:-1] > 0
+    return held
+
+
 def _wasted(choices: Choices, starts: Array) -> Array:
     """The granules of room time that each start wastes."""
     known, values = choices.idle
@@ -248,17 +281,17 @@ def _minima(column: _Column, values: Array, low: Array, high: Array) -> Array:
         return found
     first, count = first[some], count[some]
     level = np.frexp(count)[1] - 1  # of its two powers of two, one at either end of the window
-    least = values
-    chosen = np.empty((len(values), len(first)), dtype=np.int64)
+    least = np.ascontiguousarray(values.T)  # what is read together lies together
+    chosen = np.empty((len(first), len(values)), dtype=np.int64)
     for height in range(int(level.max()) + 1):
         if height:
             half = 1 << (height - 1)
-            least = np.minimum(least[:, :-half], least[:, half:])
-        here = level == height
+            least = np.minimum(least[:-half], least[half:])
+        here = np.flatnonzero(level == height)
         begin = first[here]
         end = begin + count[here] - (1 << height)
-        chosen[:, here] = np.minimum(least[:, begin], least[:, end])
-    found[:, some] = chosen
+        chosen[here] = np.minimum(least[begin], least[end])
+    found[:, some] = chosen.T
     return found
 
 
