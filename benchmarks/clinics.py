@@ -118,8 +118,11 @@ class Busy:
         )
 
 
-def content() -> dict[str, Any]:
-    """The protocol of the busy clinics: two preparations, six doses, each with its integration."""
+def content(cleared_days: int = 90) -> dict[str, Any]:
+    """The protocol of the busy clinics: two preparations, six doses, each with its integration.
+
+    `cleared_days`: so long a medical clearance holds.
+    """
     made = protocol_content()
     made["code"] = "busy"
     made["visits"]["preparation"]["minutes"] = figure(90, "min")
@@ -127,6 +130,9 @@ def content() -> dict[str, Any]:
         phase["to"] = 90
     dosing = made["visits"]["dosing"]
     dosing["phases"] = [phase for phase in dosing["phases"] if "device" not in phase]
+    for one in dosing["gates"]:
+        if one["code"] == "medical-clearance":
+            one["holds"] = figure(cleared_days, "d")
     made["steps"] = list(_steps())
     return made
 
@@ -149,12 +155,12 @@ def _step(key: str, visit: str, after: tuple[str, Any, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def busy(size: Size, seed: int = 7) -> Iterator[Busy]:
-    """A fresh database with such a clinic."""
+def busy(size: Size, seed: int = 7, cleared_days: int = 90) -> Iterator[Busy]:
+    """A fresh database with such a clinic, where a medical clearance holds for so long."""
     with scratch(environ.get("DATABASE_URL")) as ways:
         engine = create_engine(ways.service)
         with Session(engine) as session:
-            clinic = _found(session, ways, size)
+            clinic = _found(session, ways, size, content(cleared_days))
             session.commit()
         engine.dispose()
         dice = random.Random(seed)  # a fixed seed is the point
@@ -164,9 +170,9 @@ def busy(size: Size, seed: int = 7) -> Iterator[Busy]:
         yield clinic
 
 
-def _found(session: Session, ways: Access, size: Size) -> Busy:
+def _found(session: Session, ways: Access, size: Size, protocol: dict[str, Any]) -> Busy:
     world = make_world(session, "Busy Practice")
-    version_id = make_protocol(session, content())
+    version_id = make_protocol(session, protocol)
     session.execute(_DEFAULT, {"version": version_id})
 
     def people(role: PractitionerRole, count: int, lanes: int = 1) -> list[UUID]:

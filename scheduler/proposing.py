@@ -20,7 +20,7 @@ from scheduler.grounds import Ground, Way
 from scheduler.intervals import granules, positions
 from scheduler.problems import leads_of
 from scheduler.protocols import Step
-from scheduler.together import Prices, Stretch, together
+from scheduler.together import Prices, Stretch, View, together
 from scheduler.unplanned import Left, Unplanned, Wishes
 
 LATER = timedelta(days=28)
@@ -105,15 +105,26 @@ def find_together(
     abouts = [unplanned.of_course(session, course_id, wishes, now) for course_id, wishes in asked]
     if len({about.patient.id for about in abouts}) < len(abouts):
         raise Unfit("Each patient may have one course here.", field="courses")
-    begin = min(about.begin for about in abouts).astimezone(UTC)
-    end = max(about.begin + next(about.lengths()) for about in abouts).astimezone(UTC)
-    courses = [_Planned(here) for here in grounds.shared(session, abouts, begin, end)]
-    calendar = courses[0].here[0].calendar
-    ways = together(courses, calendar, patient).ways
+    ways = together(_views(session, abouts), patient).ways
     return [
         Found(about, [] if way is None else [_beside_others(way)])
         for about, way in zip(abouts, ways, strict=True)
     ]
+
+
+def _views(session: Session, abouts: Sequence[Unplanned]) -> Iterator[View[Way]]:
+    """The courses on one calendar, and on ever longer ones."""
+    begin = min(about.begin for about in abouts).astimezone(UTC)
+    end = max(about.begin + next(about.lengths()) for about in abouts).astimezone(UTC)
+    furthest = max(about.begin + about.furthest for about in abouts).astimezone(UTC)
+    more = LATER
+    while True:
+        courses = [_Planned(here) for here in grounds.shared(session, abouts, begin, end)]
+        yield View(courses, courses[0].here[0].calendar)
+        if end >= furthest:
+            return
+        end = min(furthest, end + more)
+        more *= 2
 
 
 def _beside_others(way: Way) -> Way:

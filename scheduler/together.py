@@ -1,7 +1,8 @@
 """Together: plan many courses on one calendar, where what one takes the others lack.
 
-Each is planned after those that cost least alone, at the least that is left. Then, as long as
-there is patience, two walks take turns, each from where it stood:
+Each is planned after those that cost least alone, at the least that is left. Whoever finds no
+place is looked for one further ahead, as long as that helps. Then, as long as there is patience,
+two walks take turns, each from where it stood:
 
 For more places. A few courses are taken up and put down in another order, some without a place
 among them. Whoever finds none says which starts it would have wanted, and these get dearer for
@@ -130,18 +131,39 @@ class Together(Generic[W]):
         return sum(way.cost for way in self.ways if way is not None)
 
 
-def together(
-    courses: Iterable[Course[W]], calendar: Calendar, patient: Callable[[], bool]
-) -> Together[W]:
+class View(NamedTuple, Generic[W]):
+    """The courses on a calendar that ends somewhere."""
+
+    courses: Sequence[Course[W]]
+    calendar: Calendar
+
+
+def together(views: Iterable[View[W]], patient: Callable[[], bool]) -> Together[W]:
     """Plan courses on a calendar, which is used up by it.
 
-    `patient` is asked before each further try whether there is to be one.
+    Every further of the `views` holds the same courses on a calendar that ends later; it is asked
+    for only if some have no place. `patient` is asked before each further try whether there is to
+    be one.
     """
-    board = _Board(calendar, [_seat(course) for course in courses])
-    board.begin()
+    board = _begin(views)
     _Search(board, patient).run()
     least = sum(seat.least for seat in board.seats if seat.way is not None)
     return Together(board.ways(), least)
+
+
+def _begin(views: Iterable[View[W]]) -> "_Board[W]":
+    """Put each down after those that cost least alone, and look further ahead while that helps."""
+    further = iter(views)
+    courses, calendar = next(further)
+    board = _Board(calendar, [_seat(course) for course in courses])
+    board.fill()
+    while board.vacant and (view := next(further, None)) is not None:
+        wider = board.moved(view)
+        wider.fill()
+        if len(wider.vacant) == len(board.vacant):
+            break
+        board = wider
+    return board
 
 
 Days = frozenset[tuple[UUID, date]]
@@ -209,10 +231,25 @@ class _Board(Generic[W]):
         """Where everybody is."""
         return [one.way for one in self.seats]
 
-    def begin(self) -> None:
-        """Put each down after those that cost least alone."""
-        for seat in sorted(self.seats, key=lambda one: one.least):
+    @property
+    def vacant(self) -> list[_Seat[W]]:
+        """The courses that are nowhere."""
+        return [one for one in self.seats if one.way is None]
+
+    def fill(self) -> None:
+        """Put down whoever is nowhere, after those that cost less alone."""
+        for seat in sorted(self.vacant, key=lambda one: one.least):
             self.put(seat, Prices(self.calendar.frame.size))
+
+    def moved(self, view: View[W]) -> "_Board[W]":
+        """The same courses where they are, on another view."""
+        seats = [
+            _Seat(course, seat.least, seat.ideal) if seat.ideal else _seat(course)
+            for course, seat in zip(view.courses, self.seats, strict=True)
+        ]
+        moved = _Board(view.calendar, seats)
+        moved.restore(self.ways())
+        return moved
 
     def put(self, seat: _Seat[W], dear: Prices) -> None:
         """Let a course take the cheapest way that is left."""

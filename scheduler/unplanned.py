@@ -96,14 +96,17 @@ class Unplanned:
 
     def lengths(self) -> Iterator[timedelta]:
         """How far ahead to look: far enough as a rule, and if that was not, ever further."""
-        if self.wishes.latest is not None:
-            yield min(self.wishes.latest - self.begin, FURTHEST)
-            return
         length = _shortest(self.to_place) + LEEWAY
-        while length < FURTHEST:
+        while self.wishes.latest is None and length < self.furthest:
             yield length
             length *= 2
-        yield FURTHEST
+        yield self.furthest
+
+    @property
+    def furthest(self) -> timedelta:
+        """How far ahead to look at most."""
+        latest = self.wishes.latest
+        return FURTHEST if latest is None else min(latest - self.begin, FURTHEST)
 
 
 def of_course(

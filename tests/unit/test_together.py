@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from scheduler.actors import Actor, Assignment, Calendar
 from scheduler.intervals import granules
-from scheduler.together import Prices, Stretch, Together, together
+from scheduler.together import Prices, Stretch, Together, View, together
 from tests.paper import SITE, Paper
 from tests.properties import cases
 
@@ -80,7 +80,16 @@ def patience(tries: int) -> Callable[[], bool]:
 def plan(wanted: Sequence[Sequence[tuple[int, tuple[int, ...]]]], tries: int) -> Together[Hours]:
     calendar = Paper().calendar()
     room = next(one for one in calendar.roster.actors if one.name == "dosing 0")
-    return together([Wanted(calendar, room, one) for one in wanted], calendar, patience(tries))
+    return together(views(calendar, room, wanted), patience(tries))
+
+
+def views(
+    calendar: Calendar,
+    room: Actor,
+    wanted: Sequence[Sequence[tuple[int, tuple[int, ...]]]],
+) -> Iterator[View[Hours]]:
+    """All there is, at once."""
+    yield View([Wanted(calendar, room, one) for one in wanted], calendar)
 
 
 Score = tuple[int, int]
@@ -158,9 +167,9 @@ def test_time_that_was_tried_is_given_back() -> None:
     calendar = Paper().calendar()
     room = next(one for one in calendar.roster.actors if one.name == "dosing 0")
     before = calendar.taken_on(room)
-    wanted = [Wanted(calendar, room, [(1, (0,)), (2, (1,))]) for _ in range(3)]
+    wanted = [[(1, (0,)), (2, (1,))] for _ in range(3)]
 
-    found = together(wanted, calendar, patience(10))
+    found = together(views(calendar, room, wanted), patience(10))
 
     for way in found.ways:
         for visit in way.takes if way is not None else ():
@@ -168,3 +177,36 @@ def test_time_that_was_tried_is_given_back() -> None:
     assert calendar.taken_on(room) == before
     assert found.placed == 2
     assert granules(HOUR) == 12
+
+
+def ever_further(wanted: Sequence[Sequence[int]], asked: list[int]) -> Iterator[View[Hours]]:
+    """For each course its hours, each dearer than the one before; a view ends at an hour."""
+    for end in (2, 4, 6, 8):
+        asked.append(end)
+        calendar = Paper().calendar()
+        room = next(one for one in calendar.roster.actors if one.name == "dosing 0")
+        yield View(
+            [
+                Wanted(calendar, room, [(hour + 1, (hour,)) for hour in one if hour < end])
+                for one in wanted
+            ],
+            calendar,
+        )
+
+
+def test_whoever_finds_no_place_is_looked_for_one_further_ahead() -> None:
+    asked: list[int] = []
+
+    found = together(ever_further([[0, 1], [0, 1, 5], [0, 2, 3], [4]], asked), patience(20))
+
+    assert found.placed == 4
+    assert asked == [2, 4, 6]
+
+
+def test_it_is_not_looked_further_than_helps() -> None:
+    asked: list[int] = []
+
+    found = together(ever_further([[0], [0], [7]], asked), patience(20))
+
+    assert found.placed == 1
+    assert asked == [2, 4]
