@@ -157,9 +157,10 @@ class Calendar:
     """For each schedule that serves so many visits at most: the starts of those it has."""
     tried: set[UUID] = field(default_factory=set)
     """The schedules whose time is another here than on the timeline."""
-    _bits: dict[tuple[UUID, UUID], int] = field(default_factory=dict)
-    _lanes: dict[UUID, tuple[int, ...]] = field(default_factory=dict)
-    _begins: dict[UUID, dict[object, Any]] = field(default_factory=dict)
+    _bits: dict[tuple[int, int], int] = field(default_factory=dict)
+    _lanes: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    _begins: dict[int, dict[object, Any]] = field(default_factory=dict)
+    """By the numbers of schedules and sites, which are found much faster than their UUIDs."""
 
     @classmethod
     def over(cls, timeline: Timeline, roster: Roster, start: datetime, end: datetime) -> "Calendar":
@@ -175,36 +176,38 @@ class Calendar:
         for actor in roster.actors:
             if actor.schedule_id in self.tried:
                 lanes = self.taken_on(actor)
-                part._lanes[actor.schedule_id] = tuple(gone >> first & whole for gone in lanes)
+                part._lanes[actor.schedule_id.int] = tuple(gone >> first & whole for gone in lanes)
         return part
 
     def open_at(self, actor: Actor, site_id: UUID) -> int:
         """The granules in which the actor is open at the site."""
-        key = (actor.schedule_id, site_id)
-        if key not in self._bits:
-            self._bits[key] = self._slice(self.timeline.open.get(key))
-        return self._bits[key]
+        key = (actor.schedule_id.int, site_id.int)
+        bits = self._bits.get(key)
+        if bits is None:
+            bits = self._slice(self.timeline.open.get((actor.schedule_id, site_id)))
+            self._bits[key] = bits
+        return bits
 
     def taken_on(self, actor: Actor) -> tuple[int, ...]:
         """For each lane of the actor, the granules that are gone."""
-        if actor.schedule_id not in self._lanes:
+        lanes = self._lanes.get(actor.schedule_id.int)
+        if lanes is None:
             tracks = self.timeline.taken.get(actor.schedule_id, {})
-            self._lanes[actor.schedule_id] = tuple(
-                self._slice(tracks.get(lane)) for lane in range(actor.lanes)
-            )
-        return self._lanes[actor.schedule_id]
+            lanes = tuple(self._slice(tracks.get(lane)) for lane in range(actor.lanes))
+            self._lanes[actor.schedule_id.int] = lanes
+        return lanes
 
     def worked_out(self, actor: Actor) -> dict[object, Any]:
         """What was worked out of an actor's time, until some of it is taken or given back."""
-        return self._begins.setdefault(actor.schedule_id, {})
+        return self._begins.setdefault(actor.schedule_id.int, {})
 
     def begins(self, actor: Actor, site_id: UUID, phase: Phase) -> int:
         """Where a stretch as long as the phase begins that the actor has to give."""
         known = self.worked_out(actor)
-        key = (site_id, length_of(phase), phase.shared, phase.present)
+        key = (site_id.int, length_of(phase), phase.shared, phase.present)
         if key not in known:
             opened = self.open_at(actor, site_id)
-            known[key] = _free_runs(opened, self.taken_on(actor), phase) if opened else 0
+            known[key] = free_runs(opened, self.taken_on(actor), phase) if opened else 0
         bits: int = known[key]
         return bits
 
@@ -214,7 +217,7 @@ class Calendar:
         Granules `[first, end)` on each lane, counted from the start of the epoch.
         """
         offset = epoch_granule(self.frame.start)
-        self._lanes[actor.schedule_id] = tuple(
+        self._lanes[actor.schedule_id.int] = tuple(
             self.frame.marked((first - offset, end - offset) for first, end in lanes.get(lane, ()))
             for lane in range(actor.lanes)
         )
@@ -259,9 +262,9 @@ class Calendar:
 
     def _change(self, actor: Actor, lane: int, bits: int) -> None:
         lanes = self.taken_on(actor)
-        self._lanes[actor.schedule_id] = (*lanes[:lane], bits, *lanes[lane + 1 :])
+        self._lanes[actor.schedule_id.int] = (*lanes[:lane], bits, *lanes[lane + 1 :])
         self.tried.add(actor.schedule_id)
-        self._begins.pop(actor.schedule_id, None)
+        self._begins.pop(actor.schedule_id.int, None)
 
     def _slice(self, track: Track | None) -> int:
         if track is None:
@@ -284,7 +287,8 @@ def length_of(phase: Phase) -> int:
     return granules(phase.setup + phase.end - phase.start + phase.turnover)
 
 
-def _free_runs(opened: int, lanes: Sequence[int], phase: Phase) -> int:
+def free_runs(opened: int, lanes: Sequence[int], phase: Phase) -> int:
+    """Where a stretch as long as the phase begins that is open, and free on the lanes it takes."""
     length = length_of(phase)
     if phase.present:
         return runs(opened, length)

@@ -12,7 +12,7 @@ Pure: no database, no clock, no Flask. All datetimes are aware.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property, lru_cache
@@ -22,7 +22,7 @@ from zoneinfo import ZoneInfo
 
 from models.vocabulary import ActorKind
 from notifications.wall_time import at_wall_time
-from scheduler.actors import Actor, Assignment, Calendar, Opening, Site, length_of
+from scheduler.actors import Actor, Assignment, Calendar, Opening, Site, free_runs, length_of
 from scheduler.hours import Stretch
 from scheduler.intervals import GRANULE, Frame, at_least, granules, indexes, runs, shifted
 from scheduler.protocols import Phase, Visit
@@ -156,41 +156,74 @@ class Staffing:
     def starts(self) -> int:
         """The starts for which each phase, taken alone, has somebody, and the patient is free."""
         starts = self.wanted & self.patient_free
-        for served in self.served:
-            starts &= served.starts
+        for allowed in self._allowed:
+            starts &= allowed
         if self.question.only:
             starts &= self.starts_with(self.question.only)
         return starts
 
-    def starts_if_free(self, freed: Iterable[Actor]) -> int:
-        """The starts, now that these actors have more time than when the others were looked at."""
-        starts = self.wanted & self.patient_free
-        for served in self.served:
-            bits, phase = served.starts, served.phase
-            for actor in freed:
-                if actor.could_serve(phase) and self.question.ties.allow(
-                    phase.role, actor.schedule_id
-                ):
-                    bits |= self._starts_of(actor, phase)
+    @cached_property
+    def _allowed(self) -> tuple[int, ...]:
+        """For each phase the starts at which enough actors could serve it, taken alone."""
+        return tuple(
+            at_least(phase.count, (starts for _, starts in self._serving(phase)))
+            for phase in self.question.visit.phases
+        )
+
+    def starts_without(self, gone: Sequence[Assignment], first: int, end: int) -> int:
+        """The starts in `[first, end)` that there would be if these assignments were given back.
+
+        Bit 0 stands for `first`. Licences and how much somebody may serve do not count for it.
+        """
+        whole = (1 << (end - first)) - 1
+        starts = (self.wanted & self.patient_free) >> first & whole
+        for phase, allowed in zip(self.question.visit.phases, self._allowed, strict=True):
+            bits = allowed >> first & whole
+            for one in gone:
+                if starts & ~bits and self._may_serve(one.actor, phase):
+                    bits |= self._without(one, phase, first, end)
             starts &= bits
+            if not starts:
+                break
         return starts
+
+    def _may_serve(self, actor: Actor, phase: Phase) -> bool:
+        return actor.could_serve(phase) and self.question.ties.allow(phase.role, actor.schedule_id)
+
+    def _without(self, gone: Assignment, phase: Phase, first: int, end: int) -> int:
+        """The starts in a span at which somebody could serve a phase, but for an assignment."""
+        calendar, actor = self.calendar, gone.actor
+        frame, whole = calendar.frame, (1 << (end - first + self._size)) - 1
+        begin = max(0, frame.index(gone.since) - first)
+        theirs = ((1 << max(0, frame.index(gone.until) - first - begin)) - 1) << begin
+        lanes = [
+            taken >> first & whole & ~(theirs if lane in gone.lanes else 0)
+            for lane, taken in enumerate(calendar.taken_on(actor))
+        ]
+        opened = calendar.open_at(actor, self.site.site_id) >> first & whole
+        return shifted(free_runs(opened, lanes, phase), _offset(phase))
+
+    @cached_property
+    def _size(self) -> int:
+        """For how long the visit takes anybody's time at most, in granules."""
+        return max((_offset(one) + length_of(one) for one in self.question.visit.phases), default=0)
 
     def starts_with(self, only: frozenset[UUID], role: str | None = None) -> int:
         """The starts at which one of these schedules can take part, in `role` or in any."""
         found = 0
-        for served in self.served:
-            if not served.phase.present and role in {None, served.phase.role}:
-                for one in served.candidates:
-                    if one.actor.schedule_id in only:
-                        found |= one.starts
+        for phase in self.question.visit.phases:
+            if not phase.present and role in {None, phase.role}:
+                for actor, starts in self._serving(phase):
+                    if actor.schedule_id in only:
+                        found |= starts
         return found
 
     def starts_by(self, role: str) -> Mapping[UUID, int]:
         """For each schedule that could serve in a role the starts at which it can."""
         found: dict[UUID, int] = {}
-        for served in self.served:
-            if served.phase.role == role and not served.phase.present:
-                for one in served.candidates:
+        for phase in self.question.visit.phases:
+            if phase.role == role and not phase.present:
+                for one in self._serve(phase).candidates:
                     known = found.get(one.actor.schedule_id, 0)
                     found[one.actor.schedule_id] = known | one.starts
         return found
@@ -311,13 +344,21 @@ class Staffing:
 
     def _serve(self, phase: Phase) -> Served:
         found = [
-            Candidate(actor, starts, self._rank(actor))
-            for actor in self.calendar.roster.serving(phase)
-            if self.question.ties.allow(phase.role, actor.schedule_id)
-            and (starts := self._starts_of(actor, phase))
+            Candidate(actor, starts, self._rank(actor)) for actor, starts in self._serving(phase)
         ]
         found.sort(key=lambda one: one.rank)
         return Served(phase, tuple(found))
+
+    def _serving(self, phase: Phase) -> Iterator[tuple[Actor, int]]:
+        """Whoever could serve a phase, and at which starts of the visit."""
+        ties = self.question.ties
+        is_tied = phase.role in ties.must or phase.role in ties.never
+        for actor in self.calendar.roster.serving(phase):
+            if is_tied and not ties.allow(phase.role, actor.schedule_id):
+                continue
+            starts = self._starts_of(actor, phase)
+            if starts:
+                yield actor, starts
 
     def _rank(self, actor: Actor) -> int:
         question = self.question
@@ -329,11 +370,17 @@ class Staffing:
     def _starts_of(self, actor: Actor, phase: Phase) -> int:
         """The starts of the visit at which the actor can serve the phase. Worked out once."""
         known = self.calendar.worked_out(actor)
-        key = (self.site.site_id, phase, self.question.region)
-        if key not in known:
-            known[key] = self._starts_anew(actor, phase)
-        starts: int = known[key]
+        key = (id(phase), self._where)
+        found = known.get(key)
+        if found is None:  # with the phase, so that no other gets its id meanwhile
+            found = known[key] = self._starts_anew(actor, phase), phase
+        starts: int = found[0]
         return starts
+
+    @cached_property
+    def _where(self) -> tuple[int, str | None]:
+        """What the starts of an actor depend on beside the phase."""
+        return self.site.site_id.int, self.question.region
 
     def _starts_anew(self, actor: Actor, phase: Phase) -> int:
         begins = self.calendar.begins(actor, self.site.site_id, phase)

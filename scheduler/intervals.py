@@ -71,6 +71,11 @@ def granules(length: timedelta) -> int:
 
 def at_least(count: int, sets: Iterable[int]) -> int:
     """The positions that are set in `count` of the sets or more."""
+    if count == 1:
+        found = 0
+        for bits in sets:
+            found |= bits
+        return found
     reached = [0] * count
     for bits in sets:
         for level in range(count - 1, 0, -1):
@@ -104,6 +109,8 @@ def positions(bits: int) -> Iterator[int]:
 
 def indexes(bits: int) -> NDArray[np.int64]:
     """The same as an array, rising: for thousands of bits at once."""
+    first = max(0, (bits & -bits).bit_length() - 1) // 8 * 8  # what is empty before costs nothing
+    bits >>= first
     told = np.frombuffer(bits.to_bytes((bits.bit_length() + 7) // 8, "little"), dtype=np.uint8)
     # As booleans: of those numpy finds the true ones several times as fast as numbers that are set.
-    return np.flatnonzero(np.unpackbits(told, bitorder="little").view(np.bool_))
+    return np.flatnonzero(np.unpackbits(told, bitorder="little").view(np.bool_)) + first

@@ -3,8 +3,8 @@
 The same problem as repairing.py has, put as whole: each visit has a start, each of its seats one
 actor's lane; nobody is in two places; windows, gaps and caps between visits that may move are
 constraints, those to all others shut starts. What is found is judged by the same rules before
-it is believed. Visits that need not change keep their clinician. The only module that may
-import OR-Tools. Pure: no database, no Flask.
+it is believed. Visits that need not change keep their clinician, or have that of the first
+answer. The only module that may import OR-Tools. Pure: no database, no Flask.
 """
 
 from collections import defaultdict
@@ -22,11 +22,11 @@ from models.vocabulary import Severity
 from scheduler import rules
 from scheduler.actors import Actor, Assignment, Calendar
 from scheduler.availability import Seat
-from scheduler.board import HARM, REACH, Board, Case, Place, Repaired, Visit
+from scheduler.board import HARM, REACH, Board, Case, Moved, Place, Repaired, Visit
 from scheduler.intervals import GRANULE, granules, positions
+from scheduler.mending import Search
 from scheduler.problems import DAY
 from scheduler.protocols import Window
-from scheduler.repairing import Search
 from scheduler.rules import Candidate
 from scheduler.windows import days_of
 
@@ -47,8 +47,7 @@ def best(
     The calendar is as `repairing.repair` wants it, and used up. The first answer is returned
     where nothing better is found.
     """
-    board = Board(calendar, cases)
-    model = _Model(import_module("ortools.sat.python.cp_model"), board, cases)
+    model = Model(Board(calendar, cases), cases)
     model.build(first)
     is_best = model.solve(seconds)
     found = model.result()
@@ -81,27 +80,45 @@ class _Vars:
     """What the start may be."""
     stuck: Any
     """None: it can always stay where it is."""
+    moved: Any
+    away: Any
+    """How far from its time it is, in granules."""
     seats: list[tuple[Seat, list[_Taken]]] = field(default_factory=list)
     day: Any = None
+    days: Mapping[int, tuple[Sequence[int], Any]] = field(default_factory=dict)
+    """For each wall day its starts, and the literal that says it is on that day."""
 
 
-class _Model:
-    def __init__(self, cp: Any, board: Board, cases: Sequence[Case]) -> None:
-        self.cp, self.board, self.cases = cp, board, cases
+class Model:
+    """A repair as CP-SAT's model of it."""
+
+    def __init__(self, board: Board, cases: Sequence[Case]) -> None:
+        self.cp = cp = import_module("ortools.sat.python.cp_model")
+        self.board, self.cases = board, cases
         self.model, self.solver = cp.CpModel(), cp.CpSolver()
         self.frame = board.calendar.frame
         self.status: Any = None
         self.vars: dict[UUID, _Vars] = {}
         self.busy: dict[tuple[UUID, int], list[Any]] = defaultdict(list)
         self.costs: list[Any] = []
-        broken = [one.at for one in board.visits.values() if one.is_broken]
-        self.free = [
-            one for one in board.visits.values() if any(abs(one.at - at) <= REACH for at in broken)
-        ]
-
-        self.ids = {one.id for one in self.free}
+        self.given: dict[UUID, Moved] = {}
+        self.free: list[Visit] = []
+        self.ids: set[UUID] = set()
 
     def build(self, first: Repaired) -> None:
+        """Make the model: of what is near to a broken visit, and of what the first answer moves.
+
+        So the first answer is one of those that it has, and what is found is never worse.
+        """
+        self.given = {one.visit.id: one for one in first.moves}
+        visits = self.board.visits.values()
+        broken = [one.at for one in visits if one.is_broken]
+        self.free = [
+            one
+            for one in visits
+            if one.id in self.given or any(abs(one.at - at) <= REACH for at in broken)
+        ]
+        self.ids = {one.id for one in self.free}
         for visit in self.free:
             self.board.put(visit.id, None)
         search = Search(self.board, self.cases)
@@ -114,9 +131,15 @@ class _Model:
         self.model.minimize(sum(self.costs))
         self._hint(first)
 
-    def solve(self, seconds: float) -> bool:
+    def solve(self, seconds: float, *, as_hinted: bool = False) -> bool:
+        """Look for the best for so long; whether it is proven. `as_hinted`: for what it was told.
+
+        What it was told is one of its answers, so what it finds is never worse.
+        """
         self.solver.parameters.max_time_in_seconds = seconds
         self.solver.parameters.num_workers = 2
+        self.solver.parameters.max_presolve_iterations = 1  # each probes for seconds
+        self.solver.parameters.fix_variables_to_their_hinted_value = as_hinted
         self.status = self.solver.solve(self.model)
         return bool(self.status == self.cp.OPTIMAL)
 
@@ -144,11 +167,11 @@ class _Model:
             stuck = model.new_bool_var("")
         whole = starts | ({old.start} if fixed is not None or not starts else set())
         start = model.new_int_var_from_domain(self.cp.Domain.from_values(sorted(whole)), "")
-        one = _Vars(case, visit, start, sorted(whole), stuck)
-        self.vars[visit.id] = one
         moved = model.new_bool_var("")
-        model.add(start == old.start).only_enforce_if(~moved)
         away = model.new_int_var(0, self.frame.size * 2, "")
+        one = _Vars(case, visit, start, sorted(whole), stuck, moved, away)
+        self.vars[visit.id] = one
+        model.add(start == old.start).only_enforce_if(~moved)
         model.add_abs_equality(away, start - old.start)
         self.costs += [HARM.moved * moved, HARM.away * away]
         if stuck is not None:
@@ -211,15 +234,22 @@ class _Model:
                 self.busy[actor.schedule_id, lane].append(interval)
             if phase.role == one.case.lead_role and actor.schedule_id != one.case.lead:
                 self.costs.append(HARM.lead * taken)
+                if was and kept is not None:
+                    self.costs.append(-HARM.lead * kept)  # no change: it was theirs before
         one.seats.append((seat, found))
         total = sum(each.taken for each in found)
         model.add(total == (1 if one.stuck is None else 1 - one.stuck))
 
     def _is_strange(self, one: _Vars, seat: Seat, actor: Actor) -> bool:
-        """Whether somebody would lead a visit that need not change, and leads it not now."""
+        """Whether somebody would lead a visit that need not change, and leads it not now.
+
+        Nor in the first answer.
+        """
         if seat.phase.role != one.case.lead_role or one.visit.is_broken:
             return False
         own = {one.case.lead, self.board.first[one.visit.id].lead(one.case.lead_role)}
+        if (given := self.given.get(one.visit.id)) is not None:
+            own |= {each.actor.schedule_id for each in given.assignments}
         return actor.schedule_id not in own
 
     def _lanes(
@@ -290,14 +320,14 @@ class _Model:
             one.day = self.model.new_int_var_from_domain(
                 self.cp.Domain.from_values(sorted(by_day)), ""
             )
-            chosen = []
-            for number, there in by_day.items():
-                here = self.model.new_bool_var("")
+            one.days = {
+                number: (there, self.model.new_bool_var("")) for number, there in by_day.items()
+            }
+            for number, (there, here) in one.days.items():
                 domain = self.cp.Domain.from_values(there)
                 self.model.add_linear_expression_in_domain(one.start, domain).only_enforce_if(here)
                 self.model.add(one.day == number).only_enforce_if(here)
-                chosen.append(here)
-            self.model.add_exactly_one(chosen)
+            self.model.add_exactly_one([here for _, here in one.days.values()])
         return one.day
 
     def _tie(self, one: _Vars, other: _Vars, role: str) -> None:
@@ -314,9 +344,29 @@ class _Model:
         return found
 
     def _hint(self, first: Repaired) -> None:
-        new = {one.visit.id: self.frame.index(one.starts_at) for one in first.moves}
+        """Tell it the first answer whole: when each visit is, on whose lanes, or that it is stuck.
+
+        Left to find the lanes for itself it can be long before it has any answer.
+        """
+        stuck = {one.visit.id for one in first.stuck}
         for visit_id, one in self.vars.items():
-            self.model.add_hint(one.start, new.get(visit_id, self.board.first[visit_id].start))
+            old, move = self.board.first[visit_id], self.given.get(visit_id)
+            start = old.start if move is None else self.frame.index(move.starts_at)
+            served = old.assignments if move is None else move.assignments
+            if one.stuck is not None:
+                self.model.add_hint(one.stuck, visit_id in stuck)
+            self.model.add_hint(one.start, start)
+            self.model.add_hint(one.moved, start != old.start)
+            self.model.add_hint(one.away, abs(start - old.start))
+            for number, (there, here) in one.days.items():
+                self.model.add_hint(here, start in there)
+                if start in there:
+                    self.model.add_hint(one.day, number)
+            theirs = {(each.role, each.actor.schedule_id, each.lanes) for each in served}
+            for seat, takers in one.seats:
+                for each in takers:
+                    key = seat.phase.role, each.actor.schedule_id, each.lanes
+                    self.model.add_hint(each.taken, visit_id not in stuck and key in theirs)
 
     def _place(self, one: _Vars) -> Place:
         number = self.solver.value(one.start)

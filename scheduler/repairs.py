@@ -284,8 +284,8 @@ def _found(session: Session, asked: _Asked, hit: _Hit, **of: UUID) -> Proposed:
         return Proposed([])
     gathering = _Gathering(session, hit, asked.now)
     cases = gathering.cases()
-    tries = repairing.THOROUGH if asked.best else repairing.TRIES
-    found, is_best = repairing.repair(cases, gathering.calendar(cases), tries), None
+    effort = repairing.THOROUGH if asked.best else repairing.EFFORT
+    found, is_best = repairing.repair(cases, gathering.calendar(cases), effort), None
     if asked.best:
         calendar = gathering.calendar(cases)
         found, is_best = optimum.best(cases, calendar, found, PATIENCE)

@@ -190,6 +190,8 @@ class Ties:
 
     def allow(self, role: str, schedule_id: UUID) -> bool:
         """Whether somebody may serve in the role."""
+        if not self.must and not self.never:
+            return True
         here = self.must.get(role)
         if here is not None and schedule_id not in here:
             return False

@@ -12,7 +12,7 @@ from models.vocabulary import ActorKind
 from scheduler import choosing, planning, protocols
 from scheduler.actors import Actor, Assignment, Calendar, Licence, Roster, Site
 from scheduler.availability import Question, Staffing
-from scheduler.board import Case, Visit
+from scheduler.board import Case, Visit, booked
 from scheduler.choosing import Asking
 from scheduler.problems import Problem, Weights
 from scheduler.protocols import Protocol
@@ -109,8 +109,8 @@ class Paper:
             one for one in self.opened[schedule_id] if one[1] <= start or one[0] >= end
         ]
 
-    def calendar(self, cases: Iterable[Case] = ()) -> Calendar:
-        """Who is open and taken, the visits of the cases included."""
+    def calendar(self, cases: Iterable[Case] = (), since: datetime = MONDAY) -> Calendar:
+        """Who is open and taken from a day on, the visits of the cases included."""
         timeline = Timeline(MONDAY, self.days)
         for actor in self.actors:
             stretches = [(SITE.site_id, one) for one in self.opened[actor.schedule_id]]
@@ -118,7 +118,7 @@ class Paper:
             gone = self.taken.get(actor.schedule_id, [])
             timeline.set_taken(actor.schedule_id, dict.fromkeys(range(actor.lanes), gone))
         end = MONDAY + self.days * DAY
-        calendar = Calendar.over(timeline, Roster(self.actors), MONDAY, end)
+        calendar = Calendar.over(timeline, Roster(self.actors), since, end)
         for case in cases:
             calendar.know(case.patient, {})
         for case in cases:
@@ -126,10 +126,21 @@ class Paper:
                 calendar.take(visit.assignments)
         return calendar
 
-    def cases(self, protocol: Protocol, count: int) -> list[Case]:
-        """Plan courses one after the other; fewer if there is no room."""
+    def cases(self, protocol: Protocol, count: int, begun: timedelta | None = None) -> list[Case]:
+        """Plan courses one after the other; fewer if there is no room.
+
+        Each as early as can be; with `begun` unhurried, their beginnings spread over so long.
+        """
         calendar = self.calendar()
-        made = (planned(calendar, protocol, number) for number in range(count))
+        made = (
+            planned(
+                calendar,
+                protocol,
+                number,
+                begin=None if begun is None else MONDAY + number * begun // count // DAY * DAY,
+            )
+            for number in range(count)
+        )
         return [case for case in made if case is not None]
 
 
@@ -142,17 +153,29 @@ def working_days(first: datetime, days: int) -> Iterable[tuple[datetime, datetim
             yield start, start + 8 * HOUR
 
 
-def planned(calendar: Calendar, protocol: Protocol, number: int, site: Site = SITE) -> Case | None:
-    """A course planned on a calendar, whose time it takes there; None: it has no room."""
+def planned(
+    calendar: Calendar,
+    protocol: Protocol,
+    number: int,
+    site: Site = SITE,
+    begin: datetime | None = None,
+) -> Case | None:
+    """A course planned on a calendar, whose time it takes there; None: it has no room.
+
+    As early as can be; or begun in the week from `begin` on, and then unhurried.
+    """
     patient = Actor(UUID(int=5000 + number), "", ActorKind.PATIENT, None, None, 1)
     calendar.know(patient, {})
     lead = choosing.lead_of(protocol)
     useful = choosing.shortest_of(protocol.steps)
     end = calendar.frame.at(calendar.frame.size)
     questions = {
-        step.key: Question(visit=step.visit, earliest=calendar.frame.start, latest=end)
+        step.key: Question(visit=step.visit, earliest=begin or calendar.frame.start, latest=end)
         for step in protocol.steps
     }
+    if begin is not None:
+        first = protocol.steps[0].key
+        questions[first] = replace(questions[first], latest=begin + 7 * DAY)
     choices = [
         choosing.choices_of(
             step, Staffing(questions[step.key], site, calendar), Asking(lead, useful)
@@ -164,7 +187,7 @@ def planned(calendar: Calendar, protocol: Protocol, number: int, site: Site = SI
         frame=calendar.frame,
         zone=site.zone,
         choices=choices,
-        weights=Weights(),
+        weights=Weights() if begin is None else Weights(finish=0),
     )
     for _ in range(10):
         plan = planning.plan(problem)
@@ -210,6 +233,13 @@ def planned(calendar: Calendar, protocol: Protocol, number: int, site: Site = SI
         for mine in served:
             calendar.give_back(mine)
     return None
+
+
+def ahead(case: Case, now: datetime) -> Case:
+    """What is left of a course: its visits so far are fixed."""
+    past = [booked(case, one, one.at, one.assignments) for one in case.visits if one.at < now]
+    left = tuple(replace(one, earliest=now) for one in case.visits if one.at >= now)
+    return replace(case, visits=left, fixed=past)
 
 
 def struck(

@@ -12,12 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler import optimum, rules
+from scheduler import optimum, protocols, rules
 from scheduler.actors import Actor, Assignment
-from scheduler.board import REACH, Case, Repaired, Visit, booked
+from scheduler.board import REACH, Board, Case, Repaired, Visit, booked
+from scheduler.mending import Search
 from scheduler.repairing import repair
 from scheduler.rules import Candidate
 from scheduler.timeline import DAY
+from tests.factories import protocol_content
 from tests.paper import HOUR, MONDAY, Paper, struck, three_doses
 from tests.properties import cases
 
@@ -209,6 +211,68 @@ def test_what_cannot_be_helped_says_why() -> None:
     assert {one.code for one in found.stuck} == {"no-opening"}
 
 
+@lru_cache(maxsize=8)
+def tight(seed: int) -> tuple[Paper, list[Case]]:
+    """A clinic with hardly a lane to spare, in which several courses are under way."""
+    paper = Paper(days=70, therapists=4, monitors=2, lanes=1, dosing_rooms=2)
+    paper.fill(random.Random(seed), 0.5 + 0.1 * seed)
+    return paper, paper.cases(PROTOCOL, 8, 2 * WEEK)
+
+
+def alone(cases: Sequence[Case], paper: Paper) -> Repaired:
+    """What comes of it if each course is mended by itself."""
+    search = Search(Board(paper.calendar(cases), cases), cases)
+    search.run()
+    return search.result()
+
+
+@cases(60)
+@given(st.integers(2, 3), st.integers(0, 1), st.integers(14, 35), st.integers(2, 14))
+def test_others_make_room_within_their_rules(seed: int, who: int, first: int, days: int) -> None:
+    paper, known = copy.deepcopy(tight(seed))
+    nurse = paper.named(f"monitor {who}")
+    start, end = MONDAY + first * DAY, MONDAY + (first + days) * DAY
+    paper.shut(nurse, start, end)
+    hit_cases = struck(known, nurse, start, end)
+    found = repair(hit_cases, paper.calendar(hit_cases))
+    check(paper, hit_cases, found)
+    assert len(found.stuck) <= len(alone(hit_cases, paper).stuck)
+    assert found == repair(hit_cases, paper.calendar(hit_cases))
+
+
+def test_where_each_course_for_itself_is_stuck_others_make_room() -> None:
+    """So that the property above is about something."""
+    paper, known = copy.deepcopy(tight(3))
+    nurse = paper.named("monitor 1")
+    start, end = MONDAY + 26 * DAY, MONDAY + 40 * DAY
+    paper.shut(nurse, start, end)
+    hit_cases = struck(known, nurse, start, end)
+    found = repair(hit_cases, paper.calendar(hit_cases))
+    assert len(found.stuck) < len(alone(hit_cases, paper).stuck)
+
+
+@pytest.mark.parametrize("chain", [1, 2, 3])
+def test_a_visit_is_saved_by_others_that_give_way_one_for_the_next(chain: int) -> None:
+    """There is an hour every ten days; each visit but the first may wait for the next hour."""
+    paper = Paper(days=70, therapists=1, consulting_rooms=1)
+    therapist = paper.named("therapist 0")
+    hours = [MONDAY + number * 10 * DAY + 15 * HOUR for number in range(chain + 2)]
+    paper.opened[therapist] = [(start, start + HOUR) for start in hours]
+    for room in ("consulting 0", "dosing 0"):
+        paper.opened[paper.named(room)] = [(MONDAY, MONDAY + 70 * DAY)]
+    content = protocol_content()
+    content["steps"] = [{"key": "preparation", "visit": "preparation"}]
+    known = paper.cases(protocols.read(content), chain + 1)
+    assert [case.visits[0].at for case in known] == hours[:-1]
+    paper.shut(therapist, MONDAY, MONDAY + DAY)
+    hit_cases = struck(known, therapist, MONDAY, MONDAY + DAY)
+    assert len(alone(hit_cases, paper).stuck) == 1
+    found = repair(hit_cases, paper.calendar(hit_cases))
+    check(paper, hit_cases, found)
+    assert found.stuck == ()
+    assert [one.starts_at for one in found.moves] == hours[1:]
+
+
 @pytest.mark.skipif(not optimum.is_here(), reason="the plan extra is not installed")
 @pytest.mark.parametrize(("who", "first"), [(0, 7), (2, 14), (5, 10)])
 def test_the_optimum_keeps_the_same_promises(who: int, first: int) -> None:
@@ -217,3 +281,19 @@ def test_the_optimum_keeps_the_same_promises(who: int, first: int) -> None:
     best, _ = optimum.best(cases, paper.calendar(cases), quick, 5.0)
     check(paper, cases, best)
     assert (len(best.stuck), best.cost) <= (len(quick.stuck), quick.cost)
+
+
+@pytest.mark.skipif(not optimum.is_here(), reason="the plan extra is not installed")
+@pytest.mark.parametrize("days", [4, 10])
+def test_the_optimum_is_told_the_whole_of_the_first_answer(days: int) -> None:
+    """So it never comes back with less, however little time it is given."""
+    paper, cases, _ = hit(1, 0, 7, days)
+    quick = repair(cases, paper.calendar(cases))
+    model = optimum.Model(Board(paper.calendar(cases), cases), cases)
+    model.build(quick)
+    model.solve(60, as_hinted=True)
+    found = model.result()
+    assert found is not None
+    assert quick.moves
+    assert (len(found.stuck), found.cost) == (len(quick.stuck), quick.cost)
+    assert len(model.model.proto.solution_hint.vars) == len(model.model.proto.variables)
