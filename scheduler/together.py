@@ -1,8 +1,8 @@
 """Together: plan many courses on one calendar, where what one takes the others lack.
 
 Each is planned after those that cost least alone, at the least that is left. Whoever finds no
-place is looked for one further ahead, as long as that helps. Then, as long as there is patience,
-two walks take turns, each from where it stood:
+place is looked for one further ahead, as long as that helps. Of a few courses all orders are tried.
+Then, as long as there is patience, two walks take turns, each from where it stood:
 
 For more places. A few courses are taken up and put down in another order, some without a place
 among them. Whoever finds none says which starts it would have wanted, and these get dearer for
@@ -22,6 +22,7 @@ Pure: no database, no clock, no Flask.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import permutations
 from random import Random
 from typing import Generic, NamedTuple, Protocol, TypeVar
 from uuid import UUID
@@ -30,6 +31,9 @@ import numpy as np
 
 from scheduler.actors import Assignment, Calendar
 from scheduler.problems import Array, Weights
+
+FEW = 4
+"""Of so many courses all orders are tried."""
 
 COMPANY = 2
 """So many that stand in its way are taken up together with a course."""
@@ -283,17 +287,20 @@ class _Search(Generic[W]):
         self.dice = Random(0)  # noqa: S311  # the same each time
         self.dear = Prices(board.calendar.frame.size)
         self.free = Prices(board.calendar.frame.size)
+        self.is_over = False
         self.best = board.score
         self.ways: Sequence[W | None] = board.ways()
 
     def run(self) -> None:
         """Let the walks take turns as long as there is patience; end at the best."""
+        if len(self.board.seats) <= FEW:
+            self._try_all_orders()
         here: Sequence[W | None] = self.ways
         idle = 0
-        if self.best.lost and self.patient():
+        if self.best.lost and self._goes_on():
             self._all_anew()
             here = self.board.ways()
-        while self._goes_on():
+        while not self.is_over:
             lost = self.best.lost
             if lost:
                 here = self._walk(here, self._make_room, TURN)
@@ -302,7 +309,9 @@ class _Search(Generic[W]):
         self.board.restore(self.ways)
 
     def _goes_on(self) -> bool:
-        return self._could_be_better() and self.patient()
+        """Ask whether there is to be one more try. Asked before each, so that more only adds."""
+        self.is_over = self.is_over or not (self._could_be_better() and self.patient())
+        return not self.is_over
 
     def _could_be_better(self) -> bool:
         return any(one.regret or one.is_lost for one in self.board.seats)
@@ -312,8 +321,8 @@ class _Search(Generic[W]):
     ) -> Sequence[W | None]:
         """Go so many steps, and tell where that led to. A step says whether to go on from it."""
         self.board.restore(begin)
-        for number in range(tries):
-            if number and not self._goes_on():
+        for _ in range(tries):
+            if not self._goes_on():
                 break
             before = self.board.ways()
             stays = step()
@@ -326,6 +335,21 @@ class _Search(Generic[W]):
         score = self.board.score
         if score < self.best:
             self.best, self.ways = score, self.board.ways()
+
+    def _try_all_orders(self) -> None:
+        for order in permutations(self.board.seats):
+            if not self._goes_on():
+                break
+            self._put_down(order)
+        self.board.restore(self.ways)
+
+    def _put_down(self, order: Sequence[_Seat[W]]) -> None:
+        """Put all down once more, one after the other."""
+        for seat in self.board.seats:
+            self.board.set(seat, None)
+        for seat in order:
+            self.board.put(seat, self.free)
+        self._note()
 
     def _all_anew(self) -> None:
         """Put all down once more, now that some starts are known to be short."""
