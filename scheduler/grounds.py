@@ -107,17 +107,18 @@ class Ground:
         *,
         first: int | None = None,
         not_first_on: date | None = None,
+        below: int | None = None,
     ) -> Way | None:
         """Find the cheapest plan of which every visit can be served.
 
         `leads`: who may lead, if not all that the wishes allow; `first`: so many steps alone;
-        `not_first_on`: a day on which it must not begin.
+        `not_first_on`: a day on which it must not begin; `below`: none that costs as much.
         """
         chosen = tuple(leads) or tuple(self.about.leads)
         problem = replace(self.problem, choices=self.problem.choices[:first])
         if not_first_on is not None:
             problem = choosing.not_first_on(problem, not_first_on)
-        found = self._seated(problem, chosen)
+        found = self._seated(problem, chosen, planning.NEVER if below is None else below)
         if found is None or not self.about.wishes.same_time:
             return found
         return self._more_even(problem, found, chosen)
@@ -174,9 +175,11 @@ class Ground:
         first = frame.start.astimezone(zone).date() - DAY
         return days_of(frame, zone, first, grown - DAY) if first < grown else 0
 
-    def _seated(self, problem: Problem, leads: Sequence[UUID | None]) -> Way | None:
+    def _seated(
+        self, problem: Problem, leads: Sequence[UUID | None], below: int = planning.NEVER
+    ) -> Way | None:
         """Seat the cheapest plan; what refuses it is struck out for that lead alone."""
-        open_ = _Open()
+        open_ = _Open(below)
         open_.add(problem, leads or leads_of(problem))
         for number in range(TRIES):
             found = open_.cheapest()
@@ -296,13 +299,14 @@ class Ground:
 class _Open:
     """Plans that nobody has tried to seat yet, each with its problem and who may lead it."""
 
-    def __init__(self) -> None:
+    def __init__(self, below: int) -> None:
+        self._below = below
         self._plans: list[tuple[int, int, Plan, Problem, Sequence[UUID | None]]] = []
         self._made = count()
 
     def add(self, problem: Problem, leads: Sequence[UUID | None]) -> None:
         """Add the cheapest plan that one of `leads` leads, if there is one."""
-        plan = planning.plan(problem, leads) if leads else None
+        plan = planning.plan(problem, leads, below=self._below) if leads else None
         if plan is not None:
             heappush(self._plans, (plan.rank, next(self._made), plan, problem, leads))
 

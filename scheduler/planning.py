@@ -34,9 +34,12 @@ MOST_NODES = 100_000
 
 
 def plan(
-    problem: Problem, leads: Iterable[UUID | None] = (), most_nodes: int = MOST_NODES
+    problem: Problem,
+    leads: Iterable[UUID | None] = (),
+    most_nodes: int = MOST_NODES,
+    below: int = NEVER,
 ) -> Plan | None:
-    """Find the cheapest plan, or None if there is none.
+    """Find the cheapest plan, or None if there is none that costs less than `below`.
 
     `leads` names the clinicians who may be the course's own, anybody if it is empty. After
     `most_nodes` tries with one of them the best that was found has to do, or nothing.
@@ -45,7 +48,7 @@ def plan(
     field_ = _Field(problem, chosen)
     best: Plan | None = None
     for number in field_.cheapest_first():
-        search = _Search(field_, number, NEVER if best is None else best.rank, most_nodes)
+        search = _Search(field_, number, below if best is None else best.rank, most_nodes)
         if search.least >= search.limit:
             break
         best = search.best() or best

@@ -142,10 +142,10 @@ class _Planned:
         """The cheapest way on the calendar as it is before any course is placed."""
         return next(iter(_way(_best(self.here))), None)
 
-    def way(self, dear: Prices) -> Way | None:
+    def way(self, dear: Prices, below: int | None = None) -> Way | None:
         """The cheapest way on the calendar as it is now, at these prices."""
         here = [ground.anew(dear.at(ground.site.site_id)) for ground in self.here]
-        return next(iter(_way(_best(here))), None)
+        return next(iter(_way(_best(here, below=below))), None)
 
     def lacks(self, dear: Prices) -> Iterator[Stretch]:
         """What it would take alone, at these prices, and cannot have now; and all beside it.
@@ -195,12 +195,13 @@ def _best(
     *,
     first: int | None = None,
     not_first_on: date | None = None,
+    below: int | None = None,
 ) -> tuple[Ground, Way] | None:
-    found = [
-        (ground, way)
+    ways = (
+        (ground, ground.way(leads, first=first, not_first_on=not_first_on, below=below))
         for ground in here
-        if (way := ground.way(leads, first=first, not_first_on=not_first_on)) is not None
-    ]
+    )
+    found = [(ground, way) for ground, way in ways if way is not None]
     return min(found, key=lambda one: one[1].plan.rank, default=None)
 
 

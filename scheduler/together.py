@@ -9,9 +9,10 @@ among them. Whoever finds none says which starts it would have wanted, and these
 everybody, so that who can do without them goes round them: to another week, if a week is short.
 A try that does not lose a place is gone on from, at any cost.
 
-For a lower cost. From the best that was met a few are taken up and put down at their own cost
-alone. A try that is a little dearer is gone on from, for the way to a cheaper one often leads
-through it. The longer the first walk finds nothing, the more tries the second has.
+For a lower cost. From the best that was met two are taken up and put down at their own cost
+alone, unless the first gains nothing by it. A try that is a little dearer is gone on from, for
+the way to a cheaper one often leads through it. The longer the first walk finds nothing, the more
+tries the second has.
 
 What comes out is the best that was met: more courses with a place are better than any price. The
 same courses on the same calendar with the same patience come out the same.
@@ -35,10 +36,10 @@ from scheduler.problems import Array, Weights
 FEW = 4
 """Of so many courses all orders are tried."""
 
-COMPANY = 2
-"""So many that stand in its way are taken up together with a course."""
+COMPANY = 3
+"""So many with a place are taken up together with some without."""
 
-DRIFT = 0.02
+DRIFT = 0.001
 """By how much of the least cost so far a try may be dearer and be gone on from."""
 
 TURN = 12
@@ -107,8 +108,11 @@ class Course(Protocol[W_co]):
         """The cheapest way on the calendar as it is before any course is placed; None: none."""
         ...
 
-    def way(self, dear: Prices) -> W_co | None:
-        """The cheapest way on the calendar as it is now, at these prices; None: there is none."""
+    def way(self, dear: Prices, below: int | None = None) -> W_co | None:
+        """The cheapest way on the calendar as it is now, at these prices; None: there is none.
+
+        `below`: none that costs as much.
+        """
         ...
 
     def lacks(self, dear: Prices) -> Iterable[Stretch]:
@@ -255,10 +259,11 @@ class _Board(Generic[W]):
         moved.restore(self.ways())
         return moved
 
-    def put(self, seat: _Seat[W], dear: Prices) -> None:
-        """Let a course take the cheapest way that is left."""
+    def put(self, seat: _Seat[W], dear: Prices, below: int | None = None) -> bool:
+        """Let a course take the cheapest way that is left; whether there is one."""
         if seat.ideal:
-            self.set(seat, seat.course.way(dear))
+            self.set(seat, seat.course.way(dear, below))
+        return seat.way is not None
 
     def set(self, seat: _Seat[W], way: W | None) -> None:
         """Let a course be there and nowhere else."""
@@ -364,7 +369,7 @@ class _Search(Generic[W]):
     def _make_room(self) -> bool:
         """Take up a few, and put them down beside some without a place, around what is dear."""
         before = self.board.score
-        taken = [*self._some(self._placed(), COMPANY + 1), *self._some(self._lost(), 2)]
+        taken = [*self._some(self._placed(), COMPANY), *self._some(self._lost(), 2)]
         self.dice.shuffle(taken)
         for one in taken:
             self.board.set(one, None)
@@ -382,26 +387,33 @@ class _Search(Generic[W]):
             self.dear.add(wanted)
 
     def _save(self) -> bool:
-        """Take up one that costs more than alone, and some in its way; put them down anew."""
+        """Take up one that costs more than alone, and another, and one without a place if any."""
         dear = [one for one in self.board.seats if one.regret]
         lost = self._some(self._lost(), self.dice.randrange(2))
         if not dear and not lost:
             return True
         seats = self.dice.choices(dear, [one.regret for one in dear]) if dear else []
-        taken = [*seats, *lost, *(self._company(seats[0]) if seats else ())]
-        self.dice.shuffle(taken)
-        for one in taken:
+        first, *others = self._shuffled([*seats, *lost, *(self._company(one) for one in seats)])
+        cost = None if first.way is None else first.way.cost
+        for one in (first, *others):
             self.board.set(one, None)
-        for one in taken:
+        if not self.board.put(first, self.free, below=cost):
+            return False
+        for one in others:
             self.board.put(one, self.free)
         score = self.board.score
         return score.lost <= self.best.lost and score.cost <= self.best.cost * (1 + DRIFT)
 
-    def _company(self, seat: _Seat[W]) -> list[_Seat[W]]:
-        """A few who take some of what a course would take if it were alone, or any others."""
+    def _company(self, seat: _Seat[W]) -> _Seat[W]:
+        """One that takes some of what a course would take if it were alone, or any other."""
         others = [one for one in self._placed() if one is not seat]
         near = [one for one in others if not seat.ideal.isdisjoint(one.takes)]
-        return self._some(near if self.dice.random() < 0.5 else others, COMPANY)
+        return self.dice.choice((near if self.dice.random() < 0.5 else others) or [seat])
+
+    def _shuffled(self, seats: Iterable[_Seat[W]]) -> list[_Seat[W]]:
+        found = list(dict.fromkeys(map(self.board.seats.index, seats)))
+        self.dice.shuffle(found)
+        return [self.board.seats[number] for number in found]
 
     def _placed(self) -> list[_Seat[W]]:
         return [one for one in self.board.seats if one.way is not None]

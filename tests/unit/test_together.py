@@ -40,8 +40,10 @@ class Wanted:
     def alone(self) -> Hours | None:
         return self.way(Prices(self.calendar.frame.size))
 
-    def way(self, dear: Prices) -> Hours | None:
+    def way(self, dear: Prices, below: int | None = None) -> Hours | None:
         for cost, hours in self._cheapest_first(dear):
+            if below is not None and cost >= below:
+                continue
             if all(self._is_free(hour) for hour in hours):
                 return Hours(cost, [[self._hour(hour)] for hour in hours])
         return None
