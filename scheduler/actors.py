@@ -6,7 +6,7 @@ Pure: no database, no clock, no Flask. All datetimes are aware.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -94,8 +94,7 @@ class Site:
     zone: ZoneInfo
 
 
-@dataclass(frozen=True, slots=True)
-class Assignment:
+class Assignment(NamedTuple):
     """One actor for one phase, on one lane or on all."""
 
     role: str
@@ -114,8 +113,7 @@ class Assignment:
         return self.starts_at - self.setup
 
 
-@dataclass(frozen=True, slots=True)
-class Opening:
+class Opening(NamedTuple):
     """A time at which the visit could be booked, and whom it would take."""
 
     site: Site
@@ -144,23 +142,37 @@ class Roster:
 
 
 @dataclass(slots=True)
+class Known:
+    """What was worked out of a timeline for one window: the same for every question about it.
+
+    By the numbers of schedules and sites, which are found much faster than their UUIDs.
+    """
+
+    opened: dict[tuple[int, int], int] = field(default_factory=dict)
+    lanes: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    begins: dict[int, dict[object, Any]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class Calendar:
     """Who is open and who is taken in a window of whole days. Slices each actor's bits once.
 
-    A calendar is one question's own: time can be taken and given back on it for trial.
+    A calendar is one question's own: time can be taken and given back on it for trial. What it
+    works out of whom nobody has tried anything with may be known from other questions, and is
+    there for the next.
     """
 
     frame: Frame
     roster: Roster
     timeline: Timeline
+    known: Known = field(default_factory=Known)
     loads: dict[UUID, list[datetime]] = field(default_factory=dict)
     """For each schedule that serves so many visits at most: the starts of those it has."""
     tried: set[UUID] = field(default_factory=set)
     """The schedules whose time is another here than on the timeline."""
-    _bits: dict[tuple[int, int], int] = field(default_factory=dict)
     _lanes: dict[int, tuple[int, ...]] = field(default_factory=dict)
     _begins: dict[int, dict[object, Any]] = field(default_factory=dict)
-    """By the numbers of schedules and sites, which are found much faster than their UUIDs."""
+    """Of whose time is not as on the timeline: what is gone, and what was worked out of that."""
 
     @classmethod
     def over(cls, timeline: Timeline, roster: Roster, start: datetime, end: datetime) -> "Calendar":
@@ -182,24 +194,35 @@ class Calendar:
     def open_at(self, actor: Actor, site_id: UUID) -> int:
         """The granules in which the actor is open at the site."""
         key = (actor.schedule_id.int, site_id.int)
-        bits = self._bits.get(key)
+        bits = self.known.opened.get(key)
         if bits is None:
             bits = self._slice(self.timeline.open.get((actor.schedule_id, site_id)))
-            self._bits[key] = bits
+            self.known.opened[key] = bits
         return bits
 
     def taken_on(self, actor: Actor) -> tuple[int, ...]:
         """For each lane of the actor, the granules that are gone."""
-        lanes = self._lanes.get(actor.schedule_id.int)
+        number = actor.schedule_id.int
+        lanes = self._lanes.get(number)
+        if lanes is None:
+            lanes = self.known.lanes.get(number)
         if lanes is None:
             tracks = self.timeline.taken.get(actor.schedule_id, {})
             lanes = tuple(self._slice(tracks.get(lane)) for lane in range(actor.lanes))
-            self._lanes[actor.schedule_id.int] = lanes
+            self.known.lanes[number] = lanes
         return lanes
 
     def worked_out(self, actor: Actor) -> dict[object, Any]:
-        """What was worked out of an actor's time, until some of it is taken or given back."""
-        return self._begins.setdefault(actor.schedule_id.int, {})
+        """What was worked out of an actor's time, until some of it is taken or given back.
+
+        Not of one who serves so many visits at most: that depends on more than the time.
+        """
+        number = actor.schedule_id.int
+        here = self._begins if number in self._lanes else self.known.begins
+        found = here.get(number)
+        if found is None:
+            found = here.setdefault(number, {})
+        return found
 
     def begins(self, actor: Actor, site_id: UUID, phase: Phase) -> int:
         """Where a stretch as long as the phase begins that the actor has to give."""
@@ -221,6 +244,7 @@ class Calendar:
             self.frame.marked((first - offset, end - offset) for first, end in lanes.get(lane, ()))
             for lane in range(actor.lanes)
         )
+        self._begins.pop(actor.schedule_id.int, None)
 
     def leave_out(self, gone: Iterable[Taken]) -> None:
         """Let these stretches be free: they are of the visit that is moved."""

@@ -369,6 +369,8 @@ class Staffing:
 
     def _starts_of(self, actor: Actor, phase: Phase) -> int:
         """The starts of the visit at which the actor can serve the phase. Worked out once."""
+        if actor.is_capped:
+            return self._starts_anew(actor, phase)
         known = self.calendar.worked_out(actor)
         key = (id(phase), self._where)
         found = known.get(key)

@@ -133,7 +133,7 @@ def _wasted_in(
     staffing: Staffing, room: Candidate, phase: Phase, useful: int
 ) -> tuple[Array, Array]:
     """The starts for which a room is free, and what each wastes there. Worked out once."""
-    known = staffing.calendar.worked_out(room.actor)
+    known = {} if room.actor.is_capped else staffing.calendar.worked_out(room.actor)
     key = "wasted", staffing.site.site_id, phase, useful
     if key not in known:
         here = indexes(room.starts)

@@ -130,7 +130,7 @@ def move(session: Session, call: Call, move: Move, *, by: Authority, now: dateti
     group.site_id = placement.site.site_id
     session.flush()
     booking.refusing_taken(session, lambda: slots.put_group(session, group, placement))
-    taken = tuple(replace(one, lanes=()) for one in placement.assignments)
+    taken = tuple(one._replace(lanes=()) for one in placement.assignments)
     cohort = Cohort(move, replace(placement, assignments=taken), by, now)
     changed = [
         _bring_along(session, one, cohort)

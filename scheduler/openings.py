@@ -211,6 +211,8 @@ class _Looking:
         """List the times at which everybody is free, whatever the course says."""
         if not self.views:
             self._look()
+        if len(self.views) == 1:
+            return self._marked(self.views[0])
         return merge(
             *(self._marked(view) for view in self.views),
             key=lambda opening: (opening.starts_at, opening.site.site_id),
@@ -221,7 +223,7 @@ class _Looking:
         soonest, _ = rules.notice_of(self.wanted.visit, self.now, view.site.zone)
         for opening in view.openings():
             is_near = soonest is not None and opening.starts_at < soonest
-            yield replace(opening, by_phone=True) if is_near else opening
+            yield opening._replace(by_phone=True) if is_near else opening
 
     def _look(self) -> None:
         question = self._question()

@@ -203,9 +203,9 @@ class _Securing:
         gone = self.taken.get(assignment.actor.schedule_id, ())
         lanes = _free_lanes(assignment, phase, gone)
         if lanes or BUFFERS not in self.wish.waived:
-            return replace(assignment, lanes=lanes)
-        bare = replace(assignment, until=assignment.ends_at, setup=timedelta(0))
-        return replace(bare, lanes=_free_lanes(bare, phase, gone))
+            return assignment._replace(lanes=lanes)
+        bare = assignment._replace(until=assignment.ends_at, setup=timedelta(0))
+        return bare._replace(lanes=_free_lanes(bare, phase, gone))
 
 
 def make_way(session: Session, wish: Wish, now: datetime) -> None:

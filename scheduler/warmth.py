@@ -21,8 +21,9 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from scheduler import calendars
-from scheduler.actors import Calendar, Roster, Site
+from scheduler.actors import Calendar, Known, Roster, Site
 from scheduler.calendars import Window
+from scheduler.intervals import Frame
 from scheduler.timeline import DAY, Timeline, midnight
 
 LINES_KEPT = timedelta(hours=1)
@@ -33,6 +34,9 @@ TRUSTED = timedelta(minutes=30)
 
 SPARE = 8 * DAY
 """How much further than asked is read, so that tomorrow's search finds it there."""
+
+WINDOWS, LONGEST = 2, 100 * DAY
+"""Of so many windows, none longer, it is kept what was worked out of them."""
 
 CLINICS = 32
 """How many clinics a process keeps warm; of a clinic of 300 schedules a year takes 12 MB."""
@@ -77,6 +81,18 @@ class _Clinic:
     horizon: int = 2**62
     """Before the first look: above every transaction, so nothing is told."""
     looked_at: datetime | None = None
+    known: OrderedDict[Frame, Known] = field(default_factory=OrderedDict)
+    """What was worked out of the timeline as it is, by the window."""
+
+    def calendar(self, timeline: Timeline, start: datetime, end: datetime) -> Calendar:
+        """The calendar of a window, with what other questions about it have worked out."""
+        calendar = Calendar.over(timeline, self.roster, start, end)
+        if end - start <= LONGEST:
+            calendar.known = self.known.setdefault(calendar.frame, calendar.known)
+            self.known.move_to_end(calendar.frame)
+            if len(self.known) > WINDOWS:
+                self.known.popitem(last=False)
+        return calendar
 
 
 _clinics: OrderedDict[UUID, _Clinic] = OrderedDict()
@@ -91,8 +107,7 @@ def around(session: Session, start: datetime, end: datetime) -> Around:
         return fresh(session, start, end)
     with clinic.lock:
         timeline = _refresh(session, clinic, look, (start, end))
-        roster, sites = clinic.roster, clinic.sites
-    return Around(sites, Calendar.over(timeline, roster, start, end))
+        return Around(clinic.sites, clinic.calendar(timeline, start, end))
 
 
 def fresh(session: Session, start: datetime, end: datetime, but: UUID | None = None) -> Around:
@@ -132,7 +147,9 @@ def _refresh(
     everything = any(change.schedule_id is None for change in look.changes)
     if timeline is None or is_old or everything or not timeline.reaches(*wanted):
         timeline = _read(session, clinic, wanted)
-    else:
+        clinic.known.clear()
+    elif look.changes:
+        clinic.known.clear()
         _read_again(session, timeline, clinic.roster, look.changes)
     clinic.timeline = timeline
     clinic.horizon = look.horizon if is_old else max(clinic.horizon, look.horizon)
