@@ -14,7 +14,8 @@ import clock
 import config
 import logs
 import web
-from database import access, migrating, opening
+from api.writing import Writer
+from database import access, migrating, opening, pooling
 from models import db
 
 
@@ -51,15 +52,17 @@ def build(settings: config.Settings, service: URL, now: clock.Clock) -> Flask:
             "pool_size": settings.web_threads,
             "max_overflow": 2,
             "pool_timeout": 5,
-            "pool_pre_ping": True,
             "hide_parameters": True,  # they may be a person's
         },
     )
-    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.json = Writer(app)
+    app.json.sort_keys = False
     if settings.trusted_proxies:
         count = settings.trusted_proxies
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count)  # type: ignore[method-assign]
     db.init_app(app)
+    with app.app_context():
+        pooling.look_first(db.engine)
     configure_mappers()  # now, rather than while somebody waits for the first answer
     api.init_app(app)
     web.init_app(app)

@@ -226,9 +226,22 @@ def brief_of_kind(session: Session, patient_id: UUID, kind: StepKind) -> Brief:
     return Brief(patient, None, None, version_id, read, None, visit)
 
 
-def visit_of_kind(session: Session, kind: StepKind) -> tuple[UUID, Protocol, Visit]:
-    """The clinic's default protocol and its first visit of `kind`; refuses with `Unfit`."""
-    version_id = session.scalar(_DEFAULT_VERSION)
+DEFAULT_VERSION = """
+    SELECT v.id FROM clinic c
+      JOIN protocol_version v ON v.clinic_id = c.clinic_id AND v.protocol_id = c.default_protocol_id
+     WHERE v.signed_at IS NOT NULL ORDER BY v.number DESC LIMIT 1
+"""
+"""The version by which visits outside courses are booked: what `visit_of_kind` goes by."""
+
+
+def visit_of_kind(
+    session: Session, kind: StepKind, version_id: UUID | None = None
+) -> tuple[UUID, Protocol, Visit]:
+    """The clinic's default protocol and its first visit of `kind`; refuses with `Unfit`.
+
+    `version_id`: the default version, if it is known already.
+    """
+    version_id = version_id or session.scalar(text(DEFAULT_VERSION))
     if version_id is None:
         raise Unfit("The clinic has no default protocol yet; name a course step instead.")
     read = protocol(session, version_id)
@@ -844,16 +857,6 @@ def is_waiting(session: Session, course_step_id: UUID) -> bool:
         WaitlistEntry.state == WaitingState.WAITING,
     )
     return session.scalar(found) is not None
-
-
-_DEFAULT_VERSION = text(
-    """
-    SELECT v.id FROM clinic c
-      JOIN protocol_version v ON v.clinic_id = c.clinic_id AND v.protocol_id = c.default_protocol_id
-     WHERE v.signed_at IS NOT NULL ORDER BY v.number DESC LIMIT 1
-    """
-)
-"""Written out: every search asks it."""
 
 
 MOVABLE = (AppointmentStatus.PENDING, AppointmentStatus.BOOKED)

@@ -25,6 +25,7 @@ from scheduler.facts import Brief
 from scheduler.protocols import Visit
 from scheduler.readiness import Known
 from scheduler.rules import Booked, Candidate, Ties
+from scheduler.timeline import DAY
 from scheduler.warmth import Around
 
 LONGEST_SEARCH = timedelta(days=92)
@@ -101,8 +102,9 @@ def find(session: Session, search: Search, now: datetime) -> Found:
     """
     if not timedelta(0) < search.end - search.start <= LONGEST_SEARCH:
         raise Unfit(f"Search between 0 and {LONGEST_SEARCH.days} days at a time.", field="to")
-    wanted = _wanted(session, search)
-    looking = _Looking(session, search, wanted, now)
+    around = _around(session, search, now)
+    wanted = _wanted(session, search, around.default_version)
+    looking = _Looking(session, search, wanted, now, around)
     found = list(islice(looking.openings(), search.limit + 1))
     if found or search.after is not None:
         return Found(found[: search.limit], len(found) > search.limit)
@@ -175,6 +177,8 @@ class _Looking:
     search: Search
     wanted: _Wanted
     now: datetime
+    around: Around | None = None
+    """Whom and what can be booked in the search's window, if that was asked for already."""
     views: list[Staffing] = field(default_factory=list)
     """The sites of the search, each with who could serve there."""
 
@@ -266,7 +270,7 @@ class _Looking:
         return rules.ties_of(about.step, about.protocol, self.wanted.others)
 
     def _around(self, question: Question) -> Around:
-        around = warmth.around(self.session, question.earliest, question.latest + timedelta(days=1))
+        around = self.around or _around(self.session, self.search, self.now)
         calendar = around.calendar
         window = Window(question.earliest, question.latest, self.wanted.moving)
         calendar.loads = calendars.loads(self.session, calendar.roster.actors, window)
@@ -304,13 +308,19 @@ class _Looking:
         return [Shut(code, details[code], alone[code]) for code, _ in times.most_common()]
 
 
-def _wanted(session: Session, search: Search) -> _Wanted:
+def _around(session: Session, search: Search, now: datetime) -> Around:
+    """Whom and what can be booked in the window of a search, as far as it lies ahead."""
+    start = max(search.start.astimezone(UTC), now)
+    return warmth.around(session, start, max(start, search.end.astimezone(UTC)) + DAY)
+
+
+def _wanted(session: Session, search: Search, version_id: UUID | None = None) -> _Wanted:
     if search.course_step_id is not None:
         return _wanted_of_step(session, search.course_step_id)
     if search.step_kind is None:
         raise Unfit("Say what the visit is for: a step_kind or a course_step_id.")
     if search.patient_id is None:
-        _, _, visit = facts.visit_of_kind(session, search.step_kind)
+        _, _, visit = facts.visit_of_kind(session, search.step_kind, version_id)
         return _Wanted(visit)
     about = facts.brief_of_kind(session, search.patient_id, search.step_kind)
     return _Wanted(

@@ -20,7 +20,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from scheduler import calendars
+from scheduler import calendars, facts
 from scheduler.actors import Calendar, Known, Roster, Site
 from scheduler.calendars import Window
 from scheduler.intervals import Frame
@@ -48,6 +48,8 @@ class Around:
 
     sites: Sequence[Site]
     calendar: Calendar
+    default_version: UUID | None = None
+    """The protocol version by which visits outside courses are booked, if it was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class _Look:
     """Every transaction below this number is over: what it changed is seen."""
     is_writing: bool
     at: datetime
+    default_version: UUID | None
     changes: Sequence[_Change]
 
 
@@ -107,7 +110,8 @@ def around(session: Session, start: datetime, end: datetime) -> Around:
         return fresh(session, start, end)
     with clinic.lock:
         timeline = _refresh(session, clinic, look, (start, end))
-        return Around(clinic.sites, clinic.calendar(timeline, start, end))
+        calendar = clinic.calendar(timeline, start, end)
+        return Around(clinic.sites, calendar, look.default_version)
 
 
 def fresh(session: Session, start: datetime, end: datetime, but: UUID | None = None) -> Around:
@@ -136,7 +140,7 @@ def _look(session: Session, seen: int) -> _Look:
     rows = session.execute(_LOOK, {"seen": seen}).all()
     first = rows[0]
     changes = [_Change(row.schedule_id, row.starts_at, row.ends_at) for row in rows if row.changed]
-    return _Look(first.horizon, first.is_writing, first.at, changes)
+    return _Look(first.horizon, first.is_writing, first.at, first.default_version, changes)
 
 
 def _refresh(
@@ -198,10 +202,10 @@ def _retake(session: Session, timeline: Timeline, changes: Sequence[_Change]) ->
 
 
 _LOOK = text(
-    """
+    f"""
     SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS horizon,
            pg_current_xact_id_if_assigned() IS NOT NULL AS is_writing,
-           clock_timestamp() AS at, changed.*
+           clock_timestamp() AS at, ({facts.DEFAULT_VERSION}) AS default_version, changed.*
       FROM (SELECT 1) AS always
       LEFT JOIN (
           SELECT schedule_id, min(starts_at) AS starts_at, max(ends_at) AS ends_at,
@@ -209,6 +213,8 @@ _LOOK = text(
             FROM calendar_change WHERE by_transaction >= :seen
            GROUP BY schedule_id, starts_at IS NULL
       ) AS changed ON true
-    """
+    """  # noqa: S608  # a statement of ours in another
 )
-"""One row at least. A line is of a transaction that the last look may not have seen."""
+"""One row at least. A line is of a transaction that the last look may not have seen.
+
+Every search looks, and most ask for the default version: one way to the server and back."""
