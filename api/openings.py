@@ -53,6 +53,14 @@ class OpeningQuery(PageQuery):
         metadata={"description": "Also times nearer than the visit's notice, as `by_phone`."},
     )
 
+    alone = fields.Boolean(
+        load_default=False,
+        metadata={
+            "description": "Of a visit that several patients share: not its sessions, but times "
+            "for one alone, who makes it up."
+        },
+    )
+
     @validates_schema
     def names_one(self, data: dict[str, Any], **_: Any) -> None:
         """Want one of the two ways to say what the visit is for."""
@@ -77,7 +85,9 @@ class AlternativeSchema(Schema):
     """The nearest opening if one wish were let go."""
 
     change = fields.String(
-        metadata={"description": "`practitioner`, `site`, `hours`, `notice`, `earlier` or `later`."}
+        metadata={
+            "description": "`practitioner`, `site`, `hours`, `notice`, `alone`, `earlier`, `later`."
+        }
     )
     opening = fields.Nested(OpeningSchema)
 
@@ -109,7 +119,7 @@ def list_openings(asked: dict[str, Any]) -> Response:
     last = found.openings[-1] if found.more else None
     answer: dict[str, Any] = {
         "items": [showing.opening(one) for one in found.openings],
-        "next": None if last is None else pages.next_url([last.starts_at, last.site.site_id]),
+        "next": None if last is None else pages.next_url([last.starts_at, last.where]),
     }
     if not found.openings and after is None:
         answer |= _explained(found)

@@ -128,6 +128,10 @@ class ProposedStepSchema(Schema):
     starts_at = _written()
     ends_at = _written()
     assignments = fields.List(fields.Nested(ProposedAssignmentSchema))
+    group_session_id = Id(
+        allow_none=True,
+        metadata={"description": "Of a visit that is shared: the session in which it is a place."},
+    )
 
 
 class ProposalSchema(Schema):

@@ -61,6 +61,16 @@ class OpeningSchema(Schema):
             "takes a reason for `short-notice`."
         }
     )
+    group_session_id = Id(
+        allow_none=True,
+        metadata={
+            "description": "Of a visit that several patients share: the session in which it is a "
+            "place, to be taken at /group-sessions/{id}/places."
+        },
+    )
+    free = fields.Integer(
+        allow_none=True, metadata={"description": "How many places of that session are free."}
+    )
 
 
 def appointment(row: Appointment) -> dict[str, Any]:
@@ -92,6 +102,8 @@ def opening(found: Opening) -> dict[str, Any]:
         "time_zone": found.site.zone.key,
         "assignments": [_assignment(one) for one in found.assignments],
         "by_phone": found.by_phone,
+        "group_session_id": found.group_session_id and write_id(found.group_session_id),
+        "free": found.free,
     }
 
 

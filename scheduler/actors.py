@@ -122,6 +122,15 @@ class Opening(NamedTuple):
     assignments: tuple[Assignment, ...]
     by_phone: bool = False
     """Whether it is nearer than the visit's notice: to be asked for by phone, with a reason."""
+    group_session_id: UUID | None = None
+    """The session in which it is a place; its staff are the session's."""
+    free: int | None = None
+    """How many places of the session are free."""
+
+    @property
+    def where(self) -> UUID:
+        """What tells openings of one time apart: the session, else the site."""
+        return self.group_session_id or self.site.site_id
 
 
 class Roster:

@@ -108,6 +108,9 @@ class Staffing:
     Bit n of every number stands for the visit that starts with granule n of the calendar.
     """
 
+    takes_time = True
+    """Whether who serves the visit is taken by it; of a place in a group session, nobody is."""
+
     def __init__(self, question: Question, site: Site, calendar: Calendar) -> None:
         self.question, self.site, self.calendar = question, site, calendar
 

@@ -473,14 +473,31 @@ def _without(stretch: Stretch, closures: Sequence[Stretch]) -> list[Stretch]:
 
 def staff_of(session: Session, group: GroupSession) -> tuple[Assignment, ...]:
     """Who and what a group session has taken. On no lane: it is the session's, taken once."""
+    return staff_of_each(session, [group])[group.id]
+
+
+def staff_of_each(
+    session: Session, groups: Sequence[GroupSession]
+) -> Mapping[UUID, tuple[Assignment, ...]]:
+    """The same for many sessions at once."""
     rows = session.execute(
-        select(Slot.schedule_id, Slot.role, func.min(Slot.starts_at), func.max(Slot.ends_at))
-        .where(Slot.group_session_id == group.id, Slot.status == SlotStatus.BUSY)
-        .group_by(Slot.schedule_id, Slot.role)
+        select(
+            Slot.group_session_id,
+            Slot.schedule_id,
+            Slot.role,
+            func.min(Slot.starts_at),
+            func.max(Slot.ends_at),
+        )
+        .where(
+            Slot.group_session_id.in_([one.id for one in groups]),
+            Slot.status == SlotStatus.BUSY,
+        )
+        .group_by(Slot.group_session_id, Slot.schedule_id, Slot.role)
         .order_by(Slot.role, Slot.schedule_id)
     ).all()
-    known = {one.schedule_id: one for one in all_actors(session, [row[0] for row in rows])}
-    return tuple(
-        Assignment(role, known[schedule_id], (), start, end, end)
-        for schedule_id, role, start, end in rows
-    )
+    known = {one.schedule_id: one for one in all_actors(session, [row[1] for row in rows])}
+    found: dict[UUID, tuple[Assignment, ...]] = {one.id: () for one in groups}
+    for group_id, schedule_id, role, start, end in rows:
+        assert group_id is not None
+        found[group_id] += (Assignment(role, known[schedule_id], (), start, end, end),)
+    return found

@@ -30,6 +30,7 @@ from scheduler import readiness, rules
 from scheduler.actors import Assignment, Calendar, Roster, Site
 from scheduler.availability import Candidate, Hours, Staffing, days_of, hours_of
 from scheduler.intervals import GRANULE, Frame, granules, indexes
+from scheduler.joining import PLACE
 from scheduler.problems import Array, Choices, Placed, Plan, Problem
 from scheduler.protocols import Gate, Phase, Protocol, Step
 from scheduler.readiness import Known
@@ -171,6 +172,12 @@ class Seated:
     ends_at: datetime
     assignments: tuple[Assignment, ...]
 
+    @property
+    def group_session_id(self) -> UUID | None:
+        """The group session in which it is a place, if it is one."""
+        places = (one.actor.schedule_id for one in self.assignments if one.role == PLACE)
+        return next(places, None)
+
 
 @dataclass(frozen=True, slots=True)
 class Refused:
@@ -305,7 +312,7 @@ class Seating:
             ties=rules.ties_of(step, self.protocol, known, but=(Severity.OFF,)),
         )
         index = self.calendar.frame.index(start)
-        if self._is_by_itself(start, could, done):
+        if not self.staffing[step.key].takes_time or self._is_by_itself(start, could, done):
             question = replace(question, prefer=only | self._best_known(step, index))
             return self.staffing[step.key].asked_at(index, question).assign(index)
         day = self._day(start, Roster([one.actor for _, one in could]), done)

@@ -886,6 +886,26 @@ def visits_meeting(
     ).all()
 
 
+def groups_between(session: Session, start: datetime, end: datetime) -> Sequence[GroupSession]:
+    """The group sessions that start in `[start, end)` and are to be held, in the order of time."""
+    return session.scalars(
+        select(GroupSession)
+        .where(
+            GroupSession.cancelled_at.is_(None),
+            GroupSession.starts_at >= start,
+            GroupSession.starts_at < end,
+        )
+        .order_by(GroupSession.starts_at, GroupSession.id)
+    ).all()
+
+
+def groups_of(session: Session, ids: Collection[UUID]) -> Sequence[GroupSession]:
+    """Those of these group sessions that are to be held."""
+    return session.scalars(
+        select(GroupSession).where(GroupSession.id.in_(ids), GroupSession.cancelled_at.is_(None))
+    ).all()
+
+
 def groups_served(
     session: Session, schedule_id: UUID, start: datetime, end: datetime
 ) -> Sequence[UUID]:

@@ -17,11 +17,12 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from models.vocabulary import ActorKind, Severity, Stage
-from scheduler import calendars, choosing, facts, planning, rules, warmth
+from scheduler import calendars, choosing, facts, joining, meetings, planning, rules, warmth
 from scheduler.actors import Actor, Assignment, Calendar, Site
 from scheduler.availability import Question, Staffing, days_of
 from scheduler.calendars import Window
 from scheduler.choosing import Asking, Refused, Seated, Seating
+from scheduler.joining import Meeting
 from scheduler.problems import Array, Choices, Placed, Plan, Problem, leads_of
 from scheduler.protocols import Step
 from scheduler.unplanned import Unplanned
@@ -61,6 +62,8 @@ class Ground:
     site: Site
     calendar: Calendar
     patient: Actor
+    meetings: Sequence[Meeting] = ()
+    """The group sessions in which shared visits could have a place."""
     dear: Mapping[str, Array] = field(default_factory=dict)
     """For kinds of visits what each granule costs on top, as a start: others want it as well."""
 
@@ -275,7 +278,9 @@ class Ground:
         for step in self.about.to_place:
             key = self._asked(step)
             if key not in found:
-                found[key] = Staffing(self._question(step), self.site, self.calendar)
+                found[key] = joining.staffing(
+                    self._question(step), self.site, self.calendar, self.meetings
+                )
         return found
 
     def _question(self, step: Step) -> Question:
@@ -348,11 +353,22 @@ def shared(
     spans = calendars.taken_spans(session, list(people), window)
     for schedule_id, patient in people.items():
         calendar.know(patient, spans.get(schedule_id, {}))
+    held = _meetings(session, abouts, begin, end)
+    joining.know(calendar, held)
     return [
         [
-            Ground(about, site, calendar, people[about.patient.schedule_id])
+            Ground(about, site, calendar, people[about.patient.schedule_id], held)
             for site in around.sites
             if about.wishes.site_id in {None, site.site_id}
         ]
         for about in abouts
     ]
+
+
+def _meetings(
+    session: Session, abouts: Sequence[Unplanned], begin: datetime, end: datetime
+) -> list[Meeting]:
+    """The group sessions ahead, if anybody is to have a place in one."""
+    if all(step.visit.group is None for about in abouts for step in about.to_place):
+        return []
+    return meetings.ahead(session, begin, end)

@@ -16,12 +16,13 @@ from sqlalchemy.orm import Session
 
 from models import Practitioner
 from models.vocabulary import ActorKind, AppointmentStatus, PractitionerRole, Stage, StepKind
-from scheduler import calendars, evidence, facts, readiness, rules, warmth
-from scheduler.actors import Actor, Opening, Site
+from scheduler import calendars, evidence, facts, joining, meetings, readiness, rules, warmth
+from scheduler.actors import Actor, Calendar, Opening, Site
 from scheduler.availability import Hours, Question, Staffing
 from scheduler.calendars import Window
 from scheduler.errors import Unfit
 from scheduler.facts import Brief
+from scheduler.joining import Meeting
 from scheduler.protocols import Visit
 from scheduler.readiness import Known
 from scheduler.rules import Booked, Candidate, Ties
@@ -58,8 +59,10 @@ class Search:
     """Times of the week to keep to."""
     within_notice: bool = False
     """Also times that are nearer than the visit's notice, marked as to be asked for by phone."""
+    alone: bool = False
+    """Of a visit that several patients share: times for one alone, who makes it up."""
     after: tuple[datetime, UUID] | None = None
-    """Leave out what comes before, and this start at this site: a page's end."""
+    """Leave out what comes before, and this start there: a page's end. See `Opening.where`."""
     limit: int = 50
 
 
@@ -78,8 +81,8 @@ class Alternative:
     """The nearest opening if one wish were let go."""
 
     change: str
-    """Which: `practitioner`, `site`, `hours`, `notice` (shorter, with a reason), `earlier` or
-    `later`."""
+    """Which: `practitioner`, `site`, `hours`, `notice` (shorter, with a reason), `alone`,
+    `earlier` or `later`."""
     opening: Opening
 
 
@@ -219,7 +222,7 @@ class _Looking:
             return self._marked(self.views[0])
         return merge(
             *(self._marked(view) for view in self.views),
-            key=lambda opening: (opening.starts_at, opening.site.site_id),
+            key=lambda opening: (opening.starts_at, opening.where),
         )
 
     def _marked(self, view: Staffing) -> Iterator[Opening]:
@@ -235,10 +238,19 @@ class _Looking:
             return
         around = self._around(question)
         patient = self._patient(around)
+        held = self._meetings(question)
+        joining.know(around.calendar, held)
         for site in around.sites:
             if self.search.site_id in {None, site.site_id}:
                 asked = self._at(site, replace(question, patient=patient))
-                self.views.append(Staffing(asked, site, around.calendar))
+                self.views.append(self._view(asked, site, around.calendar, held))
+
+    def _view(
+        self, question: Question, site: Site, calendar: Calendar, held: Sequence[Meeting]
+    ) -> Staffing:
+        if self.search.alone:
+            return Staffing(question, site, calendar)
+        return joining.staffing(question, site, calendar, held)
 
     def _at(self, site: Site, question: Question) -> Question:
         """The question, kept to the notice that the visit asks for by the site's calendar."""
@@ -279,6 +291,11 @@ class _Looking:
             calendar.leave_out(own)
         return around
 
+    def _meetings(self, question: Question) -> list[Meeting]:
+        if self.wanted.visit.group is None or self.search.alone:
+            return []
+        return meetings.ahead(self.session, question.earliest, question.latest)
+
     def _patient(self, around: Around) -> Actor | None:
         if self.wanted.about is None:
             return None
@@ -292,7 +309,7 @@ class _Looking:
 
     def _is_new(self, opening: Opening) -> bool:
         after = self.search.after
-        return after is None or (opening.starts_at, opening.site.site_id) > after
+        return after is None or (opening.starts_at, opening.where) > after
 
     def _shut_by_course(self, staffed: Iterable[Opening]) -> list[Shut]:
         """The rules and gates that stand against these times, most often in the way first."""
@@ -380,6 +397,8 @@ def _relaxed(search: Search, wanted: _Wanted, now: datetime) -> Mapping[str, Sea
         relaxed["hours"] = replace(search, hours=None)
     if wanted.visit.notice is not None and not search.within_notice:
         relaxed["notice"] = replace(search, within_notice=True)
+    if wanted.visit.group is not None and not search.alone:
+        relaxed["alone"] = replace(search, alone=True)
     if search.start > now:
         relaxed["earlier"] = replace(search, start=search.start - BEFORE, end=search.start)
     relaxed["later"] = replace(search, start=search.end, end=search.end + AHEAD)

@@ -33,6 +33,7 @@ from scheduler.errors import (
 )
 from scheduler.grounds import Way
 from scheduler.intervals import GRANULE
+from scheduler.joining import PLACE
 from scheduler.placing import Named
 from scheduler.proposing import Found
 from scheduler.rules import STANDING
@@ -97,7 +98,8 @@ def accept(
     facts.to_change(session, Course, told.course_id, None)
     proposal = facts.to_change(session, Proposal, told.proposal_id, None)
     calendars.be_patient(session)
-    calendars.lock(session, {claim.schedule_id for claim in claims})
+    groups = {one for one in map(_group_of, proposal.steps) if one is not None}
+    calendars.lock(session, {claim.schedule_id for claim in claims} | groups)
     held = _refuse_gone(session, proposal, claims, now)
     booked = [
         _book(session, order, held.get(order.course_step_id), by=by, now=now)
@@ -134,6 +136,7 @@ def _step(found: Found, way: Way, visit: Seated) -> dict[str, Any]:
         "starts_at": _written(visit.starts_at),
         "ends_at": _written(visit.ends_at),
         "patient_schedule_id": str(found.about.patient.schedule_id),
+        "group_session_id": visit.group_session_id and str(visit.group_session_id),
         "assignments": [
             {
                 "role": one.role,
@@ -146,6 +149,7 @@ def _step(found: Found, way: Way, visit: Seated) -> dict[str, Any]:
                 "lanes": len(one.lanes),
             }
             for one in visit.assignments
+            if one.role != PLACE
         ],
     }
 
@@ -186,16 +190,47 @@ def _refuse_gone(
             "Steps of this course were booked meanwhile. Ask for a new proposal."
         )
     lost = calendars.lost(session, claims, now, [visit.id for visit in held.values()])
-    if not lost:
+    gone = [_gone(step) for step in _without_place(session, proposal, held)]
+    if not lost and not gone:
         return held
     who = facts.who_booked(session, {visit for one in lost for visit in one.taken_by})
     raise ProposalLost(
         "Somebody was faster: not all of these times are free any more. Nothing was booked.",
         lost=[
-            _lost(proposal.steps[number], list(its), who)
-            for number, its in groupby(lost, key=lambda one: one.number)
+            *(
+                _lost(proposal.steps[number], list(its), who)
+                for number, its in groupby(lost, key=lambda one: one.number)
+            ),
+            *gone,
         ],
     )
+
+
+def _without_place(
+    session: Session, proposal: Proposal, held: Mapping[UUID | None, Appointment]
+) -> Iterator[Mapping[str, Any]]:
+    """The steps whose group session is full, cancelled, or at another time now."""
+    wanted = {one for one in map(_group_of, proposal.steps) if one is not None}
+    groups = {one.id: one for one in facts.groups_of(session, wanted)}
+    taken = facts.places_taken(session, list(wanted))
+    for step in proposal.steps:
+        group_id = _group_of(step)
+        if group_id is None:
+            continue
+        group, mine = groups.get(group_id), UUID(step["course_step_id"]) in held
+        left = 0 if group is None else group.places - len(taken[group_id]) + mine
+        if (
+            group is None
+            or not left
+            or group.starts_at != datetime.fromisoformat(step["starts_at"])
+        ):
+            yield step
+
+
+def _gone(step: Mapping[str, Any]) -> dict[str, Any]:
+    """A visit that has lost its place in a group session."""
+    names = ("course_step_id", "key", "kind", "starts_at", "group_session_id")
+    return {**{name: step[name] for name in names}, "schedules": []}
 
 
 def _lost(step: Mapping[str, Any], lost: Sequence[Lost], who: Mapping[UUID, str]) -> dict[str, Any]:
@@ -225,6 +260,8 @@ def _claims(proposal: Proposal) -> list[Claim]:
 def _of(number: int, step: Mapping[str, Any]) -> list[Claim]:
     start, end = map(datetime.fromisoformat, (step["starts_at"], step["ends_at"]))
     patient = Claim(number, UUID(step["patient_schedule_id"]), start, end, 1)
+    if _group_of(step) is not None:  # who serves it is the session's
+        return [patient]
     others = [
         Claim(
             number,
@@ -244,12 +281,24 @@ def _orders(proposal: Proposal, told: Acceptance) -> Iterator[Order]:
             patient_id=proposal.patient_id,
             course_step_id=UUID(step["course_step_id"]),
             starts_at=datetime.fromisoformat(step["starts_at"]),
-            assignments=tuple(
-                Named(one["role"], UUID(one["schedule_id"])) for one in step["assignments"]
-            ),
+            assignments=_named(step),
             reasons=told.reasons,
             hold=told.hold,
+            group_session_id=_group_of(step),
         )
+
+
+def _named(step: Mapping[str, Any]) -> tuple[Named, ...] | None:
+    """Who serves a visit; None: a group session does."""
+    if _group_of(step) is not None:
+        return None
+    return tuple(Named(one["role"], UUID(one["schedule_id"])) for one in step["assignments"])
+
+
+def _group_of(step: Mapping[str, Any]) -> UUID | None:
+    """The group session in which a visit is a place, if it is one."""
+    told = step.get("group_session_id")
+    return None if told is None else UUID(told)
 
 
 def _book(

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from models import GroupSession
 from models.vocabulary import TaskKind
-from scheduler import calendars, facts, placing, tasks
+from scheduler import calendars, facts, joining, placing, tasks
 from scheduler.actors import Assignment
 from scheduler.errors import SessionFull, Understaffed, Unfit, WrongStatus
 from scheduler.facts import Brief
@@ -152,10 +152,5 @@ def _seated(visit: Visit, phase: Phase, staff: Sequence[Assignment]) -> int:
 
 
 def _refuse_unfit(group: GroupSession, about: Brief) -> None:
-    visit = about.visit
-    if (
-        visit.group is None
-        or visit.kind is not group.kind
-        or visit.length != group.ends_at - group.starts_at
-    ):
+    if not joining.is_for(about.visit, group.kind, group.starts_at, group.ends_at):
         raise Unfit("This session is not for such a visit.", kind=group.kind, visit=group.visit)

@@ -52,7 +52,11 @@ def test_one_that_was_ended_is_replaced_and_nobody_notices(engine: Engine, other
 def test_one_that_was_ended_while_in_use_is_not_handed_out_again(
     engine: Engine, other: Engine
 ) -> None:
-    with pytest.raises(OperationalError), engine.connect() as connection:
-        before = connection.scalar(text("SELECT pg_backend_pid()"))
-        hang_up(other, before)
+    connection = engine.connect()
+    before = connection.scalar(text("SELECT pg_backend_pid()"))
+    assert before
+    hang_up(other, before)
+    with pytest.raises(OperationalError):
+        connection.scalar(text("SELECT 1"))
+    connection.close()
     assert backend(engine) != before
