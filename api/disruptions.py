@@ -20,7 +20,7 @@ from api.shelf import Shelf
 from api.showing import AppointmentSchema, AssignmentSchema
 from models import Disruption, Proposal, db
 from models.vocabulary import Role, StepKind
-from scheduler import facts, repairs
+from scheduler import facts, regrouping, repairs
 from scheduler.audit import Act
 from scheduler.repairs import Accepted, Trouble
 
@@ -103,24 +103,46 @@ class RepairSchema(Schema):
     )
 
 
+class GroupMoveSchema(Schema):
+    """A group session that is hit, and when and by whom it could be held instead.
+
+    At its own time with other staff, or at another with everybody in it: a cohort moves as one.
+    """
+
+    group_session_id = Id()
+    kind = fields.Enum(StepKind, by_value=True)
+    old = Instant(data_key="from")
+    new = Instant(
+        data_key="to", allow_none=True, metadata={"description": "Null: nothing was found."}
+    )
+    ends_at = Instant(allow_none=True)
+    site_id = Id(allow_none=True)
+    assignments = fields.List(fields.Nested(AssignmentSchema))
+    why = fields.String(
+        allow_none=True,
+        metadata={"description": "What stands against its own time, if nothing was found."},
+    )
+    detail = fields.String(allow_none=True)
+
+
 class DisruptedSchema(Schema):
     """A disruption and what is proposed."""
 
     disruption = fields.Nested(DisruptionSchema)
     proposal = fields.Nested(RepairSchema)
     group_sessions = fields.List(
-        Id(),
-        metadata={
-            "description": "Sessions that are served by who is away. A cohort moves as one: "
-            "reschedule each, at its own time with other staff or at another."
-        },
+        fields.Nested(GroupMoveSchema),
+        metadata={"description": "Sessions that are served by who is away, but for accepted ones."},
     )
 
 
 class AcceptRepairSchema(Schema):
-    """Whose moves; left out: everybody's."""
+    """Whose moves, and those of which group sessions; both left out: all of them."""
 
     patients = fields.List(
+        Id(), load_default=None, allow_none=True, validate=validate.Length(min=1, max=500)
+    )
+    group_sessions = fields.List(
         Id(), load_default=None, allow_none=True, validate=validate.Length(min=1, max=500)
     )
 
@@ -139,6 +161,22 @@ class AcceptedRepairSchema(Schema):
     appointments = fields.List(fields.Nested(AppointmentSchema))
     refused = fields.List(fields.Nested(RefusedRepairSchema))
     proposal = fields.Nested(RepairSchema)
+
+
+class RefusedGroupSchema(Schema):
+    """A group session of which nothing was changed."""
+
+    group_session_id = Id()
+    code = fields.String()
+    detail = fields.String()
+
+
+class AcceptedDisruptionSchema(AcceptedRepairSchema):
+    """The same, with the group sessions: which moved, and what is proposed for the others."""
+
+    moved_groups = fields.List(Id())
+    refused_groups = fields.List(fields.Nested(RefusedGroupSchema))
+    group_sessions = fields.List(fields.Nested(GroupMoveSchema))
 
 
 SHELF = Shelf(Disruption, DisruptionSchema)
@@ -169,6 +207,7 @@ def report_disruption(told: dict[str, Any]) -> Response:
         best=told["effort"] == "best",
     )
     disruption, found = repairs.disrupt(db.session(), trouble, by=by(), now=now())
+    regrouping.propose(db.session(), disruption, by=by(), now=now())
     db.session.refresh(disruption)
     preconditions.tag(disruption.version)
     return edge.done(
@@ -196,24 +235,61 @@ def read_disruption(disruption_id: UUID) -> dict[str, Any]:
 @requires(Role.SCHEDULER, Role.CLINICIAN)
 @blueprint.arguments(AcceptRepairSchema)
 @idempotent
-@blueprint.response(200, AcceptedRepairSchema)
+@blueprint.response(200, AcceptedDisruptionSchema)
 @blueprint.alt_response(404, schema=ProblemSchema, description="not-found")
 def accept_repair(told: dict[str, Any], disruption_id: UUID) -> Response:
-    """Move the visits as proposed: of each patient all or none."""
-    done = repairs.accept(db.session(), disruption_id, told["patients"], by=by(), now=now())
+    """Move the visits as proposed: of each patient all or none, and of each session."""
+    session, patients, groups = db.session(), told["patients"], told["group_sessions"]
+    if patients is not None or groups is not None:
+        patients, groups = patients or [], groups or []
+    moved = regrouping.accept(session, disruption_id, groups, by=by(), now=now())
+    done = repairs.accept(session, disruption_id, patients, by=by(), now=now())
     act = Act(
         action="execute",
         entity="disruption",
         entity_id=disruption_id,
-        facts={"accepted": len(done.done), "refused": len(done.refused)},
+        facts={
+            "accepted": len(done.done) + len(moved.done),
+            "refused": len(done.refused) + len(moved.refused),
+        },
     )
-    return edge.done(AcceptedRepairSchema, accepted(done), act)
+    shown_groups = {
+        "moved_groups": [one.group.id for one in moved.done],
+        "refused_groups": [
+            {"group_session_id": group_id, "code": refusal.code, "detail": refusal.detail}
+            for group_id, refusal in moved.refused.items()
+        ],
+        "group_sessions": _groups(facts.one(session, Disruption, disruption_id)),
+    }
+    return edge.done(AcceptedDisruptionSchema, {**accepted(done), **shown_groups}, act)
 
 
 def _told(disruption: Disruption, proposal: dict[str, Any]) -> dict[str, Any]:
-    during = disruption.starts_at, disruption.ends_at
-    groups = facts.groups_served(db.session(), disruption.schedule_id, *during)
+    groups = _groups(disruption)
     return {"disruption": disruption, "proposal": proposal, "group_sessions": groups}
+
+
+def _groups(disruption: Disruption) -> list[dict[str, Any]]:
+    """What is proposed for group sessions and not accepted yet, ready to be written."""
+    return [
+        {
+            **one,
+            "kind": StepKind(one["kind"]),
+            "old": datetime.fromisoformat(one["from"]),
+            "new": one["to"] and datetime.fromisoformat(one["to"]),
+            "ends_at": one["ends_at"] and datetime.fromisoformat(one["ends_at"]),
+            "assignments": _read(one["assignments"]),
+        }
+        for one in regrouping.open_of(disruption)
+    ]
+
+
+def _read(assignments: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    read = datetime.fromisoformat
+    return [
+        {**each, "starts_at": read(each["from"]), "ends_at": read(each["to"])}
+        for each in assignments
+    ]
 
 
 def accepted(done: Accepted) -> dict[str, Any]:
@@ -253,8 +329,5 @@ def _move(proposal: Proposal, step: dict[str, Any]) -> dict[str, Any]:
         "old": read(step["from"]),
         "new": read(step["to"]),
         "ends_at": read(step["ends_at"]),
-        "assignments": [
-            {**each, "starts_at": read(each["from"]), "ends_at": read(each["to"])}
-            for each in step["assignments"]
-        ],
+        "assignments": _read(step["assignments"]),
     }

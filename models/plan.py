@@ -23,6 +23,8 @@ class Disruption(Tenanted):
     closure_id: Mapped[UUID]
     """The closure that it made, so that nothing new is booked there."""
     told_by: Mapped[str]
+    group_moves: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, server_default=text("'[]'"))
+    """For each group session that it hits what is proposed instead, and when that was accepted."""
     version: Mapped[int] = mapped_column(server_default=text("1"))
 
     __table_args__ = (

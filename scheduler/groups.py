@@ -113,11 +113,13 @@ def move(session: Session, call: Call, move: Move, *, by: Authority, now: dateti
         judging.refuse_impossible(move.starts_at, now)
     company = facts.company(session, group.id)
     visit = placing.staffed(facts.group_visit(session, group), group.places, move.assignments)
+    staff = {one.actor.schedule_id for one in calendars.staff_of(session, group)}
     wish = Wish(
         visit,
         move.starts_at,
         None,
         move.assignments,
+        prefer=frozenset(staff),
         moving=group.id,
         leaving=_locks(session, group, company),
         company=frozenset(schedule_id for _, schedule_id in company),

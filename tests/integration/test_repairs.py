@@ -1,12 +1,13 @@
 """Disruptions and repairs over REST: found, shown, accepted wholly or per patient, or lost."""
 
 import sys
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from models import Closure, Message
@@ -23,7 +24,7 @@ from tests.factories import (
     make_practitioner,
     make_room,
 )
-from tests.groups import make_circle
+from tests.groups import Circle, make_circle
 from tests.integration.conftest import Caller
 
 DESK = Authority("desk")
@@ -106,10 +107,17 @@ def test_other_people_at_the_same_time_say_nothing_to_the_patient(
     assert [one["revision"] for one in done.json["appointments"]] == [1]
 
 
-def test_a_group_session_is_named_and_its_places_stay_where_they_are(
-    desk: Caller, session: Session, world: World
-) -> None:
-    circle = make_circle(session, world, 1)
+@dataclass(frozen=True)
+class Shared:
+    """A preparation on Monday that a few patients share, with two of three therapists."""
+
+    circle: Circle
+    id: str
+
+
+@pytest.fixture
+def shared(desk: Caller, session: Session, world: World) -> Shared:
+    circle = make_circle(session, world, 2)
     session.commit()
     told = {
         "protocol_version_id": str(circle.version_id),
@@ -118,14 +126,27 @@ def test_a_group_session_is_named_and_its_places_stay_where_they_are(
         "assignments": circle.staff(0, 1),
     }
     group = desk.post("/group-sessions", told).json["id"]
-    [member] = circle.members
-    taken = {
-        "patient_id": str(member.patient_id),
-        "course_step_id": str(member.steps["preparation"]),
-    }
-    assert desk.post(f"/group-sessions/{group}/places", taken).status_code == 201
+    for member in circle.members:
+        place = {
+            "patient_id": str(member.patient_id),
+            "course_step_id": str(member.steps["preparation"]),
+        }
+        assert desk.post(f"/group-sessions/{group}/places", place).status_code == 201
+    return Shared(circle, group)
+
+
+def staff_of(desk: Caller, shared: Shared) -> set[str]:
+    told = desk.get(f"/group-sessions/{shared.id}").json
+    return {one["schedule_id"] for one in told["assignments"]}
+
+
+def test_a_group_session_gets_other_staff_and_its_patients_hear_nothing(
+    desk: Caller, session: Session, world: World, shared: Shared
+) -> None:
+    circle = shared.circle
+    [member, _] = circle.members
     alone = {
-        "patient_id": taken["patient_id"],
+        "patient_id": str(member.patient_id),
         "course_step_id": str(member.steps["dosing-1"]),
         "starts_at": (MONDAY_9 + 2 * DAY).isoformat(),
         "assignments": [
@@ -135,21 +156,75 @@ def test_a_group_session_is_named_and_its_places_stay_where_they_are(
     }
     dose = desk.post("/appointments", alone)
     assert dose.status_code == 201, dose.json
+    before = session.scalar(select(func.count()).select_from(Message))
 
     answer = away(desk, world.therapist, MONDAY_9, MONDAY_9 + 3 * DAY)
 
-    assert answer.json["group_sessions"] == [group]
+    [move] = answer.json["group_sessions"]
+    assert (move["group_session_id"], move["from"], move["why"]) == (shared.id, move["to"], None)
+    assert {one["schedule_id"] for one in move["assignments"]} == {
+        str(circle.therapists[1]),
+        str(circle.therapists[2]),
+        str(circle.room),
+    }
+    assert str(world.therapist) in staff_of(desk, shared)  # it was only tried
     moves = answer.json["proposal"]["moves"]
     assert [one["appointment_id"] for one in moves] == [dose.json["id"]]
-    assert answer.json["proposal"]["unrepairable"] == []
-    again = desk.get(f"/disruptions/{answer.json['disruption']['id']}").json
-    assert again["group_sessions"] == [group]
-    etag = desk.get(f"/group-sessions/{group}").headers["ETag"]
-    instead = {"starts_at": MONDAY_9.isoformat(), "assignments": circle.staff(1, 2)}
-    moved = desk.post(f"/group-sessions/{group}/reschedule", instead, etag=etag)
-    assert moved.status_code == 200, moved.json
-    again = desk.get(f"/disruptions/{answer.json['disruption']['id']}").json
-    assert again["group_sessions"] == []
+    path = f"/disruptions/{answer.json['disruption']['id']}"
+    assert desk.get(path).json["group_sessions"] == [move]
+
+    done = desk.post(f"{path}/accept", {"group_sessions": [shared.id]})
+
+    assert done.status_code == 200, done.json
+    assert (done.json["moved_groups"], done.json["appointments"]) == ([shared.id], [])
+    assert str(world.therapist) not in staff_of(desk, shared)
+    assert desk.get(path).json["group_sessions"] == []
+    assert session.scalar(select(func.count()).select_from(Message)) == before
+    again = desk.post(f"{path}/accept", {"group_sessions": [shared.id]})
+    assert again.status_code == 404
+
+
+def test_without_enough_staff_the_cohort_moves_to_another_day_at_its_hour(
+    desk: Caller, world: World, shared: Shared
+) -> None:
+    answer = away(desk, shared.circle.room, MONDAY_9, MONDAY_9 + DAY)
+
+    [move] = answer.json["group_sessions"]
+    assert datetime.fromisoformat(move["to"]) == MONDAY_9 + DAY
+    done = desk.post(f"/disruptions/{answer.json['disruption']['id']}/accept")
+    assert done.json["moved_groups"] == [shared.id]
+    places = desk.get(f"/group-sessions/{shared.id}/places").json["items"]
+    assert {datetime.fromisoformat(one["starts_at"]) for one in places} == {MONDAY_9 + DAY}
+
+
+def test_where_no_time_suits_all_of_them_it_says_why(
+    desk: Caller, world: World, shared: Shared
+) -> None:
+    answer = away(desk, shared.circle.room, MONDAY_9, MONDAY_9 + 40 * DAY)
+
+    [move] = answer.json["group_sessions"]
+    assert (move["to"], move["assignments"]) == (None, [])
+    assert move["why"]
+    assert move["detail"]
+    path = f"/disruptions/{answer.json['disruption']['id']}"
+    assert desk.post(f"{path}/accept").json["moved_groups"] == []
+    assert desk.get(path).json["group_sessions"] == [move]
+
+
+def test_a_session_whose_new_staff_are_taken_meanwhile_is_proposed_anew(
+    desk: Caller, world: World, shared: Shared
+) -> None:
+    circle = shared.circle
+    answer = away(desk, world.therapist, MONDAY_9, MONDAY_9 + HOUR)
+    third = away(desk, circle.therapists[2], MONDAY_9, MONDAY_9 + HOUR)
+    assert third.json["group_sessions"] == []
+
+    done = desk.post(f"/disruptions/{answer.json['disruption']['id']}/accept").json
+
+    assert done["moved_groups"] == []
+    assert [one["group_session_id"] for one in done["refused_groups"]] == [shared.id]
+    [fresh] = done["group_sessions"]
+    assert fresh["from"] != fresh["to"]
 
 
 def test_the_best_answer_is_looked_for_if_asked_and_said_to_be_proven(
