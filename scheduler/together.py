@@ -1,8 +1,9 @@
 """Together: plan many courses on one calendar, where what one takes the others lack.
 
-Each is planned after those that cost least alone, at the least that is left. Whoever finds no
-place is looked for one further ahead, as long as that helps. Of a few courses all orders are tried.
-Then, as long as there is patience, two walks take turns, each from where it stood:
+Each is planned after those that came before it, at the least that is left. Whoever finds no
+place is looked for one further ahead, as long as that helps. Then they are put down in some other
+orders; a few courses in all orders. Last, as long as there is patience, two walks take turns, each
+from where it stood:
 
 For more places. A few courses are taken up and put down in another order, some without a place
 among them. Whoever finds none says which starts it would have wanted, and these get dearer for
@@ -35,6 +36,9 @@ from scheduler.problems import Array, Weights
 
 FEW = 4
 """Of so many courses all orders are tried."""
+
+ORDERS = 3
+"""Of more courses so many other orders are."""
 
 COMPANY = 3
 """So many with a place are taken up together with some without."""
@@ -160,7 +164,7 @@ def together(views: Iterable[View[W]], patient: Callable[[], bool]) -> Together[
 
 
 def _begin(views: Iterable[View[W]]) -> "_Board[W]":
-    """Put each down after those that cost least alone, and look further ahead while that helps."""
+    """Put each down after those that came before, and look further ahead while that helps."""
     further = iter(views)
     courses, calendar = next(further)
     board = _Board(calendar, [_seat(course) for course in courses])
@@ -245,8 +249,8 @@ class _Board(Generic[W]):
         return [one for one in self.seats if one.way is None]
 
     def fill(self) -> None:
-        """Put down whoever is nowhere, after those that cost less alone."""
-        for seat in sorted(self.vacant, key=lambda one: one.least):
+        """Put down whoever is nowhere."""
+        for seat in self.vacant:
             self.put(seat, Prices(self.calendar.frame.size))
 
     def moved(self, view: View[W]) -> "_Board[W]":
@@ -298,8 +302,11 @@ class _Search(Generic[W]):
 
     def run(self) -> None:
         """Let the walks take turns as long as there is patience; end at the best."""
-        if len(self.board.seats) <= FEW:
-            self._try_all_orders()
+        for order in self._orders():
+            if not self._goes_on():
+                break
+            self._put_down(order)
+        self.board.restore(self.ways)
         here: Sequence[W | None] = self.ways
         idle = 0
         if self.best.lost and self._goes_on():
@@ -341,12 +348,12 @@ class _Search(Generic[W]):
         if score < self.best:
             self.best, self.ways = score, self.board.ways()
 
-    def _try_all_orders(self) -> None:
-        for order in permutations(self.board.seats):
-            if not self._goes_on():
-                break
-            self._put_down(order)
-        self.board.restore(self.ways)
+    def _orders(self) -> Iterable[Sequence[_Seat[W]]]:
+        """The orders in which all are put down: all there are of a few, some of many."""
+        seats = self.board.seats
+        if len(seats) <= FEW:
+            return permutations(seats)
+        return (self.dice.sample(seats, len(seats)) for _ in range(ORDERS))
 
     def _put_down(self, order: Sequence[_Seat[W]]) -> None:
         """Put all down once more, one after the other."""
