@@ -277,6 +277,7 @@ def _supervise(settings: config.Settings, found: demonstration.Demonstration) ->
         "AFTERGLOW_VAR": str(settings.var),
         "WEB_WORKERS": str(settings.web_workers),
         "WEB_THREADS": str(settings.web_threads),
+        "SUPERVISOR": str(os.getpid()),  # once it is gone nobody starts a worker anew
         "PYTHONTZPATH": "",
         "PYTHONUNBUFFERED": "1",
         "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
