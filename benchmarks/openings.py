@@ -133,12 +133,16 @@ def _beside_multiranges(report: Report, client: Client, clinic: Busy, days: int)
 def _in_process(
     clinic: Busy, clock: Callable[[], float] = time.perf_counter
 ) -> Iterator[Callable[..., float]]:
-    """The same search without HTTP, keys and JSON: how long it takes in ms."""
+    """The same search without HTTP, keys and JSON: how long it takes in ms.
+
+    What changed since the last one is asked for each time.
+    """
     engine = create_engine(clinic.ways.service)
     with Session(engine) as session:
         enter_clinic(session, clinic.clinic_id)
 
         def ask(days: int, weeks: int = 0) -> float:
+            session.connection()  # a transaction has begun, as it has where PostgreSQL is asked
             start = FIRST + timedelta(weeks=weeks)
             wanted = Search(
                 start=start, end=start + timedelta(days=days), step_kind=StepKind.PREPARATION
