@@ -49,6 +49,8 @@ ROUND = 20 * MINUTE
 KEPT = "kept free"
 DAY = timedelta(days=1)
 TAKEN = 0.7
+LENGTHS = (30, 30, 45, 60)
+"""Of the visits that fill the days, in minutes: so that L has half a million slots."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,8 +273,8 @@ def _day(whole: Stretch, dice: random.Random, busy: Sequence[Stretch] = ()) -> I
     )
     start = whole.starts_at
     for shut_from, shut_until in shut:
-        while start + HOUR <= shut_from:
-            until = min(shut_from, start + dice.choice([60, 60, 90]) * MINUTE)
+        while start + LENGTHS[0] * MINUTE <= shut_from:
+            until = min(shut_from, start + dice.choice(LENGTHS) * MINUTE)
             yield Stretch(whole.schedule_id, whole.lane, whole.role, start, until)
             start = until
         start = max(start, shut_until)

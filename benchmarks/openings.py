@@ -94,7 +94,7 @@ def _growing(clinic: Busy) -> Iterator[tuple[float, float]]:
     weeks = cycle(range(warmth.WINDOWS + 1))
     with _in_process(clinic, time.thread_time) as ask:
         ask(DAYS[-1], warmth.WINDOWS)
-        for days in (7, 14, 30, 60, 90):
+        for days in (14, 30, 45, 60, 90):
             least = min(ask(days, next(weeks)) for _ in range(TRIES))
             yield clinic.size.schedules * days, least
 

@@ -2,7 +2,7 @@
 
 Twice: with clearances that hold until a course is over, so that there is room for all beyond the
 weeks that are taken already; and with clearances that lapse after 90 days, until when the clinic
-has time for a third of the doses that the fifty ask for.
+has time for a part of the doses that the fifty ask for.
 """
 
 import time
