@@ -22,6 +22,9 @@ from scheduler.rules import Booked
 LEEWAY = timedelta(days=84)
 """How much longer than a course's windows ask it is looked for first."""
 
+FURTHER = timedelta(days=28)
+"""How much further after that, and twice as much each time."""
+
 FURTHEST = timedelta(days=366)
 """How far ahead a course is planned at most."""
 
@@ -96,10 +99,10 @@ class Unplanned:
 
     def lengths(self) -> Iterator[timedelta]:
         """How far ahead to look: far enough as a rule, and if that was not, ever further."""
-        length = _shortest(self.to_place) + LEEWAY
+        length, more = _shortest(self.to_place) + LEEWAY, FURTHER
         while self.wishes.latest is None and length < self.furthest:
             yield length
-            length *= 2
+            length, more = length + more, 2 * more
         yield self.furthest
 
     @property
