@@ -280,7 +280,7 @@ def _groups(disruption: Disruption) -> list[dict[str, Any]]:
             "ends_at": one["ends_at"] and datetime.fromisoformat(one["ends_at"]),
             "assignments": _read(one["assignments"]),
         }
-        for one in regrouping.open_of(disruption)
+        for one in regrouping.open_of(db.session(), disruption)
     ]
 
 

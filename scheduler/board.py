@@ -4,7 +4,7 @@ Times are granules of five minutes, counted from the start of the calendar's fra
 database, no clock, no Flask.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -155,10 +155,6 @@ class Board:
     def mark(self) -> int:
         """A point to come back to."""
         return len(self._done)
-
-    def since(self, mark: int) -> Mapping[UUID, Place | None]:
-        """Where the visits are that were put somewhere since."""
-        return {visit_id: self.now[visit_id] for visit_id, _ in self._done[mark:]}
 
     def back_to(self, mark: int) -> None:
         """Undo everything since."""

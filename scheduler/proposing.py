@@ -117,7 +117,7 @@ def _views(session: Session, abouts: Sequence[Unplanned]) -> Iterator[View[Way]]
     begin = min(about.begin for about in abouts).astimezone(UTC)
     end = max(about.begin + next(about.lengths()) for about in abouts).astimezone(UTC)
     furthest = max(about.begin + about.furthest for about in abouts).astimezone(UTC)
-    more = LATER
+    more = unplanned.FURTHER
     while True:
         courses = [_Planned(here) for here in grounds.shared(session, abouts, begin, end)]
         yield View(courses, courses[0].here[0].calendar)

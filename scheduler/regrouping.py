@@ -7,7 +7,7 @@ with everybody in it, by what moves it for good, and put back. Nothing is kept f
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 from uuid import UUID
 
@@ -66,7 +66,9 @@ def accept(
     them nothing is proposed.
     """
     disruption = facts.to_change(session, Disruption, disruption_id, None)
-    waiting = {UUID(one["group_session_id"]): one for one in open_of(disruption) if one["to"]}
+    waiting = {
+        UUID(one["group_session_id"]): one for one in open_of(session, disruption) if one["to"]
+    }
     if unknown := set(wanted or ()) - set(waiting):
         raise NotFound(
             "Of these group sessions nothing is open.",
@@ -90,9 +92,14 @@ def accept(
     return Regrouped(done, refused)
 
 
-def open_of(disruption: Disruption) -> list[dict[str, Any]]:
-    """What is proposed for the sessions that were hit and not accepted yet."""
-    return [one for one in disruption.group_moves if one["accepted_at"] is None]
+def open_of(session: Session, disruption: Disruption) -> list[dict[str, Any]]:
+    """What is proposed for the sessions that are still served by who is away.
+
+    One that was accepted is not, nor one that somebody cancelled or moved by hand.
+    """
+    during = disruption.starts_at, disruption.ends_at
+    hit = set(map(str, facts.groups_served(session, disruption.schedule_id, *during)))
+    return [one for one in disruption.group_moves if one["group_session_id"] in hit]
 
 
 def _move(told: Mapping[str, Any]) -> Move:
@@ -111,7 +118,8 @@ def _proposed(
         "accepted_at": None,
     }
     why: Refusal | None = None
-    for starts_at in (group.starts_at, *islice(_others(session, group, now), TRIES)):
+    others = islice(_others(session, group, now), TRIES)  # looked for only if its own is shut
+    for starts_at in chain([group.starts_at], others):
         try:
             return {**before, **_tried(session, group.id, starts_at, by, now)}
         except Refusal as refusal:

@@ -211,6 +211,21 @@ def test_where_no_time_suits_all_of_them_it_says_why(
     assert desk.get(path).json["group_sessions"] == [move]
 
 
+def test_a_session_that_somebody_moved_by_hand_is_not_open_any_more(
+    desk: Caller, world: World, shared: Shared
+) -> None:
+    answer = away(desk, world.therapist, MONDAY_9, MONDAY_9 + HOUR)
+    assert len(answer.json["group_sessions"]) == 1
+    etag = desk.get(f"/group-sessions/{shared.id}").headers["ETag"]
+    instead = {"starts_at": MONDAY_9.isoformat(), "assignments": shared.circle.staff(1, 2)}
+    moved = desk.post(f"/group-sessions/{shared.id}/reschedule", instead, etag=etag)
+    assert moved.status_code == 200, moved.json
+
+    path = f"/disruptions/{answer.json['disruption']['id']}"
+    assert desk.get(path).json["group_sessions"] == []
+    assert desk.post(f"{path}/accept").json["moved_groups"] == []
+
+
 def test_a_session_whose_new_staff_are_taken_meanwhile_is_proposed_anew(
     desk: Caller, world: World, shared: Shared
 ) -> None:
