@@ -204,7 +204,7 @@ def read_session(session_id: UUID) -> dict[str, Any]:
 @blueprint.arguments(PageQuery, location="query")
 @blueprint.response(200, page_of(AppointmentSchema))
 def list_places(asked: dict[str, Any], session_id: UUID) -> dict[str, Any]:
-    """List everybody who has, or had, a place: their appointments, in the order of booking."""
+    """List everybody who has, had, or is offered a place: their appointments, oldest first."""
     facts.one(db.session(), GroupSession, session_id)
     query = select(Appointment).where(Appointment.group_session_id == session_id)
     found = pages.page(query, [Appointment.id], asked)

@@ -102,6 +102,9 @@ class OfferSchema(Schema):
     patient_id = Id()
     freed_time_id = Id()
     appointment_id = Id(metadata={"description": "The proposed visit: when and where."})
+    group_session_id = Id(
+        allow_none=True, metadata={"description": "The session of which it is a place; null: none."}
+    )
     site_id = Id()
     starts_at = Instant()
     ends_at = Instant()
@@ -280,6 +283,7 @@ def _shown(found: list[Offer]) -> list[dict[str, Any]]:
     return [
         {
             **{column.key: getattr(offer, column.key) for column in Offer.__table__.columns},
+            "group_session_id": visits[offer.appointment_id].group_session_id,
             "site_id": visits[offer.appointment_id].site_id,
             "starts_at": visits[offer.appointment_id].starts_at,
             "ends_at": visits[offer.appointment_id].ends_at,

@@ -12,6 +12,8 @@ from models.schedule import Slot
 from models.vocabulary import AppointmentStatus, Progress, StepKind
 
 LIVE = "status NOT IN ('cancelled', 'noshow', 'entered-in-error', 'proposed', 'waitlist')"
+KEEPS_PLACE = f"({LIVE}) OR (status = 'proposed' AND held_until IS NOT NULL)"
+"""Of a place in a group session: nobody else gets it. One that is offered may be kept as well."""
 
 
 class Appointment(Tenanted):
@@ -88,7 +90,7 @@ class Appointment(Tenanted):
             "group_session_id",
             "place",
             unique=True,
-            postgresql_where=text(LIVE),
+            postgresql_where=text(KEEPS_PLACE),
         ),
         Index(
             "ix__appointment__group_session",

@@ -106,7 +106,8 @@ def book(session: Session, order: Order, *, by: Authority, now: datetime) -> App
         wish = _wish(session, about, order)
         placement = secure(session, wish, now)
     else:
-        wish, placement = seating.secure(session, about, order.group_session_id, now)
+        place = seating.Wanted(order.group_session_id, order.starts_at)
+        wish, placement = seating.secure(session, about, place, now)
     # Judged behind the patient's lock: of two visits booked at once, one sees the other.
     proposal = Proposal(
         about=about,
@@ -132,8 +133,7 @@ def book(session: Session, order: Order, *, by: Authority, now: datetime) -> App
     if not order.hold:
         waiting.serve(session, appointment, now)
         outbox.announce(session, facts.subject(session, appointment, about, now), now)
-    if order.group_session_id is not None:
-        seating.settle(session, order.group_session_id, now)
+    _settle_session(session, appointment, now)
     return appointment
 
 
@@ -419,8 +419,7 @@ def cancel(session: Session, call: Call, *, by: Authority, now: datetime) -> Cha
     out = outbox.supersede(session, appointment.id, now)
     if appointment.starts_at > now:
         outbox.announce_cancellation(session, facts.subject(session, appointment, about, now), now)
-    if appointment.group_session_id is not None:
-        seating.settle(session, appointment.group_session_id, now)
+    _settle_session(session, appointment, now)
     return Changed(appointment, out)
 
 
@@ -437,12 +436,10 @@ def propose(
     """Set down a time that a patient is offered; with `until`, keep it for them till then.
 
     It is no step's visit: whoever accepts books one, and is judged then. Refuses with
-    `SlotTaken` and `AtCapacity` if the time cannot be kept.
+    `SlotTaken` and `AtCapacity` if the time cannot be kept, and for a place in a group session
+    with what `seating.secure` does.
     """
-    placement = Placement(opening.site, opening.assignments)
-    wish = Wish(about.visit, opening.starts_at, about.patient.schedule_id, named=())
-    if until is not None:
-        placement = placing.secure(session, wish, placement, now)
+    wish, placement = _offered(session, about, opening, now, keep=until is not None)
     proposed = _new(about, opening.starts_at, placement, OFFERING)
     proposed.course_id = proposed.course_step_id = None
     proposed.status, proposed.held_until = AppointmentStatus.PROPOSED, until
@@ -451,8 +448,26 @@ def propose(
         session.flush()
     else:
         _take(session, proposed, wish, placement)
+        _settle_session(session, proposed, now)
     history.record(session, proposed, Happened(action=Action.OFFER), OFFERING, now)
     return proposed
+
+
+def _offered(
+    session: Session, about: Brief, opening: Opening, now: datetime, *, keep: bool
+) -> tuple[Wish, Placement]:
+    if opening.group_session_id is not None:
+        place = seating.Wanted(opening.group_session_id, opening.starts_at)
+        return seating.secure(session, about, place, now)
+    placement = Placement(opening.site, opening.assignments)
+    wish = Wish(about.visit, opening.starts_at, about.patient.schedule_id, named=())
+    return wish, placing.secure(session, wish, placement, now) if keep else placement
+
+
+def _settle_session(session: Session, visit: Appointment, now: datetime) -> None:
+    """Tell the group session in which a visit has a place, if any, that who is in it changed."""
+    if visit.group_session_id is not None:
+        seating.settle(session, visit.group_session_id, now)
 
 
 def end_proposed(session: Session, call: Call, *, by: Authority, now: datetime) -> Sequence[Out]:
@@ -490,6 +505,7 @@ def _end(
     tentative.version += 1
     session.flush()
     history.record(session, tentative, replace(happened, before=before), by, now)
+    _settle_session(session, tentative, now)
 
 
 def _refuse_many_holds(session: Session, by: Authority, now: datetime) -> None:

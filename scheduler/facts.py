@@ -828,21 +828,38 @@ def standing_offers(session: Session, freed_time_id: UUID) -> Sequence[Offer]:
     ).all()
 
 
-def offer_over(session: Session, now: datetime) -> Offer | None:
-    """An offer that stands and should not: run out, or its patient waits no more."""
-    return session.scalars(
-        select(Offer)
+def offer_over(session: Session, now: datetime) -> tuple[Offer, bool] | None:
+    """An offer that stands and should not, and whether its group session is gone.
+
+    It has run out, its patient waits no more, or the session was cancelled or moved.
+    """
+    is_gone = func.coalesce(
+        GroupSession.cancelled_at.is_not(None) | (GroupSession.starts_at != Appointment.starts_at),
+        False,
+    )
+    row = session.execute(
+        select(Offer, is_gone.label("is_gone"))
         .join(
             WaitlistEntry,
             (WaitlistEntry.clinic_id == Offer.clinic_id) & (WaitlistEntry.id == Offer.entry_id),
         )
+        .join(
+            Appointment,
+            (Appointment.clinic_id == Offer.clinic_id) & (Appointment.id == Offer.appointment_id),
+        )
+        .outerjoin(
+            GroupSession,
+            (GroupSession.clinic_id == Appointment.clinic_id)
+            & (GroupSession.id == Appointment.group_session_id),
+        )
         .where(
             Offer.state == OfferState.STANDING,
-            (Offer.expires_at <= now) | (WaitlistEntry.state != WaitingState.WAITING),
+            (Offer.expires_at <= now) | (WaitlistEntry.state != WaitingState.WAITING) | is_gone,
         )
         .order_by(Offer.expires_at, Offer.id)
         .limit(1)
     ).one_or_none()
+    return None if row is None else (row.Offer, row.is_gone)
 
 
 def offer_of(session: Session, appointment_id: UUID) -> Offer | None:
@@ -1031,10 +1048,14 @@ def company(session: Session, group_session_id: UUID) -> Sequence[tuple[Appointm
 
 
 def places_taken(session: Session, group_session_ids: Sequence[UUID]) -> Mapping[UUID, set[int]]:
-    """The numbers of the places that are taken in each session."""
+    """The numbers of the places in each session that are taken, or kept for who was offered one."""
+    is_kept = (Appointment.status == AppointmentStatus.PROPOSED) & (
+        Appointment.held_until.is_not(None)
+    )
     rows = session.execute(
         select(Appointment.group_session_id, Appointment.place).where(
-            Appointment.group_session_id.in_(group_session_ids), Appointment.status.in_(STANDING)
+            Appointment.group_session_id.in_(group_session_ids),
+            Appointment.status.in_(STANDING) | is_kept,
         )
     )
     found: dict[UUID, set[int]] = {one: set() for one in group_session_ids}

@@ -18,12 +18,13 @@ from uuid_utils.compat import uuid7
 
 from models import Appointment, Clinic, FreedTime, Offer, WaitlistEntry
 from models.vocabulary import MessageKind, OfferState
-from scheduler import actors, booking, facts, offers, openings, rules, warmth
+from scheduler import actors, booking, facts, joining, meetings, offers, openings, rules, warmth
 from scheduler.actors import Opening
-from scheduler.availability import DAY, Hours, Question, Staffing, hours_of
-from scheduler.errors import AtCapacity, SlotTaken, Stale
+from scheduler.availability import DAY, Hours, Question, hours_of
+from scheduler.errors import AtCapacity, NoOpening, SessionFull, SlotTaken, Stale, WrongStatus
 from scheduler.facts import Brief
 from scheduler.intervals import GRANULE
+from scheduler.joining import Meeting
 from scheduler.openings import Search
 from scheduler.protocols import Visit
 from scheduler.warmth import Around
@@ -43,14 +44,20 @@ def offer_freed_times(session: Session, now: datetime) -> int:
     """
     over = facts.offer_over(session, now)
     if over is not None:
-        is_late = over.expires_at <= now
-        offers.end(session, over, OfferState.EXPIRED if is_late else OfferState.WITHDRAWN, now)
+        offer, session_is_gone = over
+        offers.end(session, offer, _how_it_ends(offer, now, gone=session_is_gone), now)
         return 1
     freed = facts.freed_to_look_at(session, now)
     if freed is None:
         return 0
     _Looking(session, facts.clinic(session), freed, now).look()
     return 1
+
+
+def _how_it_ends(offer: Offer, now: datetime, *, gone: bool) -> OfferState:
+    if offer.expires_at <= now:
+        return OfferState.EXPIRED
+    return OfferState.LOST if gone else OfferState.WITHDRAWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +113,13 @@ class _Looking:
         """Where the time became free."""
         return next(one for one in self.around.sites if one.site_id == self.freed.site_id)
 
+    @cached_property
+    def held(self) -> Sequence[Meeting]:
+        """The group sessions that begin in the time, with what is free in them."""
+        found = meetings.ahead(self.session, self.freed.starts_at, self.freed.ends_at)
+        joining.know(self.around.calendar, found)
+        return found
+
     @property
     def is_soon(self) -> bool:
         """Whether only those on standby can come."""
@@ -135,7 +149,8 @@ class _Looking:
         return min((one.expires_at for one in self._standing()), default=self.now + PAUSE)
 
     def _is_kept(self, standing: Sequence[Offer]) -> bool:
-        return any(facts.schedules_of(self.session, one.appointment_id) for one in standing)
+        proposed = (facts.one(self.session, Appointment, one.appointment_id) for one in standing)
+        return any(visit.held_until is not None for visit in proposed)
 
     def _fitting(self) -> Iterator[tuple[_Waiting, Opening]]:
         """Those whom it fits, in fair order, each once with the time that they would get."""
@@ -170,7 +185,9 @@ class _Looking:
         if known not in self.starts:
             frame = self.around.calendar.frame
             question = Question(visit=visit, earliest=frame.start, latest=frame.at(frame.size))
-            self.starts[known] = Staffing(question, self.site, self.around.calendar).starts
+            held = [] if visit.group is None else self.held
+            found = joining.staffing(question, self.site, self.around.calendar, held)
+            self.starts[known] = found.starts
         return self.starts[known]
 
     def _waiting(self) -> Iterator[_Waiting]:
@@ -205,7 +222,7 @@ class _Looking:
         try:
             with self.session.begin_nested():
                 visit = booking.propose(self.session, one.about, opening, until=kept, now=self.now)
-        except (SlotTaken, AtCapacity):
+        except (SlotTaken, AtCapacity, SessionFull, NoOpening, WrongStatus):
             return False
         self.session.add(
             Offer(

@@ -11,14 +11,14 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from models import Appointment, FreedTime, Offer, Patient, WaitlistEntry
+from models import Appointment, FreedTime, GroupSession, Offer, Patient, WaitlistEntry
 from models.vocabulary import MessageKind, OfferState, Recipient, WaitingState
 from notifications import outbox
 from notifications.outbox import Notice, Out
 from scheduler import booking, calendars, facts
 from scheduler.authority import Authority, Call, Reasons
 from scheduler.booking import Move, Order
-from scheduler.errors import AtCapacity, NoOpening, OfferGone, SlotTaken
+from scheduler.errors import AtCapacity, NoOpening, OfferGone, SessionFull, SlotTaken
 from scheduler.placing import Named
 
 JOB = booking.OFFERING
@@ -48,7 +48,7 @@ def accept(session: Session, call: Call, *, by: Authority, now: datetime) -> Off
             booking.end_proposed(session, why, by=by, now=now)
             booked = _book(session, offer, entry, by, now)
             _refuse_unless_served(session, entry)
-    except (SlotTaken, NoOpening, AtCapacity):
+    except (SlotTaken, NoOpening, AtCapacity, SessionFull):
         session.refresh(offer)
         _settle(session, offer, OfferState.LOST, by, now)
         return offer
@@ -75,7 +75,8 @@ def end(session: Session, over: Offer, state: OfferState, now: datetime) -> None
     offer = facts.to_change(session, Offer, over.id, None)
     if offer.state is OfferState.STANDING:
         _look_at(freed, now)
-        _settle(session, offer, state, JOB, now)
+        if _settle(session, offer, state, JOB, now) and state is OfferState.LOST:
+            tell_gone(session, offer, now)
 
 
 def tell_gone(session: Session, offer: Offer, now: datetime) -> None:
@@ -158,7 +159,10 @@ def _book(
     session: Session, offer: Offer, entry: WaitlistEntry, by: Authority, now: datetime
 ) -> Appointment:
     """Book the step at the time that was offered, with those who were offered, or move it."""
-    starts_at = facts.one(session, Appointment, offer.appointment_id).starts_at
+    proposed = facts.one(session, Appointment, offer.appointment_id)
+    starts_at = proposed.starts_at
+    if proposed.group_session_id is not None:
+        _refuse_cancelled(session, proposed.group_session_id)
     named = tuple(Named(one["role"], UUID(one["schedule_id"])) for one in offer.assignments)
     reasons = Reasons(STANDBY if entry.standby else {})
     if entry.visit_id is not None:
@@ -169,10 +173,16 @@ def _book(
         patient_id=offer.patient_id,
         starts_at=starts_at,
         course_step_id=entry.course_step_id,
-        assignments=named,
+        assignments=None if proposed.group_session_id else named,
         reasons=reasons,
+        group_session_id=proposed.group_session_id,
     )
     return booking.book(session, order, by=by, now=now)
+
+
+def _refuse_cancelled(session: Session, group_session_id: UUID) -> None:
+    if facts.one(session, GroupSession, group_session_id).cancelled_at is not None:
+        raise NoOpening("This session was cancelled.")
 
 
 def _refuse_unless_served(session: Session, entry: WaitlistEntry) -> None:

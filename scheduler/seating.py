@@ -16,26 +16,36 @@ from models import GroupSession
 from models.vocabulary import TaskKind
 from scheduler import calendars, facts, joining, placing, tasks
 from scheduler.actors import Assignment
-from scheduler.errors import SessionFull, Understaffed, Unfit, WrongStatus
+from scheduler.errors import NoOpening, SessionFull, Understaffed, Unfit, WrongStatus
 from scheduler.facts import Brief
 from scheduler.placing import Placement, Seat, Wish
 from scheduler.protocols import Phase, Visit
-from scheduler.tasks import Wanted
 
 
-def secure(
-    session: Session, about: Brief, group_session_id: UUID, now: datetime
-) -> tuple[Wish, Placement]:
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A place in a session at the time at which somebody saw it."""
+
+    group_session_id: UUID
+    starts_at: datetime
+
+
+def secure(session: Session, about: Brief, wanted: Wanted, now: datetime) -> tuple[Wish, Placement]:
     """Lock the session and the patient, and find the first place that is free.
 
     Refuses with `Unfit` if the session is for another kind of visit, with `WrongStatus` if it
-    was cancelled, and with `SessionFull`.
+    was cancelled, with `NoOpening` if it was moved, and with `SessionFull`.
     """
-    group = facts.one(session, GroupSession, group_session_id)
+    group = facts.one(session, GroupSession, wanted.group_session_id)
     calendars.lock(session, {group.id, about.patient.schedule_id})
     group = facts.to_change(session, GroupSession, group.id, None)
     refuse_cancelled(group)
     _refuse_unfit(group, about)
+    if group.starts_at != wanted.starts_at:
+        raise NoOpening(
+            "This session does not take place then any more.",
+            starts_at=group.starts_at.isoformat(),
+        )
     taken = facts.places_taken(session, [group.id])[group.id]
     place = next((one for one in range(1, group.places + 1) if one not in taken), None)
     if place is None:
@@ -97,7 +107,7 @@ def settle(session: Session, group_session_id: UUID, now: datetime) -> None:
     patients = len(facts.places_taken(session, [group.id])[group.id])
     told = ratios(facts.group_visit(session, group), calendars.staff_of(session, group), patients)
     short = group.cancelled_at is None and not all(one.is_kept for one in told)
-    wanted = Wanted(kind=TaskKind.STAFF_GROUP, subject_id=group.id, due_at=now, urgent=True)
+    wanted = tasks.Wanted(kind=TaskKind.STAFF_GROUP, subject_id=group.id, due_at=now, urgent=True)
     tasks.keep(session, wanted, now, stands=short)
 
 

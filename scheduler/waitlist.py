@@ -39,13 +39,13 @@ def join(session: Session, wanted: Wanted, *, by: Authority, now: datetime) -> W
     about, visit_id, status = facts.step_to_place(session, wanted.course_step_id)
     if facts.one(session, CourseStep, wanted.course_step_id).skipped_at is not None:
         raise StepSkipped("This step was skipped. Take that back first, to wait for it.")
-    if about.visit.group is not None:
-        raise Unfit(
-            "Nobody waits for a visit that is shared: take a place in one of its group sessions.",
-            field="course_step_id",
-        )
     if status not in {None, AppointmentStatus.BOOKED}:
         raise Unfit("This step has a visit that is held, or has begun.", field="course_step_id")
+    if about.visit.group is not None and visit_id is not None:
+        raise Unfit(
+            "A place in a group session cannot be moved. Cancel it first, to wait for another.",
+            field="course_step_id",
+        )
     if wanted.latest is not None and wanted.latest <= now:
         raise Unfit("This is over already.", field="latest")
     if wanted.site_id is not None:

@@ -138,11 +138,6 @@ class TestOpenings:
         }
         assert desk.post("/appointments", told).status_code == 201
 
-    def test_nobody_waits_for_one(self, desk: Caller, circle: Circle) -> None:
-        step = circle.members[0].steps["preparation"]
-        answer = desk.post("/waitlist", {"course_step_id": str(step)})
-        assert (answer.status_code, answer.json["type"]) == (422, "/problems/unfit")
-
 
 def cohort(desk: Caller, circle: Circle, **more: Any) -> dict[str, str]:
     """Sessions for the shared visits of the course: a preparation, and doses a fortnight apart."""

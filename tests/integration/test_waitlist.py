@@ -11,7 +11,17 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
-from models import Appointment, Clinic, FreedTime, Message, Offer, Slot, WaitlistEntry, enter_clinic
+from models import (
+    Appointment,
+    Clinic,
+    FreedTime,
+    GroupSession,
+    Message,
+    Offer,
+    Slot,
+    WaitlistEntry,
+    enter_clinic,
+)
 from models.vocabulary import (
     AppointmentStatus,
     ClearanceOutcome,
@@ -22,13 +32,14 @@ from models.vocabulary import (
     WaitingState,
 )
 from notifications import links, reading
-from scheduler import booking, courses, facts, offering, offers, sessions, waiting, waitlist
+from scheduler import booking, courses, facts, groups, offering, offers, sessions, waiting, waitlist
 from scheduler.authority import Authority, Call, Reasons
 from scheduler.booking import Move, Order
 from scheduler.errors import (
     NotReady,
     OfferGone,
     Refusal,
+    SessionFull,
     SlotTaken,
     Taken,
     TooManyHolds,
@@ -51,6 +62,7 @@ from tests.factories import (
     make_world,
     protocol_content,
 )
+from tests.groups import Circle, Member, make_circle, make_member
 from tests.integration.conftest import Caller, Clock
 from tests.integration.test_text_messages import FROM, write_in
 
@@ -452,6 +464,143 @@ class TestMovingEarlier:
         desk_of.works()
 
         assert entry.state is WaitingState.LAPSED
+
+
+@dataclass
+class Full:
+    """A group session whose places are all taken, and those who would like one."""
+
+    desk: Desk
+    circle: Circle
+    group: GroupSession
+    taken: list[Appointment]
+
+    def waits(self, **wishes: Any) -> WaitlistEntry:
+        """Somebody new, ready for a place, waits for one."""
+        member = make_member(self.desk.session, self.circle.version_id)
+        return self.desk.waits(member.steps["preparation"], **wishes)
+
+    def seats(self, member: Member) -> Appointment:
+        order = Order(
+            patient_id=member.patient_id,
+            starts_at=self.group.starts_at,
+            course_step_id=member.steps["preparation"],
+            group_session_id=self.group.id,
+        )
+        return booking.book(self.desk.session, order, by=DESK, now=self.desk.now)
+
+    def free_one(self) -> None:
+        self.desk.cancels(self.taken.pop())
+        self.desk.works()
+
+    def changes(self, how: str) -> None:
+        session, call, now = self.desk.session, Call(self.group.id, None), self.desk.now
+        if how == "cancelled":
+            groups.cancel(session, call, by=DESK, now=now)
+        else:
+            move = Move(starts_at=WEDNESDAY_9 + 7 * DAY)
+            groups.move(session, call, move, by=DESK, now=now)
+
+
+@pytest.fixture
+def full(desk_of: Desk) -> Full:
+    circle = make_circle(desk_of.session, desk_of.world)
+    wanted = groups.Wanted(
+        visit="preparation", protocol_version_id=circle.version_id, starts_at=WEDNESDAY_9
+    )
+    group = groups.make(desk_of.session, wanted, by=DESK, now=desk_of.now)
+    made = Full(desk_of, circle, group, [])
+    made.taken += [made.seats(member) for member in circle.members]
+    return made
+
+
+class TestPlaces:
+    """A visit that several patients share: a place that becomes free is offered as time is."""
+
+    def test_a_freed_place_is_kept_and_accepting_takes_it(self, full: Full) -> None:
+        entry, later = full.waits(), full.waits()
+
+        full.free_one()
+
+        [offer] = full.desk.offers()
+        assert offer.entry_id == entry.id
+        with pytest.raises(SessionFull):  # kept: nobody at the desk gives it away
+            full.seats(make_member(full.desk.session, full.circle.version_id))
+        full.desk.accepts(offer)
+        visit = full.desk.visit_of(entry)
+        assert visit is not None
+        assert (visit.group_session_id, visit.starts_at) == (full.group.id, WEDNESDAY_9)
+        assert entry.state is WaitingState.SERVED
+        full.desk.works()
+        assert (full.desk.offers(), later.state) == ([], WaitingState.WAITING)
+
+    def test_let_go_it_passes_to_the_next(self, full: Full) -> None:
+        full.waits()
+        second = full.waits()
+        full.free_one()
+        [offer] = full.desk.offers()
+
+        offers.decline(full.desk.session, Call(offer.id, None), by=PATIENT, now=full.desk.now)
+        full.desk.works()
+
+        assert [one.entry_id for one in full.desk.offers()] == [second.id]
+
+    def test_several_at_once_the_first_has_it(self, full: Full) -> None:
+        full.desk.set(offers_at_once=3)
+        for _ in range(3):
+            full.waits()
+
+        full.free_one()
+        first, second, third = full.desk.offers()
+
+        assert full.desk.accepts(second).state is OfferState.ACCEPTED
+        assert [one.state for one in (first, third)] == [OfferState.LOST, OfferState.LOST]
+        told = {first.patient_id, third.patient_id}
+        assert set(full.desk.said(MessageKind.OFFER_GONE)) <= told
+
+    def test_taken_by_the_desk_it_is_lost(self, full: Full) -> None:
+        full.desk.set(offers_at_once=2)
+        entry, _ = full.waits(), full.waits()
+        full.free_one()
+        first, _ = full.desk.offers()
+        full.seats(make_member(full.desk.session, full.circle.version_id))
+
+        assert full.desk.accepts(first).state is OfferState.LOST
+        assert entry.state is WaitingState.WAITING
+
+    @pytest.mark.parametrize("how", ["cancelled", "moved"])
+    def test_an_offer_is_lost_with_its_session(self, full: Full, how: str) -> None:
+        full.waits()
+        full.free_one()
+        [offer] = full.desk.offers()
+
+        full.changes(how)
+
+        assert full.desk.accepts(offer).state is OfferState.LOST  # though no worker has looked
+
+    @pytest.mark.parametrize("how", ["cancelled", "moved"])
+    def test_the_worker_ends_it_as_well(self, full: Full, how: str) -> None:
+        full.waits()
+        full.free_one()
+        [offer] = full.desk.offers()
+
+        full.changes(how)
+        full.desk.works()
+
+        assert offer.state is OfferState.LOST
+        assert full.desk.offers() == []
+
+    def test_who_has_a_place_cannot_wait_for_an_earlier_one(self, full: Full) -> None:
+        with pytest.raises(Unfit, match="Cancel it first"):
+            full.desk.waits(full.circle.members[0].steps["preparation"])
+
+    def test_wishes_are_kept(self, full: Full) -> None:
+        full.waits(weekdays=[0])  # Mondays; the session is on a Wednesday
+        suited = full.waits(weekdays=[2])
+
+        full.free_one()
+
+        assert [one.entry_id for one in full.desk.offers()] == [suited.id]
 
 
 class TestEntries:
