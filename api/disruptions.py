@@ -1,6 +1,5 @@
 """Disruptions over REST: somebody is away; see what is proposed, and accept it."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -9,20 +8,21 @@ from flask import Response, request
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 from sqlalchemy import select
 
-from api import edge, preconditions, showing
+from api import edge, preconditions, repaired
 from api.blueprint import Blueprint
 from api.caller import READERS, by, now, requires
 from api.errors import ProblemSchema
 from api.fields import Id, Instant, Text
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
+from api.repaired import AcceptedRepairSchema, RepairSchema
 from api.shelf import Shelf
-from api.showing import AppointmentSchema, AssignmentSchema
-from models import Disruption, Proposal, db
+from api.showing import AssignmentSchema
+from models import Disruption, db
 from models.vocabulary import Role, StepKind
 from scheduler import facts, regrouping, repairs
 from scheduler.audit import Act
-from scheduler.repairs import Accepted, Trouble
+from scheduler.repairs import Trouble
 
 blueprint = Blueprint(
     "disruptions", __name__, url_prefix="/api/v1/disruptions", description="What breaks visits."
@@ -59,48 +59,6 @@ class NewDisruptionSchema(Schema):
         """Refuse time that runs backwards."""
         if data["ends_at"] <= data["starts_at"]:
             raise ValidationError("It must end after it starts.", "to")
-
-
-class RepairMoveSchema(Schema):
-    """A visit with a new time, or with other people at its old one."""
-
-    appointment_id = Id(allow_none=True)
-    course_step_id = Id(allow_none=True, metadata={"description": "Of one to be booked anew."})
-    patient_id = Id()
-    kind = fields.Enum(StepKind, by_value=True)
-    old = Instant(data_key="from")
-    new = Instant(data_key="to")
-    ends_at = Instant()
-    site_id = Id()
-    assignments = fields.List(fields.Nested(AssignmentSchema))
-    why = fields.String(
-        metadata={
-            "description": "`away`, `nobody-stands-by`, `missed`, `cancelled`, the rule that is "
-            "broken, or `follows`: it moves so that another can."
-        }
-    )
-
-
-class UnrepairableSchema(Schema):
-    """A visit that cannot stay and has nowhere to go: for people to settle."""
-
-    appointment_id = Id(allow_none=True)
-    course_step_id = Id(allow_none=True)
-    patient_id = Id()
-    why = fields.String()
-    detail = fields.String()
-
-
-class RepairSchema(Schema):
-    """What is proposed. Nothing is kept free for it."""
-
-    id = Id(allow_none=True, metadata={"description": "Of one course's repair, to accept it by."})
-    expires_at = Instant(allow_none=True)
-    moves = fields.List(fields.Nested(RepairMoveSchema))
-    unrepairable = fields.List(fields.Nested(UnrepairableSchema))
-    is_best = fields.Boolean(
-        allow_none=True, metadata={"description": "Whether nothing better exists; null: unknown."}
-    )
 
 
 class GroupMoveSchema(Schema):
@@ -145,22 +103,6 @@ class AcceptRepairSchema(Schema):
     group_sessions = fields.List(
         Id(), load_default=None, allow_none=True, validate=validate.Length(min=1, max=500)
     )
-
-
-class RefusedRepairSchema(Schema):
-    """A patient of whom nothing was changed."""
-
-    patient_id = Id()
-    code = fields.String()
-    detail = fields.String()
-
-
-class AcceptedRepairSchema(Schema):
-    """What was moved, who was not, and a fresh proposal for those."""
-
-    appointments = fields.List(fields.Nested(AppointmentSchema))
-    refused = fields.List(fields.Nested(RefusedRepairSchema))
-    proposal = fields.Nested(RepairSchema)
 
 
 class RefusedGroupSchema(Schema):
@@ -212,7 +154,7 @@ def report_disruption(told: dict[str, Any]) -> Response:
     preconditions.tag(disruption.version)
     return edge.done(
         DisruptedSchema,
-        _told(disruption, shown(found.proposals, found.is_best)),
+        _told(disruption, repaired.shown(found.proposals, found.is_best)),
         SHELF.act("create", disruption),
         status=201,
         location=f"{request.path}/{disruption.id}",
@@ -228,7 +170,7 @@ def read_disruption(disruption_id: UUID) -> dict[str, Any]:
     preconditions.tag(disruption.version)
     latest = facts.latest_proposals(db.session(), disruption_id)
     waiting = [one for one in latest if one.accepted_at is None]
-    return _told(disruption, shown(waiting))
+    return _told(disruption, repaired.shown(waiting))
 
 
 @blueprint.route("/<uuid:disruption_id>/accept", methods=["POST"])
@@ -261,7 +203,7 @@ def accept_repair(told: dict[str, Any], disruption_id: UUID) -> Response:
         ],
         "group_sessions": _groups(facts.one(session, Disruption, disruption_id)),
     }
-    return edge.done(AcceptedDisruptionSchema, {**accepted(done), **shown_groups}, act)
+    return edge.done(AcceptedDisruptionSchema, {**repaired.accepted(done), **shown_groups}, act)
 
 
 def _told(disruption: Disruption, proposal: dict[str, Any]) -> dict[str, Any]:
@@ -278,56 +220,7 @@ def _groups(disruption: Disruption) -> list[dict[str, Any]]:
             "old": datetime.fromisoformat(one["from"]),
             "new": one["to"] and datetime.fromisoformat(one["to"]),
             "ends_at": one["ends_at"] and datetime.fromisoformat(one["ends_at"]),
-            "assignments": _read(one["assignments"]),
+            "assignments": repaired.read_assignments(one["assignments"]),
         }
         for one in regrouping.open_of(db.session(), disruption)
     ]
-
-
-def _read(assignments: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    read = datetime.fromisoformat
-    return [
-        {**each, "starts_at": read(each["from"]), "ends_at": read(each["to"])}
-        for each in assignments
-    ]
-
-
-def accepted(done: Accepted) -> dict[str, Any]:
-    """What an acceptance led to, ready to be written."""
-    moved = [one for its in done.done.values() for one in its]
-    return {
-        "appointments": showing.appointments(moved),
-        "refused": [
-            {"patient_id": patient_id, "code": refusal.code, "detail": refusal.detail}
-            for patient_id, refusal in done.refused.items()
-        ],
-        "proposal": shown(done.fresh.proposals, done.fresh.is_best),
-    }
-
-
-def shown(proposals: Sequence[Proposal], is_best: bool | None = None) -> dict[str, Any]:
-    """Proposals, one for each patient, as one repair."""
-    return {
-        "id": proposals[0].id if len(proposals) == 1 else None,
-        "expires_at": min((one.expires_at for one in proposals), default=None),
-        "moves": [_move(one, step) for one in proposals for step in one.steps],
-        "unrepairable": [
-            {**each, "patient_id": one.patient_id}
-            for one in proposals
-            for each in one.cost["unrepairable"]
-        ],
-        "is_best": is_best,
-    }
-
-
-def _move(proposal: Proposal, step: dict[str, Any]) -> dict[str, Any]:
-    read = datetime.fromisoformat
-    return {
-        **step,
-        "patient_id": proposal.patient_id,
-        "kind": StepKind(step["kind"]),
-        "old": read(step["from"]),
-        "new": read(step["to"]),
-        "ends_at": read(step["ends_at"]),
-        "assignments": _read(step["assignments"]),
-    }

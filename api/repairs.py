@@ -9,10 +9,10 @@ from marshmallow import Schema, fields, validate
 from api import edge
 from api.blueprint import Blueprint
 from api.caller import by, now, requires
-from api.disruptions import AcceptedRepairSchema, RepairSchema, accepted, shown
 from api.errors import ProblemSchema
 from api.fields import Id
 from api.idempotency import idempotent
+from api.repaired import AcceptedRepairSchema, RepairSchema, accepted, shown
 from models import db
 from models.vocabulary import Role
 from scheduler import repairs

@@ -7,7 +7,7 @@ which of its own lost their time, to whom.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any
 from uuid import UUID
@@ -18,7 +18,7 @@ from uuid_utils.compat import uuid7
 
 from models import Appointment, Course, Proposal
 from models.vocabulary import AppointmentStatus, CourseStatus
-from scheduler import booking, calendars, facts
+from scheduler import booking, calendars, facts, written
 from scheduler.authority import Authority, Call, Reasons
 from scheduler.booking import Order
 from scheduler.calendars import Claim, Lost
@@ -133,19 +133,15 @@ def _step(found: Found, way: Way, visit: Seated) -> dict[str, Any]:
         "kind": visit.step.visit.kind.value,
         "site_id": str(way.site.site_id),
         "time_zone": way.site.zone.key,
-        "starts_at": _written(visit.starts_at),
-        "ends_at": _written(visit.ends_at),
+        "starts_at": written.instant(visit.starts_at),
+        "ends_at": written.instant(visit.ends_at),
         "patient_schedule_id": str(found.about.patient.schedule_id),
         "group_session_id": visit.group_session_id and str(visit.group_session_id),
         "assignments": [
             {
-                "role": one.role,
-                "schedule_id": str(one.actor.schedule_id),
-                "name": one.actor.name,
-                "from": _written(one.starts_at),
-                "to": _written(one.ends_at),
-                "since": _written(one.since),
-                "until": _written(one.until),
+                **written.assignment(one),
+                "since": written.instant(one.since),
+                "until": written.instant(one.until),
                 "lanes": len(one.lanes),
             }
             for one in visit.assignments
@@ -154,15 +150,11 @@ def _step(found: Found, way: Way, visit: Seated) -> dict[str, Any]:
     }
 
 
-def _written(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
 def _cost(found: Found, way: Way) -> dict[str, Any]:
     price, minutes = way.plan.price, GRANULE // timedelta(minutes=1)
     return {
         "points": way.plan.cost,
-        "finish_at": _written(max(visit.starts_at for visit in way.visits)),
+        "finish_at": written.instant(max(visit.starts_at for visit in way.visits)),
         "therapist_changes": price.other_lead,
         "wishes_broken": price.wishes,
         "off_middle_minutes": price.off_middle * minutes,

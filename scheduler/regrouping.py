@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from models import Disruption, GroupSession
 from models.vocabulary import ActorKind
-from scheduler import calendars, facts, groups, placing, warmth
+from scheduler import calendars, facts, groups, placing, warmth, written
 from scheduler.actors import Actor, Calendar
 from scheduler.authority import Authority, Call
 from scheduler.availability import Question, Staffing
@@ -82,7 +82,7 @@ def accept(
             with session.begin_nested():
                 call = Call(group_id, None)
                 done.append(groups.move(session, call, _move(told[group_id]), by=by, now=now))
-            told[group_id] = {**told[group_id], "accepted_at": _written(now)}
+            told[group_id] = {**told[group_id], "accepted_at": written.instant(now)}
         except Refusal as refusal:
             refused[group_id] = refusal
             group = facts.one(session, GroupSession, group_id)
@@ -114,7 +114,7 @@ def _proposed(
     before = {
         "group_session_id": str(group.id),
         "kind": group.kind.value,
-        "from": _written(group.starts_at),
+        "from": written.instant(group.starts_at),
         "accepted_at": None,
     }
     why: Refusal | None = None
@@ -139,18 +139,11 @@ def _tried(
             session, Call(group_id, None), Move(starts_at=starts_at), by=by, now=now
         )
         return {
-            "to": _written(moved.group.starts_at),
-            "ends_at": _written(moved.group.ends_at),
+            "to": written.instant(moved.group.starts_at),
+            "ends_at": written.instant(moved.group.ends_at),
             "site_id": str(moved.group.site_id),
             "assignments": [
-                {
-                    "role": one.role,
-                    "schedule_id": str(one.actor.schedule_id),
-                    "name": one.actor.name,
-                    "from": _written(one.starts_at),
-                    "to": _written(one.ends_at),
-                }
-                for one in calendars.staff_of(session, moved.group)
+                written.assignment(one) for one in calendars.staff_of(session, moved.group)
             ],
             "why": None,
             "detail": None,
@@ -193,7 +186,3 @@ def _company_free(session: Session, group: GroupSession, calendar: Calendar) -> 
         calendar.know(patient, spans.get(schedule_id, {}))
         free &= ~calendar.taken_on(patient)[0]
     return free
-
-
-def _written(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat()

@@ -27,6 +27,7 @@ from scheduler import (
     repairing,
     rules,
     warmth,
+    written,
 )
 from scheduler.actors import Actor, Assignment, Calendar, Site
 from scheduler.authority import Authority, Call
@@ -328,21 +329,12 @@ def _step(one: Moved) -> dict[str, Any]:
         "appointment_id": str(one.visit.id) if has_visit else None,
         "course_step_id": None if has_visit else str(one.visit.id),
         "kind": one.visit.step.visit.kind.value,
-        "from": _written(one.visit.at),
-        "to": _written(start),
-        "ends_at": _written(end),
+        "from": written.instant(one.visit.at),
+        "to": written.instant(start),
+        "ends_at": written.instant(end),
         "site_id": str(one.case.site.site_id),
         "why": one.why,
-        "assignments": [
-            {
-                "role": each.role,
-                "schedule_id": str(each.actor.schedule_id),
-                "name": each.actor.name,
-                "from": _written(each.starts_at),
-                "to": _written(each.ends_at),
-            }
-            for each in one.assignments
-        ],
+        "assignments": [written.assignment(each) for each in one.assignments],
     }
 
 
@@ -354,10 +346,6 @@ def _stuck(one: Stuck) -> dict[str, Any]:
         "why": one.code,
         "detail": one.detail,
     }
-
-
-def _written(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat()
 
 
 def _carry_out(
