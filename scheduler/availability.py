@@ -134,7 +134,10 @@ class Staffing:
             Candidate(one.actor, one.starts, self._rank(one.actor))
             for one in served.candidates
             if one.starts & bit
-            and self.question.ties.allow(served.phase.role, one.actor.schedule_id)
+            and (
+                served.phase.present
+                or self.question.ties.allow(served.phase.role, one.actor.schedule_id)
+            )
         ]
         found.sort(key=lambda one: one.rank)
         return Served(served.phase, tuple(found))
@@ -379,7 +382,7 @@ class Staffing:
     def _serving(self, phase: Phase) -> Iterator[tuple[Actor, int]]:
         """Whoever could serve a phase, and at which starts of the visit."""
         ties = self.question.ties
-        is_tied = phase.role in ties.must or phase.role in ties.never
+        is_tied = not phase.present and (phase.role in ties.must or phase.role in ties.never)
         for actor in self.calendar.roster.serving(phase):
             if is_tied and not ties.allow(phase.role, actor.schedule_id):
                 continue
@@ -415,7 +418,7 @@ class Staffing:
         begins = self.calendar.begins(actor, self.site.site_id, phase)
         if begins and phase.role not in _THINGS:
             begins &= self._licensed(actor, phase.role)
-        if begins and actor.is_capped:
+        if begins and actor.is_capped and not phase.present:  # to stand by is to serve no visit
             begins &= ~self._full(actor)
         return shifted(begins, _offset(phase))
 

@@ -282,9 +282,27 @@ ONLY_STOOD_BY = Given(
 )
 
 
+STANDS_BY_FOR_ONE_WHO_IS_FULL = Given(
+    phases=[
+        {"role": "therapist", "from": 25, "to": 30, "source": "T", "shared": True},
+        {"role": "therapist", "from": 0, "to": 5, "source": "T", "present": True},
+    ],
+    minutes=30,
+    grid=15,
+    people=[(["therapist"], 1, HERE), (["therapist"], 1, THERE), (["therapist"], 1, HERE)],
+    rooms=2,
+    hours=[(0, 120), (0, 155), (55, 120), (0, 120), (0, 120)],
+    closures=[(0, 0, 30), (0, 0, 30)],
+    visits=[0],
+    by_video=True,
+    most_per_day=1,
+)
+
+
 @pytest.mark.timeout(0)
 @cases(10)
 @example(made=ONLY_STOOD_BY)
+@example(made=STANDS_BY_FOR_ONE_WHO_IS_FULL)
 @given(made=clinics())
 def test_what_is_offered_can_be_booked_and_nothing_is_left_out(
     service_engine: Engine, made: Given
@@ -296,6 +314,7 @@ def test_what_is_offered_can_be_booked_and_nothing_is_left_out(
             if start in offered:
                 assert clinic.can_book(start, _named(offered[start]))
             else:
-                assert not any(clinic.can_book(start, named) for named in clinic.choices())
+                can = [named for named in clinic.choices() if clinic.can_book(start, named)]
+                assert can == []
             assert clinic.can_book(start, None) is (start in offered)
         assert set(offered) <= set(clinic.grid())
