@@ -225,7 +225,9 @@ class Delivery:
 
     def _deliver(self, connection: Connection[Any], batch: Sequence[Claimed]) -> None:
         self.ticked_at = time.monotonic()
-        groups = put_together(connection, batch, self.clock(), Ask(self._page, self.unready))
+        groups = put_together(
+            connection, batch, self.clock(), Ask(self._page, self.unready, self._broken)
+        )
         senders = self._ready()
         if len(senders) == 1 or len(groups) == 1:
             for group in groups:

@@ -13,6 +13,8 @@ from itertools import groupby
 from typing import Any
 from uuid import UUID
 
+import psycopg
+import structlog
 from psycopg import Connection
 
 from models.vocabulary import Channel, MessageKind, Recipient
@@ -22,6 +24,8 @@ from notifications.queue import Claimed, End, Result
 from notifications.reading import Letter
 from notifications.templates import Own
 from notifications.wall_time import at_wall_time
+
+log = structlog.get_logger()
 
 LINK_LASTS = timedelta(days=7)
 """After the end of the visit."""
@@ -35,6 +39,8 @@ class Ask:
     """Turns a link's token into an address."""
     unready: Callable[[UUID, Sequence[UUID]], set[UUID]]
     """Which of a clinic's visits have a gate that is shut."""
+    broken: Callable[[Claimed], Result]
+    """What becomes of a message that cannot be read."""
 
 
 @dataclass(slots=True)
@@ -72,10 +78,39 @@ def put_together(
     groups: list[Group] = []
     ordered = sorted(batch, key=lambda one: one.clinic_id)
     for clinic_id, messages in groupby(ordered, key=lambda one: one.clinic_id):
+        told = list(messages)
         queue.enter(connection, clinic_id)
-        with connection.transaction():
-            groups += _Gathering(connection, now, ask, clinic_id).of(list(messages))
+        try:
+            groups += _together(connection, now, ask, told)
+        except Exception as error:  # one of them is broken: the others go out
+            if isinstance(error, psycopg.OperationalError):
+                raise  # the database is away
+            groups += _one_by_one(connection, now, ask, told)
     return sorted(groups, key=lambda group: (group.first.due_at, group.first.id))
+
+
+def _together(
+    connection: Connection[Any], now: datetime, ask: Ask, messages: list[Claimed]
+) -> list[Group]:
+    with connection.transaction():
+        return _Gathering(connection, now, ask, messages[0].clinic_id).of(messages)
+
+
+def _one_by_one(
+    connection: Connection[Any], now: datetime, ask: Ask, messages: list[Claimed]
+) -> list[Group]:
+    groups: list[Group] = []
+    for one in messages:
+        try:
+            groups += _together(connection, now, ask, [one])
+        except Exception as error:
+            if isinstance(error, psycopg.OperationalError):
+                raise
+            log.exception("message.broken", message_id=str(one.id), kind=one.kind)
+            with connection.transaction():
+                states = queue.settle(connection, [ask.broken(one)], now)
+                fallback.after(connection, states, now)
+    return groups
 
 
 @dataclass(slots=True)

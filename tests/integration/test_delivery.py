@@ -413,6 +413,26 @@ def test_one_broken_message_does_not_stop_the_others(
     assert len(server.mails) == 1
 
 
+def test_one_that_cannot_even_be_read_does_not_stop_the_others(
+    post: Post, server: MailServer, committed_world: World
+) -> None:
+    stranger, _ = make_patient(post.session)
+    book(post.session, committed_world, TUESDAY, stranger)
+    book(post.session, committed_world, TUESDAY + timedelta(hours=1))
+    post.session.execute(
+        text("UPDATE patient SET time_zone = 'Nowhere/City' WHERE id = :id"), {"id": stranger}
+    )
+    post.session.commit()
+
+    post.sweep()
+
+    assert len(server.mails) == 1
+    broken = select(Message.last_error).where(
+        Message.recipient_id == stranger, Message.last_error.is_not(None)
+    )
+    assert post.session.scalars(broken).all() == ["internal"]
+
+
 def test_names_cannot_write_headers(post: Post, server: MailServer, committed_world: World) -> None:
     evil = "Ann\r\nBcc: x@example.com =?utf-8?q?a=0D=0ABcc=3A_y=40example=2Ecom?="
     stranger, _ = make_patient(post.session, given_name=evil)
