@@ -81,8 +81,8 @@ class Taken:
     lane: int
     starts_at: datetime
     ends_at: datetime
-    is_tentative: bool = False
-    """Held, not booked: it gives way once the hold has run out."""
+    may_give_way: bool = False
+    """It may be a hold's that has run out: a held time, or time before or after one."""
 
 
 @dataclass(frozen=True, slots=True)

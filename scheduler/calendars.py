@@ -183,8 +183,8 @@ def taken(
     session: Session, schedule_ids: Sequence[UUID], window: Window
 ) -> Mapping[UUID, Sequence[Taken]]:
     """For each schedule the slots that reach into the window."""
-    tentative = Slot.status == SlotStatus.BUSY_TENTATIVE
-    query = select(Slot.schedule_id, Slot.lane, Slot.starts_at, Slot.ends_at, tentative).where(
+    may_give_way = Slot.status != SlotStatus.BUSY
+    query = select(Slot.schedule_id, Slot.lane, Slot.starts_at, Slot.ends_at, may_give_way).where(
         Slot.schedule_id.in_(schedule_ids),
         Slot.starts_at >= window.start - LONGEST,
         Slot.starts_at < window.end,

@@ -133,7 +133,7 @@ def secure(session: Session, wish: Wish, placement: Placement, now: datetime) ->
     end = max([visit_ends, *(a.until for a in placement.assignments)])
     window = Window(start, end, wish.moving)
     taken = calendars.taken(session, list(ids), window)
-    if any(one.is_tentative for gone in taken.values() for one in gone):
+    if any(one.may_give_way for gone in taken.values() for one in gone):
         _give_way(session, ids, (start, end), now)
         taken = calendars.taken(session, list(ids), window)
     return _Securing(wish, placement, taken).secured(_full(session, wish, placement))
@@ -296,7 +296,7 @@ def _check(
     site = _site_of(wish, chosen, calendar, sites)
     bent = set()
     for assignment in chosen:
-        _refuse_unlicensed(wish, assignment, site)
+        refuse_unlicensed(wish, assignment, site)
         if not _is_open(assignment, site, calendar):
             bent.add(_out_of_hours(wish, assignment, site))
     staffing = Staffing(_question(wish), site, calendar)
@@ -365,7 +365,8 @@ def _site_of(
     raise NotOpen("These people do not work together at any site then.", roles=[])
 
 
-def _refuse_unlicensed(wish: Wish, assignment: Assignment, site: Site) -> None:
+def refuse_unlicensed(wish: Wish, assignment: Assignment, site: Site) -> None:
+    """Refuse with `NotQualified` who holds no licence on the day, for where the patient is."""
     day = assignment.since.astimezone(site.zone).date()
     if not assignment.actor.is_licensed(assignment.role, day, wish.region):
         where = "" if wish.region is None else f" in {wish.region}, where the patient is"
@@ -417,7 +418,7 @@ _GIVE_WAY = text(
          WHERE status IN ('pending', 'proposed') AND held_until <= :now AND id IN (
              SELECT appointment_id FROM slot
               WHERE schedule_id = ANY(:ids) AND starts_at >= :earliest AND starts_at < :end
-                AND ends_at > :start AND status = 'busy-tentative')
+                AND ends_at > :start)
          ORDER BY id FOR UPDATE
     ), expired AS (
         UPDATE appointment a SET status = 'cancelled', held_until = NULL,
