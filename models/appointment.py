@@ -150,7 +150,9 @@ class Override(Tenanted):
     by: Mapped[str]
     at: Mapped[datetime]
     starts_at: Mapped[datetime]
-    """The start of the visit that it was given for: a moved visit is judged anew."""
+    """The start of the visit that it was given for."""
+    revision: Mapped[int]
+    """The visit's: one that was moved is judged anew, also if it comes back."""
 
     __table_args__ = (
         references("appointment_id", "appointment"),

@@ -7,7 +7,7 @@ sent here.
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -45,6 +45,11 @@ class Subject:
     cadence: Sequence[Rule]
     readers: Sequence[Reader]
 
+    def only(self, recipient: Recipient) -> "Subject":
+        """The same for some of its readers alone: the others have been told what there is."""
+        readers = [one for one in self.readers if one.recipient is recipient]
+        return replace(self, readers=readers)
+
 
 @dataclass(frozen=True, slots=True)
 class Out:
@@ -79,6 +84,23 @@ def announce_move(session: Session, subject: Subject, now: datetime, *, elsewher
             if elsewhere or told[reader.recipient] != subject.timing.starts_at:
                 mine.append(_at_once("moved", MessageKind.MOVED, reader.recipient))
         rules += mine
+    _insert(session, subject, _due(subject, rules), now)
+
+
+def hand_over(session: Session, subject: Subject, version: int, now: datetime) -> None:
+    """Let those hear of a visit who serve it now, and nobody who does not any more.
+
+    `version` is the visit's: who leaves and comes back has messages of their own again.
+    """
+    told = {
+        row.recipient_id for row in session.execute(_STAFF, {"appointment": subject.appointment_id})
+    }
+    here = {reader.id for reader in subject.readers if reader.recipient is Recipient.PRACTITIONER}
+    for gone in sorted(told - here):
+        supersede(session, subject.appointment_id, now, gone)
+    new = [reader for reader in subject.readers if reader.id in here - told]
+    rules = [replace(rule, code=f"{rule.code}@{version}") for rule in subject.cadence]
+    subject = replace(subject, readers=new)
     _insert(session, subject, _due(subject, rules), now)
 
 
@@ -281,6 +303,14 @@ _TOLD = text(
        AND state IN ('sending', 'uncertain', 'sent', 'delivered')
        AND kind IN ('confirmation', 'moved', 'pick-up')
      ORDER BY recipient, revision DESC, id DESC
+    """
+)
+
+_STAFF = text(
+    """
+    SELECT DISTINCT recipient_id FROM message
+     WHERE appointment_id = :appointment AND recipient = 'practitioner' AND NOT withdrawn
+       AND state IN ('scheduled', 'sending', 'uncertain', 'sent', 'delivered')
     """
 )
 

@@ -346,7 +346,10 @@ _CONDITIONS = f"""
                       AND b.patient_id = a.patient_id AND b.status = 'noshow')
                AS earlier_noshow,
            NOT EXISTS (SELECT FROM reply r WHERE r.clinic_id = a.clinic_id
-                          AND r.patient_id = a.patient_id AND r.at >= a.ends_at)
+                          AND r.patient_id = a.patient_id AND r.at >= a.starts_at
+                          AND (r.appointment_id = a.id
+                               OR r.at >= a.ends_at AND r.appointment_id IS NULL)
+                          AND r.meaning IN ('well', 'call-me', 'crisis'))
                AS safety_unanswered,
            EXISTS (SELECT FROM course_step this
                      JOIN course_step next ON next.clinic_id = this.clinic_id

@@ -374,21 +374,25 @@ def _carry_out(session: Session, moving: _Moving, by: Authority, now: datetime) 
         **{code: reasons.given[code] for code in placement.bent},
     }
     elsewhere = left.site_id != placement.site.site_id
+    is_moved = elsewhere or left.moved_from != wish.starts_at
     _shift(appointment, wish, placement)
+    appointment.revision += is_moved  # before reasons are kept: they speak for the new time
     _take(session, appointment, wish, placement)
     _keep_overrides(session, appointment, overrides, by, now)
     facts_of_it = {"from": left.moved_from, "to": wish.starts_at, **overrides}
     happened = Happened(action=Action.RESCHEDULE, before=left.before, facts=facts_of_it)
     history.record(session, appointment, happened, by, now)
-    if left.moved_from == appointment.starts_at and not elsewhere:
-        return Changed(appointment, [])  # other people, which is nothing to the patient
+    if not is_moved:
+        if appointment.status is AppointmentStatus.BOOKED:  # other people: nothing to the patient
+            subject = facts.subject(session, appointment, about, now)
+            outbox.hand_over(session, subject, appointment.version, now)
+        return Changed(appointment, [])
     if appointment.status is AppointmentStatus.BOOKED:
         waiting.note_freed(session, left.given_back, now)
         if appointment.starts_at < left.moved_from:
             waiting.serve_earlier(session, appointment, now)
     appointment.confirmed_at = None
     appointment.move_requested_at = None
-    appointment.revision += 1
     checklists.renew(session, appointment, about.visit)
     links.revoke(session, appointment.id, now)
     out = outbox.supersede(session, appointment.id, now)
@@ -660,6 +664,7 @@ def _keep_overrides(
             by=by.name,
             at=now,
             starts_at=appointment.starts_at,
+            revision=appointment.revision,
         )
         for code, reason in overrides.items()
     )

@@ -13,13 +13,13 @@ from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from models import Appointment, ChecklistItem, Clearance, Escort, Patient
-from models.vocabulary import AppointmentStatus, ClearanceOutcome, TaskStatus
+from models.vocabulary import AppointmentStatus, ClearanceOutcome, Recipient, TaskStatus
 from notifications import outbox
 from scheduler import facts, history
-from scheduler.authority import Authority
+from scheduler.authority import Authority, Reasons
 from scheduler.errors import MayNotOverride, Stale, Unfit, WrongStatus
 from scheduler.history import Happened
-from scheduler.protocols import Visit
+from scheduler.protocols import Gate, SettledBy, Visit
 
 AHEAD = frozenset({AppointmentStatus.PENDING, AppointmentStatus.BOOKED, AppointmentStatus.ARRIVED})
 """Visits that can still be prepared."""
@@ -88,7 +88,10 @@ def settle(
         raise MayNotOverride("Only staff may waive an item.", owner=item.owner)
     if by.role is None and item.status not in _PATIENTS_OWN:
         raise WrongStatus("Our team has settled this item.", item_status=item.status)
-    _refuse_unless_ahead(facts.one(session, Appointment, item.appointment_id))
+    visit = facts.one(session, Appointment, item.appointment_id)
+    _refuse_unless_ahead(visit)
+    if item.gate is not None and settling.status is TaskStatus.CANCELLED:
+        _refuse_to_waive(session, visit, item.gate, settling, by)
     item.status = settling.status
     item.answer = settling.answer
     still_open = settling.status is TaskStatus.REQUESTED
@@ -97,6 +100,16 @@ def settle(
     item.version += 1
     session.flush()
     return item
+
+
+def _refuse_to_waive(
+    session: Session, visit: Appointment, code: str, settling: Settling, by: Authority
+) -> None:
+    """To waive what a gate rests on is to pass over the gate: for whom it lets, with a reason."""
+    gate = next(one for one in facts.brief_of(session, visit).visit.gates if one.code == code)
+    Reasons({code: ""}).refuse_unless_lifted(code, gate.lift, by)
+    if not settling.answer:
+        raise Unfit("Say why, in `answer`: this opens a gate.", field="answer")
 
 
 _PATIENTS_OWN = frozenset({TaskStatus.REQUESTED, TaskStatus.COMPLETED})
@@ -213,15 +226,22 @@ def clear(
 def _refuse_unless_theirs(
     session: Session, patient_id: UUID, told: NewClearance, by: Authority
 ) -> None:
-    gates = [gate for gate in facts.gates_of(session, patient_id) if gate.code == told.gate]
+    gates = facts.gates_of(session, patient_id, told.gate)
     if not gates:
         raise Unfit(f"No protocol of this patient has a gate {told.gate!r}.", field="gate")
-    who = frozenset(one for gate in gates for one in gate.who)
-    any_clinician = "clinician" in who or told.outcome is ClearanceOutcome.REFUSED
-    if by.may_lift(who) or (any_clinician and by.practitioner_roles):
+    if all(gate.settled_by is not SettledBy.CLEARANCE for gate in gates):
+        raise Unfit(f"{told.gate} is not for anybody to vouch for.", field="gate")
+    if told.outcome is ClearanceOutcome.REFUSED and by.practitioner_roles:
         return
-    names = " or ".join(sorted(who))
-    raise MayNotOverride(f"{told.gate}: {names} may vouch for this.", who=sorted(who))
+    for gate in gates:  # it counts under all of them, so the strictest decides
+        if not _may_vouch(gate, by):
+            names = " or ".join(sorted(gate.who))
+            raise MayNotOverride(f"{told.gate}: {names} may vouch for this.", who=sorted(gate.who))
+
+
+def _may_vouch(gate: Gate, by: Authority) -> bool:
+    any_clinician = "clinician" in gate.who and bool(by.practitioner_roles)
+    return any_clinician or by.may_lift(frozenset(gate.who))
 
 
 def _tell_escort(session: Session, appointment: Appointment, escort: Escort, now: datetime) -> None:
@@ -232,7 +252,8 @@ def _tell_escort(session: Session, appointment: Appointment, escort: Escort, now
         outbox.supersede(session, appointment.id, now, recipient_id=escort.id)
         return
     about = facts.brief_of(session, appointment)
-    outbox.announce(session, facts.subject(session, appointment, about, now), now)
+    subject = facts.subject(session, appointment, about, now).only(Recipient.ESCORT)
+    outbox.announce(session, subject, now)
 
 
 def _refuse_unless_ahead(appointment: Appointment) -> None:

@@ -67,7 +67,7 @@ def judge(session: Session, visits: Sequence[Appointment], now: datetime) -> dic
         visit.id: readiness.assess(
             facts.protocol(session, visit.protocol_version_id).visits[visit.visit].gates,
             known[visit.id],
-            readiness.moment(visit.starts_at, now),
+            readiness.moment(visit.starts_at, now, under_way=visit.progress is not None),
         )
         for visit in visits
     }
@@ -260,14 +260,14 @@ def _dosed(session: Session, ids: Sequence[UUID]) -> Mapping[UUID, datetime]:
 
 def _overridden(session: Session, visits: Sequence[Appointment]) -> Mapping[UUID, set[str]]:
     """The gates opened by override, for the time at which each visit stands now."""
-    starts = {visit.id: visit.starts_at for visit in visits}
+    revisions = {visit.id: visit.revision for visit in visits}
     rows = session.execute(
-        select(Override.appointment_id, Override.code, Override.starts_at).where(
-            Override.appointment_id.in_(starts)
+        select(Override.appointment_id, Override.code, Override.revision).where(
+            Override.appointment_id.in_(revisions)
         )
     )
     found: dict[UUID, set[str]] = defaultdict(set)
     for row in rows:
-        if row.starts_at == starts[row.appointment_id]:
+        if row.revision == revisions[row.appointment_id]:
             found[row.appointment_id].add(row.code)
     return found

@@ -4,7 +4,7 @@ Rules get plain values from here, so they stay pure and their reads are easy to 
 many visits need is asked for all of them at once. Who is open and taken is in calendars.py.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from itertools import groupby
@@ -65,8 +65,9 @@ from scheduler.rules import STANDING, Booked
 
 Row = TypeVar("Row", bound=Tenanted)
 
-_signed: dict[UUID, Protocol] = {}
-"""Signed versions never change, so each process reads one once."""
+_signed: dict[tuple[UUID, UUID], Protocol] = {}
+"""Signed versions never change, so each process reads one once; each clinic's apart, so that
+nobody learns from it whether another clinic's version exists."""
 
 
 def one(session: Session, model: type[Row], row_id: UUID) -> Row:
@@ -111,12 +112,13 @@ def clinic(session: Session) -> Clinic:
 
 def protocol(session: Session, version_id: UUID) -> Protocol:
     """A signed protocol version, ready to be judged by. Refuses with `NotSigned`."""
-    if version_id not in _signed:
+    known = session.info["clinic_id"], version_id
+    if known not in _signed:
         version = one(session, ProtocolVersion, version_id)
         if version.signed_at is None:
             raise NotSigned("This protocol version is a draft; a clinician must sign it first.")
-        _signed[version_id] = protocols.read(version.content)
-    return _signed[version_id]
+        _signed[known] = protocols.read(version.content)
+    return _signed[known]
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,21 +386,29 @@ def course_of_visit(session: Session, appointment_id: UUID) -> UUID | None:
     return session.scalar(select(Appointment.course_id).where(Appointment.id == appointment_id))
 
 
-def gates_of(session: Session, patient_id: UUID) -> list[Gate]:
-    """The gates of all protocols that the patient is under: of courses, visits, the clinic."""
-    of_courses = select(Course.protocol_version_id).where(Course.patient_id == patient_id)
-    of_visits = select(Appointment.protocol_version_id).where(Appointment.patient_id == patient_id)
-    of_clinic = (
-        select(ProtocolVersion.id)
-        .join(Clinic, Clinic.default_protocol_id == ProtocolVersion.protocol_id)
-        .where(ProtocolVersion.signed_at.is_not(None))
+def gates_of(session: Session, patient_id: UUID, code: str | None = None) -> list[Gate]:
+    """The gates with a code in the protocols that the patient is under, by courses and visits.
+
+    Where none of these has it: in the clinic's own protocol, as it is today. No code: all.
+    """
+    of_courses = select(Course.protocol_version_id).where(
+        Course.patient_id == patient_id, Course.status == CourseStatus.ACTIVE
     )
-    found = session.scalars(of_courses.union(of_visits, of_clinic)).all()
+    of_visits = select(Appointment.protocol_version_id).where(
+        Appointment.patient_id == patient_id, Appointment.status.in_(STANDING)
+    )
+    own = session.scalars(of_courses.union(of_visits)).all()
+    found = _gates(session, own, code)
+    return found or _gates(session, session.scalars(text(DEFAULT_VERSION)).all(), code)
+
+
+def _gates(session: Session, version_ids: Iterable[UUID], code: str | None) -> list[Gate]:
     return [
         gate
-        for version_id in found
+        for version_id in version_ids
         for visit in protocol(session, version_id).visits.values()
         for gate in visit.gates
+        if code in {None, gate.code}
     ]
 
 
@@ -1006,7 +1016,7 @@ def passed_over(session: Session, ids: Collection[UUID]) -> set[tuple[UUID, str]
             (Appointment.clinic_id == Override.clinic_id)
             & (Appointment.id == Override.appointment_id),
         )
-        .where(Override.appointment_id.in_(ids), Override.starts_at == Appointment.starts_at)
+        .where(Override.appointment_id.in_(ids), Override.revision == Appointment.revision)
     )
     return {(row.appointment_id, row.code) for row in rows}
 

@@ -136,9 +136,13 @@ def turns(gates: Iterable[Gate], known: Known) -> set[datetime]:
     return {one for one in found if one is not None}
 
 
-def moment(starts_at: datetime, now: datetime) -> datetime:
-    """As of when a visit is judged: its start, so that what lapses before it counts as lapsed."""
-    return max(starts_at, now)
+def moment(starts_at: datetime, now: datetime, *, under_way: bool) -> datetime:
+    """As of when a visit is judged: its start, so that what lapses before it counts as lapsed.
+
+    Once the patient is here it is now, also of a visit that begins before its time: what was
+    measured counts from when it was, and an hour of observation is an hour since the dose.
+    """
+    return now if under_way else max(starts_at, now)
 
 
 def _judge(gate: Gate, known: Known, at: datetime) -> Judged:

@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from models import GroupSession
-from models.vocabulary import TaskKind
+from models.vocabulary import ActorKind, TaskKind
 from scheduler import calendars, facts, joining, placing, tasks
 from scheduler.actors import Assignment
 from scheduler.errors import NoOpening, SessionFull, Understaffed, Unfit, WrongStatus
@@ -50,11 +50,16 @@ def secure(session: Session, about: Brief, wanted: Wanted, now: datetime) -> tup
     place = next((one for one in range(1, group.places + 1) if one not in taken), None)
     if place is None:
         raise SessionFull("Every place of this session is taken.", places=group.places)
-    wish = Wish(about.visit, group.starts_at, about.patient.schedule_id, None)
+    wish = Wish(
+        about.visit, group.starts_at, about.patient.schedule_id, None, region=about.region()
+    )
     placing.make_way(session, wish, now)
     [site] = [one for one in calendars.sites(session) if one.site_id == group.site_id]
-    seat = Seat(group.id, place, group.places)
-    return wish, Placement(site, calendars.staff_of(session, group), seat=seat)
+    staff = calendars.staff_of(session, group)
+    for one in staff:
+        if one.actor.kind is ActorKind.PRACTITIONER:
+            placing.refuse_unlicensed(wish, one, site)
+    return wish, Placement(site, staff, seat=Seat(group.id, place, group.places))
 
 
 def refuse_cancelled(group: GroupSession) -> None:

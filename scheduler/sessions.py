@@ -91,6 +91,7 @@ def override(
                 by=by.name,
                 at=now,
                 starts_at=appointment.starts_at,
+                revision=appointment.revision,
             )
         )
     session.add_all(overrides)

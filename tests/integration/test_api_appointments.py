@@ -319,6 +319,14 @@ class TestWhoMay:
         unknown = doctor.post(path, {"gate": "medical-clearence", "outcome": "cleared"})
         assert (unknown.status_code, unknown.json["field"]) == (422, "gate")
 
+    def test_what_rests_on_something_else_is_not_for_anybody_to_vouch_for(
+        self, world: World, doctor: Caller
+    ) -> None:
+        told = {"gate": "fasting", "outcome": "cleared"}
+        refused = doctor.post(f"/patients/{world.patient_id}/clearances", told)
+        assert (refused.status_code, refused.json["type"]) == (422, "/problems/unfit")
+        assert refused.json["field"] == "gate"
+
     def test_nobody_arrives_before_the_day(self, desk: Caller, world: World, clock: Clock) -> None:
         booked = desk.post("/appointments", order(world))
         path = booked.headers["Location"]

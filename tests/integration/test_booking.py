@@ -11,15 +11,19 @@ from sqlalchemy.orm import Session
 from models import Appointment, AppointmentEvent, ChecklistItem, CourseStep, Message, Slot
 from models.vocabulary import (
     AppointmentStatus,
+    GateState,
     MessageKind,
     MessageState,
     PractitionerRole,
+    Recipient,
     Role,
     StepKind,
+    TaskStatus,
 )
-from scheduler import booking, courses, evidence, sessions
+from scheduler import booking, checklists, courses, evidence, facts, sessions
 from scheduler.authority import Authority, Call, Reasons
 from scheduler.booking import Move, Order
+from scheduler.checklists import NewEscort, Settling
 from scheduler.errors import (
     MayNotOverride,
     NoOpening,
@@ -30,6 +34,7 @@ from scheduler.errors import (
     SlotTaken,
     StartsInThePast,
     StepAlreadyBooked,
+    Unfit,
     UnfitAssignment,
 )
 from scheduler.lifecycle import Action
@@ -43,7 +48,10 @@ from tests.factories import (
     make_device,
     make_patient,
     make_practitioner,
+    make_protocol,
     make_room,
+    protocol_content,
+    rule,
 )
 
 DESK = Authority("key:desk", Role.SCHEDULER)
@@ -271,6 +279,28 @@ class TestHold:
         assert booking.release_expired_holds(session, over + HOUR) == 0
         assert session.scalar(select(func.count()).select_from(Slot)) == 0
 
+    def test_run_out_it_gives_way_with_the_time_around_it(
+        self, session: Session, world: World
+    ) -> None:
+        """The room's turnover is a hold's as well: whoever is named for right after finds it."""
+        clear(session, world.patient_id, ["medical-clearance", "consent"])
+        held = book(session, dosing(world, hold=True))
+        named = tuple(
+            Named(row.role, row.schedule_id)
+            for row in session.execute(
+                select(Slot.role, Slot.schedule_id)
+                .where(Slot.appointment_id == held.id, Slot.role != "patient")
+                .distinct()
+            )
+        )
+        other, _ = make_patient(session)
+        clear(session, other, ["medical-clearance", "consent"])
+        after = dosing(world, patient_id=other, starts_at=NEXT_MONDAY + 3 * HOUR, assignments=named)
+
+        visit = booking.book(session, after, by=DESK, now=SUNDAY_NOON + HOUR)
+
+        assert visit.status is AppointmentStatus.BOOKED
+
 
 class TestReschedule:
     def test_moves_time_slots_checklist_and_messages(self, session: Session, world: World) -> None:
@@ -462,3 +492,150 @@ class TestTheDay:
         judged = evidence.judge(session, visits, SUNDAY_NOON)
 
         assert set(judged) == {visit.id for visit in visits}
+
+    def test_a_dose_before_its_time_is_observed_as_long_as_any(
+        self, session: Session, world: World
+    ) -> None:
+        """The visit is at nine; the dose was at six. At 07:59 it is not two hours."""
+        visit = self._dosed_early(session, world)
+        dosed_at = NEXT_MONDAY - 3 * HOUR
+
+        for minutes, state in ((119, GateState.OPEN), (120, GateState.MET)):
+            now = dosed_at + timedelta(minutes=minutes)
+            gates = evidence.judge(session, [visit], now)[visit.id].gates
+            assert {one.gate.code: one.state for one in gates}["observation"] is state
+
+    def _dosed_early(self, session: Session, world: World) -> Appointment:
+        clear(session, world.patient_id, ["medical-clearance", "consent"])
+        visit = book(session, dosing(world))
+        early = NEXT_MONDAY - 3 * HOUR
+        codes = [gate.code for gate in facts.brief_of(session, visit).visit.gates]
+        codes.remove("observation")  # nobody may pass over it
+        reasons = Reasons(dict.fromkeys(codes, "for this test"))
+        sessions.override(session, visit.id, reasons, by=DOCTOR, now=early)
+        for action in (Action.ARRIVE, Action.START_DOSING):
+            sessions.act(session, Call(visit.id, None), action, by=DOCTOR, now=early)
+        return visit
+
+
+class TestReasons:
+    """A reason speaks for one time and place."""
+
+    def test_it_does_not_come_back_with_the_visit(self, session: Session, world: World) -> None:
+        clear(session, world.patient_id, ["medical-clearance", "consent"])
+        visit = book(session, dosing(world))
+        reasons = Reasons({"fasting": "ate nothing since six"})
+        sessions.override(session, visit.id, reasons, by=DOCTOR, now=SUNDAY_NOON)
+        assert self._fasting(session, visit) is GateState.OVERRIDDEN
+
+        for to in (NEXT_MONDAY + DAY, NEXT_MONDAY):
+            booking.reschedule(
+                session, Call(visit.id, None), Move(starts_at=to), by=DESK, now=SUNDAY_NOON
+            )
+
+        assert self._fasting(session, visit) is GateState.OPEN
+
+    def test_one_given_with_the_move_counts(self, session: Session, world: World) -> None:
+        clear(session, world.patient_id, ["consent"])
+        reasons = Reasons({"medical-clearance": "seen this morning"})
+        visit = book(session, dosing(world, reasons=reasons), DOCTOR)
+
+        move = Move(starts_at=NEXT_MONDAY + DAY, reasons=reasons)
+        booking.reschedule(session, Call(visit.id, None), move, by=DOCTOR, now=SUNDAY_NOON)
+
+        gates = evidence.judge(session, [visit], SUNDAY_NOON)[visit.id].gates
+        states = {one.gate.code: one.state for one in gates}
+        assert states["medical-clearance"] is GateState.OVERRIDDEN
+
+    def test_waiving_what_a_gate_rests_on_takes_the_same_right(
+        self, session: Session, world: World
+    ) -> None:
+        clear(session, world.patient_id, ["medical-clearance", "consent"])
+        visit = book(session, dosing(world))
+        query = select(ChecklistItem).where(
+            ChecklistItem.appointment_id == visit.id, ChecklistItem.gate == "fasting"
+        )
+        item = session.scalars(query).one()
+        waived = Settling(status=TaskStatus.CANCELLED, answer="ate nothing since six")
+
+        with pytest.raises(MayNotOverride):
+            checklists.settle(session, item, waived, by=DESK, now=SUNDAY_NOON)
+        silent = Settling(status=TaskStatus.CANCELLED)
+        with pytest.raises(Unfit, match="Say why"):
+            checklists.settle(session, item, silent, by=DOCTOR, now=SUNDAY_NOON)
+        checklists.settle(session, item, waived, by=DOCTOR, now=SUNDAY_NOON)
+
+        assert self._fasting(session, visit) is GateState.MET
+
+    def _fasting(self, session: Session, visit: Appointment) -> GateState:
+        gates = evidence.judge(session, [visit], SUNDAY_NOON)[visit.id].gates
+        return next(one.state for one in gates if one.gate.code == "fasting")
+
+
+class TestWhoHears:
+    def test_naming_an_escort_says_nothing_to_the_patient_anew(
+        self, session: Session, world: World
+    ) -> None:
+        """Moved, so that the confirmation of the new time is none; the escort is named after."""
+        clear(session, world.patient_id, ["medical-clearance", "consent"])
+        visit = book(session, dosing(world))
+        _say_confirmation(session, visit.id)
+        move = Move(starts_at=NEXT_MONDAY + DAY)
+        booking.reschedule(session, Call(visit.id, None), move, by=DESK, now=SUNDAY_NOON)
+        before = self._planned(session, visit)
+
+        told = NewEscort(
+            name="Evan Escort",
+            phone="+12125550199",
+            relation="partner",
+            email="evan@example.com",
+            may_message=True,
+            confirmed=True,
+        )
+        checklists.name_escort(session, visit.id, told, by=DESK, now=SUNDAY_NOON)
+
+        new = self._planned(session, visit) - before
+        assert {recipient for _, recipient, _ in new} == {Recipient.ESCORT}
+
+    def test_who_takes_over_hears_and_who_left_does_not(
+        self, session: Session, world: World
+    ) -> None:
+        content = protocol_content() | {"code": "with-words-to-staff"}
+        content["cadences"]["plain"] += [
+            rule(
+                "unheard",
+                "safety-unanswered",
+                {"hours": 36, "from": "end"},
+                to="practitioner",
+                not_after={"hours": 96, "from": "end"},
+            )
+        ]
+        version_id = make_protocol(session, content)
+        course = courses.open_course(session, world.patient_id, version_id, by=DESK)
+        step = next(one for one in facts.steps_of(session, course.id) if one.key == "preparation")
+        visit = book(session, preparation(world, step_kind=None, course_step_id=step.id))
+        _, other = make_practitioner(session, world.site_id, PractitionerRole.THERAPIST)
+        room = Named("room", world.consulting_room)
+
+        for therapist in (other, world.therapist, other):
+            move = Move(starts_at=MONDAY_9, assignments=(Named("therapist", therapist), room))
+            booking.reschedule(session, Call(visit.id, None), move, by=DESK, now=SUNDAY_NOON)
+            serving = set(facts.practitioners_of(session, visit.id))
+            assert len(serving) == 1
+            assert self._clinicians(session, visit) == serving
+
+    def _clinicians(self, session: Session, visit: Appointment) -> set[UUID]:
+        """Those to whom something is planned to be said."""
+        return {
+            reader
+            for _, recipient, reader in self._planned(session, visit)
+            if recipient is Recipient.PRACTITIONER
+        }
+
+    def _planned(self, session: Session, visit: Appointment) -> set[tuple[str, Recipient, UUID]]:
+        rows = session.execute(
+            select(Message.rule, Message.recipient, Message.recipient_id).where(
+                Message.appointment_id == visit.id, Message.state == MessageState.SCHEDULED
+            )
+        )
+        return {(row.rule, row.recipient, row.recipient_id) for row in rows}

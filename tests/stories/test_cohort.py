@@ -16,6 +16,7 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
+from api import keys
 from database.access import Access
 from models.vocabulary import PractitionerRole, Role
 from tests.conftest import clean
@@ -34,6 +35,7 @@ from tests.service import ROOT, Service, give_keys, running
 
 NAMES = ("Ada", "Ben", "Cleo", "Dan", "Eve", "Finn")
 BOOKED = ("medical-clearance", "consent", "contraindication-screen")
+OF_A_NURSE = ("vitals", "recovery-score")
 OF_THE_DAY = ("medications", "safety-screen", "vitals", "pregnancy-status")
 
 
@@ -53,6 +55,8 @@ class Desk:
     version_id: str
     patients: dict[str, str]
     courses: dict[str, dict[str, str]]
+    nurse: str
+    """The key of one who watches over them."""
     heard: int = 0
 
     def call(
@@ -93,7 +97,8 @@ class Desk:
         for gate in gates:
             told = {"gate": gate, "outcome": "cleared"}
             path = f"/patients/{self.patients[name]}/clearances"
-            self.call("POST", path, told, Role.CLINICIAN)
+            key = {"Authorization": f"Bearer {self.nurse}"} if gate in OF_A_NURSE else {}
+            self.call("POST", path, told, Role.CLINICIAN, **key)
 
     def ready(self, name: str, visit_id: str) -> None:
         """The checklist is done and somebody comes to fetch them."""
@@ -144,9 +149,12 @@ def desk(database: Access, service_engine: Engine, tmp_path: Path) -> Iterator[D
                 clear(session, patient_id, BOOKED)
             session.commit()
             give_keys(service, session, world.clinic_id, START, clinician=world.prescriber_id)
+            nurse_id, _ = make_practitioner(session, world.site_id, PractitionerRole.MONITOR)
+            _, nurse = keys.issue(session, "nurse", Role.CLINICIAN, nurse_id, START)
+            session.commit()
         service.start("web")
         service.start("worker")
-        desk = Desk(service, str(version_id), patients, {})
+        desk = Desk(service, str(version_id), patients, {}, nurse)
         for name, known in patients.items():
             course = desk.call("POST", "/courses", {"patient_id": known, "protocol_code": "group"})
             desk.courses[name] = {step["key"]: step["id"] for step in course["steps"]}

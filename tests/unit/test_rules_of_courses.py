@@ -159,8 +159,12 @@ def test_each_stage_asks_its_own_gates_and_those_before_the_dose() -> None:
 
 
 def test_a_visit_is_judged_as_of_its_start_and_once_begun_as_of_now() -> None:
-    assert moment(VISIT, VISIT - DAY) == VISIT
-    assert moment(VISIT, VISIT + DAY) == VISIT + DAY
+    assert moment(VISIT, VISIT - DAY, under_way=False) == VISIT
+    assert moment(VISIT, VISIT + DAY, under_way=False) == VISIT + DAY
+
+
+def test_of_a_visit_that_begins_early_the_clock_runs_from_now() -> None:
+    assert moment(VISIT, VISIT - DAY, under_way=True) == VISIT - DAY
 
 
 DOSE = datetime(2026, 3, 9, 14, 0, tzinfo=UTC)  # Monday, 10:00 in New York
