@@ -36,6 +36,7 @@ from models import (
 from models.vocabulary import (
     AppointmentStatus,
     ClearanceOutcome,
+    Measure,
     MessageKind,
     ReplyMeaning,
     Role,
@@ -47,17 +48,33 @@ from notifications.channels import Accepted, Envelope, Outcome
 from notifications.delivery import Delivery
 from notifications.languages import place_name
 from notifications.wall_time import at_wall_time
-from scheduler import booking, checklists, courses, evidence, facts, replies, sessions
+from scheduler import booking, checklists, courses, evidence, facts, observing, replies, sessions
 from scheduler.authority import Authority, Call
 from scheduler.checklists import NewClearance, NewEscort, Settling
 from scheduler.jobs import JOBS
 from scheduler.lifecycle import Action
+from scheduler.measuring import DueState
+from scheduler.observing import Noted
 from scheduler.protocols import SettledBy
 
 DESK = Authority("key:front-desk", Role.SCHEDULER)
 TEAM = frozenset({"prescriber", "monitor", "therapist"})
 DOCTOR = Authority("key:clinicians", Role.CLINICIAN, None, TEAM)
 PATIENT = Authority("patient")
+WELL = {
+    Measure.SYSTOLIC: 122.0,
+    Measure.DIASTOLIC: 78.0,
+    Measure.HEART_RATE: 70.0,
+    Measure.OXYGEN_SATURATION: 98.0,
+    Measure.RESPIRATORY_RATE: 14.0,
+    Measure.TEMPERATURE: 36.7,
+    Measure.WEIGHT: 70.0,
+    Measure.RECOVERY_SCORE: 10.0,
+    Measure.ORIENTED: 1.0,
+    Measure.STEADY_GAIT: 1.0,
+    Measure.NAUSEA_CONTROLLED: 1.0,
+}
+"""What is measured of the invented patient, who is always well."""
 DAY = timedelta(days=1)
 MINUTE = timedelta(minutes=1)
 A_WEEK_OFF = 8 * DAY
@@ -298,12 +315,27 @@ class Rehearsal:
             before = self._states(session, visit)
             self._clear(session, visit, {Stage.DOSE})
             sessions.act(session, Call(visit.id, None), Action.ARRIVE, by=DESK, now=self.now)
+            self._note(session, visit)
             session.commit()
             yield self._line("visit", f"{visit.kind}: the patient is here")
             yield from self._opened(session, visit, before)
 
     def _dose(self, appointment_id: UUID) -> Iterator[str]:
         yield from self._act(appointment_id, Action.START_DOSING, "under way, all gates open")
+        with self._session() as session:
+            visit = facts.one(session, Appointment, appointment_id)
+            due = observing.due(session, [visit], self.now)[visit.id]
+            for due_at in {one.due_at for one in due if one.state is DueState.AHEAD}:
+                heapq.heappush(self.acts, (due_at, 0, "measure", appointment_id))
+
+    def _measure(self, appointment_id: UUID) -> Iterator[str]:
+        """The nurse looks, and notes it."""
+        with self._session() as session:
+            visit = facts.one(session, Appointment, appointment_id)
+            if visit.progress is not None:
+                self._note(session, visit)
+                session.commit()
+                yield self._line("watch", f"{visit.kind}: vital signs noted")
 
     def _recover(self, appointment_id: UUID) -> Iterator[str]:
         yield from self._act(appointment_id, Action.START_RECOVERY, "recovering")
@@ -315,6 +347,7 @@ class Rehearsal:
             before = self._states(session, visit)
             if visit.kind is StepKind.DOSING:
                 self._clear(session, visit, {Stage.DISCHARGE})
+                self._note(session, visit)
                 sessions.act(
                     session, Call(visit.id, None), Action.DISCHARGE, by=DOCTOR, now=self.now
                 )
@@ -340,6 +373,16 @@ class Rehearsal:
         for gate in facts.brief_of(session, visit).visit.gates:
             if gate.settled_by is SettledBy.CLEARANCE and gate.shuts in stages:
                 self._vouch(session, gate.code)
+
+    def _note(self, session: Session, visit: Appointment) -> None:
+        """Note of a dosing visit what is ever asked of it: the patient is well."""
+        asked = facts.brief_of(session, visit).visit
+        measures = {limit.measure for gate in asked.gates for limit in gate.limits}
+        measures |= {measure for watch in asked.watch for measure in watch.measures}
+        if measures:
+            values = {measure: WELL[measure] for measure in measures}
+            noted = Noted(values=values, taken_at=self.now)
+            observing.note(session, visit.id, noted, by=DOCTOR, now=self.now)
 
     def _clear_way(self, session: Session, visit: Appointment) -> list[str]:
         protocol = facts.brief_of(session, visit).protocol

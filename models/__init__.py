@@ -12,6 +12,7 @@ from models.clinic import Clinic, Device, Room, Site
 from models.course import Course, CourseStep
 from models.group import GroupSession
 from models.message import Message, MessageArchive, Receipt
+from models.observation import Observation
 from models.people import Patient, Practitioner, Qualification
 from models.plan import Disruption, Proposal
 from models.protocol import Protocol, ProtocolVersion
@@ -62,6 +63,7 @@ __all__ = [
     "IdempotencyKey",
     "Message",
     "MessageArchive",
+    "Observation",
     "Offer",
     "OpeningHours",
     "Override",

@@ -92,6 +92,22 @@ class GateState(StrEnum):
     OVERRIDDEN = "overridden"
 
 
+class Measure(StrEnum):
+    """What is measured about a patient (FHIR Observation.code); units stand in measures.py."""
+
+    SYSTOLIC = "systolic"
+    DIASTOLIC = "diastolic"
+    HEART_RATE = "heart-rate"
+    OXYGEN_SATURATION = "oxygen-saturation"
+    RESPIRATORY_RATE = "respiratory-rate"
+    TEMPERATURE = "temperature"
+    WEIGHT = "weight"
+    RECOVERY_SCORE = "recovery-score"
+    ORIENTED = "oriented"
+    STEADY_GAIT = "steady-gait"
+    NAUSEA_CONTROLLED = "nausea-controlled"
+
+
 class ClearanceOutcome(StrEnum):
     """What somebody vouched for: that a gate is settled, does not apply, or must stay shut."""
 
@@ -165,6 +181,7 @@ class MessageKind(StrEnum):
     INTEGRATION_UNBOOKED = "integration-unbooked"
     MESSAGE_FAILED = "message-failed"
     CRISIS = "crisis"
+    WATCH_LATE = "watch-late"
 
 
 class Condition(StrEnum):
@@ -226,6 +243,7 @@ class TaskKind(StrEnum):
     MAKE_READY = "make-ready"
     STAFF_GROUP = "staff-group"
     CHECK_CALENDAR = "check-calendar"
+    WATCH_LATE = "watch-late"
 
 
 class MessageState(StrEnum):

@@ -50,6 +50,7 @@ _STANDS: Mapping[MessageKind, tuple[AppointmentStatus, ...]] = {
             MessageKind.SAFETY_CHECK,
             MessageKind.SAFETY_UNANSWERED,
             MessageKind.INTEGRATION_UNBOOKED,
+            MessageKind.WATCH_LATE,
         ),
         (AppointmentStatus.CHECKED_IN, AppointmentStatus.FULFILLED),
     ),

@@ -217,6 +217,11 @@ STAFF: Mapping[Kind, Words] = {
         "$patient has written something that may mean danger. The message stands in the inbox. "
         "Please call now.",
     ),
+    Kind.WATCH_LATE: Words(
+        "Please look after $patient now",
+        "something that was to be looked at by now is not noted yet: $patient, at $site. Please "
+        "look, and note it.",
+    ),
 }
 
 SEVERAL: Mapping[Kind, Words] = {

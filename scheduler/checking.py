@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import combinations
-from math import ceil
+from math import ceil, inf
 from typing import Any
 
 from models.vocabulary import MessageKind, Recipient
@@ -84,6 +84,24 @@ def _bad_gates(visit: Told, here: str) -> Iterator[Fault]:
         if gate["by"] == "observation" and visit["kind"] != "dosing":
             detail = "Only a dosing visit has a dose to observe from: it can never be met."
             yield Fault(f"{here}/gates/{number}/by", detail)
+        for index, limit in enumerate(gate.get("limits", ())):
+            yield from _bad_limit(visit, gate, limit, f"{here}/gates/{number}/limits/{index}")
+    yield from _bad_watch(visit, here)
+
+
+def _bad_limit(visit: Told, gate: Told, limit: Told, here: str) -> Iterator[Fault]:
+    passing = limit.get("pass", {})
+    if passing.get("least", -inf) > passing.get("most", inf):
+        yield Fault(f"{here}/pass", "Nothing can pass: the least is more than the most.")
+    if "near_baseline" in limit and (visit["kind"], gate["shuts"]) != ("dosing", "discharge"):
+        detail = "Only after a dose is there something measured before it."
+        yield Fault(f"{here}/near_baseline", detail)
+
+
+def _bad_watch(visit: Told, here: str) -> Iterator[Fault]:
+    yield from _twice(visit.get("watch", ()), "code", f"{here}/watch")
+    if visit.get("watch") and visit["kind"] != "dosing":
+        yield Fault(f"{here}/watch", "Only a dosing visit has a dose to watch after.")
 
 
 def _bad_phases(visit: Told, here: str) -> Iterator[Fault]:

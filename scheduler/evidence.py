@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import exists, select
 from sqlalchemy.dialects.postgresql import distinct_on
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from models import (
     Appointment,
@@ -21,12 +21,21 @@ from models import (
     Clearance,
     CourseStep,
     Escort,
+    Observation,
     Override,
 )
-from models.vocabulary import AppointmentStatus, ClearanceOutcome, Stage, StepKind, TaskStatus
+from models.vocabulary import (
+    AppointmentStatus,
+    ClearanceOutcome,
+    Measure,
+    Stage,
+    StepKind,
+    TaskStatus,
+)
 from scheduler import facts, readiness, rules
 from scheduler.facts import Brief
 from scheduler.lifecycle import Action
+from scheduler.measuring import Measured
 from scheduler.protocols import Protocol, Step
 from scheduler.readiness import Companion, EarlierStep, Item, Known, Readiness, Vouched
 
@@ -122,7 +131,8 @@ def _known(session: Session, visits: Sequence[Appointment]) -> dict[UUID, Known]
     cleared = clearances(session, [visit.patient_id for visit in visits])
     items = _items(session, ids)
     escorts = _escorts(session, ids)
-    dosed = _dosed(session, ids)
+    given = dosed(session, ids)
+    measured = measurings(session, ids)
     overridden = _overridden(session, visits)
     steps = _course_steps(session, visits)
     known = {}
@@ -136,8 +146,9 @@ def _known(session: Session, visits: Sequence[Appointment]) -> dict[UUID, Known]
             escort=escorts.get(visit.id),
             earlier=earlier,
             first_of_kind=first,
-            dosed_at=dosed.get(visit.id),
-            overridden=frozenset(overridden[visit.id]),
+            dosed_at=given.get(visit.id),
+            measured=measured.get(visit.id, ()),
+            overridden=overridden[visit.id],
         )
     return known
 
@@ -248,7 +259,8 @@ def _escorts(session: Session, ids: Sequence[UUID]) -> Mapping[UUID, Companion]:
     return {row.appointment_id: Companion(row.confirmed_at is not None) for row in rows}
 
 
-def _dosed(session: Session, ids: Sequence[UUID]) -> Mapping[UUID, datetime]:
+def dosed(session: Session, ids: Sequence[UUID]) -> Mapping[UUID, datetime]:
+    """When the dose was given, of those visits in which it was."""
     rows = session.execute(
         select(AppointmentEvent.appointment_id, AppointmentEvent.at).where(
             AppointmentEvent.appointment_id.in_(ids),
@@ -258,16 +270,39 @@ def _dosed(session: Session, ids: Sequence[UUID]) -> Mapping[UUID, datetime]:
     return {row.appointment_id: row.at for row in rows}
 
 
-def _overridden(session: Session, visits: Sequence[Appointment]) -> Mapping[UUID, set[str]]:
-    """The gates opened by override, for the time at which each visit stands now."""
+def measurings(session: Session, ids: Sequence[UUID]) -> Mapping[UUID, Sequence[Measured]]:
+    """For each visit what was measured and still counts, in the order of time."""
+    later = aliased(Observation)
+    rows = session.execute(
+        select(Observation.appointment_id, Observation.taken_at, Observation.values)
+        .where(
+            Observation.appointment_id.in_(ids),
+            Observation.values != {},
+            ~exists().where(
+                later.clinic_id == Observation.clinic_id, later.replaces == Observation.id
+            ),
+        )
+        .order_by(Observation.taken_at, Observation.id)
+    )
+    found: dict[UUID, list[Measured]] = defaultdict(list)
+    for row in rows:
+        values = {Measure(code): value for code, value in row.values.items()}
+        found[row.appointment_id].append(Measured(row.taken_at, values))
+    return found
+
+
+def _overridden(
+    session: Session, visits: Sequence[Appointment]
+) -> Mapping[UUID, Mapping[str, datetime]]:
+    """When gates were last opened by a reason, for the time at which each visit stands now."""
     revisions = {visit.id: visit.revision for visit in visits}
     rows = session.execute(
-        select(Override.appointment_id, Override.code, Override.revision).where(
-            Override.appointment_id.in_(revisions)
-        )
+        select(Override.appointment_id, Override.code, Override.revision, Override.at)
+        .where(Override.appointment_id.in_(revisions))
+        .order_by(Override.at)
     )
-    found: dict[UUID, set[str]] = defaultdict(set)
+    found: dict[UUID, dict[str, datetime]] = defaultdict(dict)
     for row in rows:
         if row.revision == revisions[row.appointment_id]:
-            found[row.appointment_id].add(row.code)
+            found[row.appointment_id][row.code] = row.at
     return found

@@ -29,6 +29,7 @@ from models import (
     FreedTime,
     GroupSession,
     Message,
+    Observation,
     Offer,
     Override,
     Patient,
@@ -538,6 +539,21 @@ def told_to_staff(session: Session, since: datetime) -> Sequence[Message]:
         )
         .order_by(Message.id)
     ).all()
+
+
+def under_observation(session: Session) -> Sequence[Appointment]:
+    """The visits in which a dose was given and nobody is discharged yet."""
+    return session.scalars(
+        select(Appointment)
+        .where(Appointment.progress.in_((Progress.DOSING, Progress.RECOVERING)))
+        .order_by(Appointment.id)
+    ).all()
+
+
+def is_replaced(session: Session, observation_id: UUID) -> bool:
+    """Whether another observation stands in the place of this one."""
+    query = select(exists().where(Observation.replaces == observation_id))
+    return session.scalars(query).one()
 
 
 def patient_of(session: Session, appointment_id: UUID | None) -> UUID | None:

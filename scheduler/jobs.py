@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from notifications import queue, reading
-from scheduler import booking, notices, offering, proposals, sessions, waiting, warmth
+from scheduler import booking, notices, observing, offering, proposals, sessions, waiting, warmth
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,7 @@ JOBS = (
     Job("offer-freed-times", timedelta(seconds=5), offering.offer_freed_times, again=True),
     Job("lapse-waiting", timedelta(minutes=1), waiting.lapse),
     Job("mark-noshows", timedelta(minutes=5), sessions.mark_noshows),
+    Job("alarm-late-watches", timedelta(seconds=15), observing.alarm_late),
     Job("plan-agendas", timedelta(minutes=15), notices.plan_agendas),
     Job("warn-of-credentials", timedelta(hours=1), notices.warn_of_credentials),
     Job("set-tasks", timedelta(minutes=1), notices.set_tasks),

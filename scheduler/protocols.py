@@ -17,7 +17,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from models.vocabulary import Owner, Place, Severity, Stage, StepKind
+from models.vocabulary import Measure, Owner, Place, Severity, Stage, StepKind
 from notifications.cadence import Rule
 from scheduler import checking
 from scheduler.checking import Fault as Fault
@@ -44,6 +44,8 @@ class SettledBy(StrEnum):
     """Earlier visits of the course took place."""
     OBSERVATION = "observation"
     """Enough time has passed since the dose."""
+    MEASUREMENT = "measurement"
+    """What was measured lies within its limits."""
 
 
 class IfSkipped(StrEnum):
@@ -86,6 +88,59 @@ class Phase:
         return max(1, -(-patients // self.per_patients))
 
 
+@dataclass(frozen=True, slots=True)
+class Beyond:
+    """Values below the one, or at or above the other."""
+
+    below: float | None
+    above: float | None
+
+    def holds(self, value: float) -> bool:
+        """Whether a value lies there."""
+        return (self.below is not None and value < self.below) or (
+            self.above is not None and value >= self.above
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """Between which values of a measure a gate opens, and from which it is on hold."""
+
+    measure: Measure
+    least: float | None
+    most: float | None
+    hold: Beyond
+    stop: Beyond
+    near_baseline: float | None
+    """Per cent either way of what was measured last before the dose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recheck:
+    """How what is on hold is measured again."""
+
+    after: timedelta
+    times: int
+    """So often, before a reason can open the gate."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """What is measured when during a visit."""
+
+    code: str
+    title: str
+    measures: tuple[Measure, ...]
+    before: Stage | None
+    """Before the dose or the discharge. None: `after` the dose."""
+    after: timedelta
+    every: timedelta | None
+    """And again each so long, up to `until` after the dose."""
+    until: timedelta
+    late_after: timedelta
+    """So long after it was due it is late."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
     """A condition that a protocol puts on a visit."""
@@ -103,6 +158,10 @@ class Gate:
     """For `steps`: all earlier steps of these kinds must be fulfilled."""
     minutes: timedelta
     """For `observation`: the least time since the dose."""
+    limits: tuple[Limit, ...] = ()
+    """For `measurement`."""
+    recheck: Recheck | None = None
+    """For `measurement`; None: what is on hold stays so until it passes."""
     who: tuple[str, ...]
     """Who can settle it."""
     lift: frozenset[str]
@@ -153,6 +212,8 @@ class Visit:
     """Starts are offered on multiples of it by the site's wall clock."""
     group: Group | None = None
     """None: a visit of one patient."""
+    watch: tuple[Watch, ...] = ()
+    """What is measured when during the visit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -331,8 +392,45 @@ def _gate(told: Mapping[str, Any]) -> Gate:
         holds_first=_elapsed(told.get("holds_first")),
         kinds=frozenset(map(StepKind, told.get("kinds", ()))),
         minutes=_elapsed(told.get("minutes")) or timedelta(0),
+        limits=tuple(map(_limit, told.get("limits", ()))),
+        recheck=_recheck(told.get("recheck")),
         who=tuple(told["who"]),
         lift=frozenset(told["lift"]),
+    )
+
+
+def _limit(told: Mapping[str, Any]) -> Limit:
+    return Limit(
+        measure=Measure(told["measure"]),
+        least=told.get("pass", {}).get("least"),
+        most=told.get("pass", {}).get("most"),
+        hold=_beyond(told.get("hold", {})),
+        stop=_beyond(told.get("stop", {})),
+        near_baseline=told.get("near_baseline"),
+    )
+
+
+def _beyond(told: Mapping[str, Any]) -> Beyond:
+    return Beyond(told.get("below"), told.get("from"))
+
+
+def _recheck(told: Mapping[str, Any] | None) -> Recheck | None:
+    if told is None:
+        return None
+    return Recheck(after=Span.read(told["after"]).elapsed, times=told["times"])
+
+
+def _watch(told: Mapping[str, Any]) -> Watch:
+    after = _elapsed(told.get("after_dose")) or timedelta(0)
+    return Watch(
+        code=told["code"],
+        title=told["title"],
+        measures=tuple(map(Measure, told["measures"])),
+        before=Stage(told["before"]) if "before" in told else None,
+        after=after,
+        every=_elapsed(told.get("every")),
+        until=_elapsed(told.get("until")) or after,
+        late_after=Span.read(told["late_after"]).elapsed,
     )
 
 
@@ -359,6 +457,7 @@ def _visit(key: str, told: Mapping[str, Any], cadences: Mapping[str, tuple[Rule,
         phases=tuple(map(_phase, told["phases"])),
         gates=tuple(map(_gate, told["gates"])),
         checklist=tuple(map(_check, told["checklist"])),
+        watch=tuple(map(_watch, told.get("watch", ()))),
         cadence_name=told["cadence"],
         cadence=cadences[told["cadence"]],
         place=Place(told.get("place", "site")),

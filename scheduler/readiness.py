@@ -10,11 +10,14 @@ Source: FHIR R5 PlanDefinition.action.condition (`kind = start`) for gates as co
 of an action; which gates a visit has, and how long they hold, is protocol data.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from models.vocabulary import STAGE_ORDER, ClearanceOutcome, GateState, Stage, StepKind, TaskStatus
+from scheduler import measuring
+from scheduler.measuring import Measured, Reading, Zone
 from scheduler.protocols import Gate, SettledBy
 
 
@@ -72,7 +75,10 @@ class Known:
     first_of_kind: bool = True
     """Whether it is the course's first visit of its kind."""
     dosed_at: datetime | None = None
-    overridden: frozenset[str] = frozenset()
+    measured: Sequence[Measured] = ()
+    """In this visit, in the order of time."""
+    overridden: Mapping[str, datetime] = field(default_factory=dict)
+    """When a gate was last opened by a reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +90,8 @@ class Judged:
     detail: str
     due_at: datetime
     expires_at: datetime | None = None
+    is_fixed: bool = False
+    """Whether no reason can open it as things stand."""
 
     @property
     def is_shut(self) -> bool:
@@ -146,62 +154,124 @@ def moment(starts_at: datetime, now: datetime, *, under_way: bool) -> datetime:
 
 
 def _judge(gate: Gate, known: Known, at: datetime) -> Judged:
-    state, detail, expires_at = _SETTLED[gate.settled_by](gate, known, at)
-    if gate.code in known.overridden and state is not GateState.MET:
+    found = _SETTLED[gate.settled_by](gate, known, at)
+    state, detail = found.state, found.detail
+    given_at = known.overridden.get(gate.code)
+    if given_at is not None and state is not GateState.MET and found.yields_to(given_at):
         state, detail = GateState.OVERRIDDEN, f"Overridden. {detail}"
     dues = [item.due_at for item in known.items if item.gate == gate.code]
-    return Judged(gate, state, detail, min(dues, default=known.starts_at), expires_at)
+    due_at = min(dues, default=known.starts_at)
+    return Judged(gate, state, detail, due_at, found.expires_at, found.is_fixed)
 
 
-_Verdict = tuple[GateState, str, datetime | None]
+class _Verdict(NamedTuple):
+    """What a gate's evidence says, before any reason to pass over it."""
+
+    state: GateState
+    detail: str
+    expires_at: datetime | None = None
+    since: datetime | None = None
+    """When it came to light: a reason that was given before does not speak about it."""
+    is_fixed: bool = False
+
+    def yields_to(self, given_at: datetime) -> bool:
+        """Whether a reason that was given then opens the gate."""
+        return not self.is_fixed and (self.since is None or given_at >= self.since)
 
 
 def _by_clearance(gate: Gate, known: Known, at: datetime) -> _Verdict:
     vouched = known.clearances.get(gate.code)
     if vouched is None or vouched.cleared_at > at:
-        return GateState.OPEN, "Nobody has cleared it yet.", None
+        return _Verdict(GateState.OPEN, "Nobody has cleared it yet.", None)
     if vouched.outcome is ClearanceOutcome.REFUSED:
-        return GateState.FAILED, "It was refused.", None
+        return _Verdict(GateState.FAILED, "It was refused.", None)
     holds = gate.holds_first if known.first_of_kind and gate.holds_first else gate.holds
     lapses_at = None if holds is None else vouched.cleared_at + holds
     expires_at = _earliest(vouched.valid_until, lapses_at)
     if expires_at is not None and at > expires_at:
-        return GateState.EXPIRED, "Its clearance lapses before the visit.", expires_at
-    return GateState.MET, "Cleared.", expires_at
+        return _Verdict(GateState.EXPIRED, "Its clearance lapses before the visit.", expires_at)
+    return _Verdict(GateState.MET, "Cleared.", expires_at)
 
 
 def _by_checklist(gate: Gate, known: Known, at: datetime) -> _Verdict:
     items = [item for item in known.items if item.gate == gate.code]
     if any(item.status is TaskStatus.FAILED for item in items):
-        return GateState.FAILED, "A checklist item failed.", None
+        return _Verdict(GateState.FAILED, "A checklist item failed.", None)
     missing = [item.title for item in items if item.status is TaskStatus.REQUESTED]
     if missing or not items:
-        return GateState.OPEN, "To do: " + "; ".join(missing or [gate.title]), None
-    return GateState.MET, "Done.", None
+        return _Verdict(GateState.OPEN, "To do: " + "; ".join(missing or [gate.title]), None)
+    return _Verdict(GateState.MET, "Done.", None)
 
 
 def _by_escort(gate: Gate, known: Known, at: datetime) -> _Verdict:
     if known.escort is None:
-        return GateState.OPEN, "Nobody is named to take the patient home.", None
+        return _Verdict(GateState.OPEN, "Nobody is named to take the patient home.", None)
     if not known.escort.confirmed:
-        return GateState.OPEN, "The escort is named and has not said yes yet.", None
-    return GateState.MET, "The escort has said yes.", None
+        return _Verdict(GateState.OPEN, "The escort is named and has not said yes yet.", None)
+    return _Verdict(GateState.MET, "The escort has said yes.", None)
 
 
 def _by_steps(gate: Gate, known: Known, at: datetime) -> _Verdict:
     if known.earlier is None:
-        return GateState.OPEN, "The visit belongs to no course.", None
+        return _Verdict(GateState.OPEN, "The visit belongs to no course.", None)
     missing = [step.key for step in known.earlier if step.kind in gate.kinds and step.is_missing]
     if missing:
-        return GateState.OPEN, "Not done yet: " + ", ".join(missing), None
-    return GateState.MET, "Done.", None
+        return _Verdict(GateState.OPEN, "Not done yet: " + ", ".join(missing), None)
+    return _Verdict(GateState.MET, "Done.", None)
 
 
 def _by_observation(gate: Gate, known: Known, at: datetime) -> _Verdict:
     minutes = gate.minutes // timedelta(minutes=1)
     if known.dosed_at is None or at < known.dosed_at + gate.minutes:
-        return GateState.OPEN, f"Fewer than {minutes} minutes have passed.", None
-    return GateState.MET, f"At least {minutes} minutes have passed.", None
+        return _Verdict(GateState.OPEN, f"Fewer than {minutes} minutes have passed.", None)
+    return _Verdict(GateState.MET, f"At least {minutes} minutes have passed.", None)
+
+
+def _by_measurement(gate: Gate, known: Known, at: datetime) -> _Verdict:
+    assert gate.holds is not None
+    readings: list[Reading] = []
+    missing, stale = [], []
+    for limit in gate.limits:
+        last = measuring.latest(limit, known.measured, at)
+        if last is None:
+            missing.append(limit.measure)
+        elif at > last[1] + gate.holds:
+            stale.append(limit.measure)
+        else:
+            base = measuring.baseline(limit, known.measured, known.dosed_at)
+            readings.append(measuring.read(limit, last, known.measured, base, gate.recheck))
+    worst = max(readings, key=lambda one: one.zone, default=None)
+    if worst is not None and worst.zone >= Zone.HOLD:
+        return _held(worst)
+    if missing:
+        return _Verdict(GateState.OPEN, "Not measured yet: " + ", ".join(missing))
+    if stale or worst is None:
+        return _Verdict(GateState.EXPIRED, "Measured too long ago: " + ", ".join(stale))
+    if worst.zone is Zone.BEYOND:
+        return _Verdict(GateState.FAILED, _spoken(readings), None, _newest(readings))
+    oldest = min(one.taken_at for one in readings)
+    return _Verdict(GateState.MET, "Measured, within limits.", oldest + gate.holds)
+
+
+def _held(worst: Reading) -> _Verdict:
+    """On hold, or worse: no reason opens it before it was measured again often enough."""
+    told = f"{worst.limit.measure} {worst.value:g}"
+    if worst.zone is Zone.STOP:
+        return _Verdict(GateState.FAILED, f"Stop: {told}.", None, worst.taken_at, True)
+    if worst.again_at is not None:
+        detail = f"On hold: {told}. Measure again at {worst.again_at:%H:%M} UTC or later."
+        return _Verdict(GateState.FAILED, detail, None, worst.taken_at, True)
+    detail = f"On hold: {told}, also when measured again."
+    return _Verdict(GateState.FAILED, detail, None, worst.taken_at)
+
+
+def _spoken(readings: Sequence[Reading]) -> str:
+    beyond = [one for one in readings if one.zone is Zone.BEYOND]
+    return "Out of range: " + ", ".join(f"{one.limit.measure} {one.value:g}" for one in beyond)
+
+
+def _newest(readings: Sequence[Reading]) -> datetime:
+    return max(one.taken_at for one in readings)
 
 
 _SETTLED: Mapping[SettledBy, Callable[[Gate, Known, datetime], _Verdict]] = {
@@ -210,6 +280,7 @@ _SETTLED: Mapping[SettledBy, Callable[[Gate, Known, datetime], _Verdict]] = {
     SettledBy.ESCORT: _by_escort,
     SettledBy.STEPS: _by_steps,
     SettledBy.OBSERVATION: _by_observation,
+    SettledBy.MEASUREMENT: _by_measurement,
 }
 
 

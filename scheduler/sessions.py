@@ -72,11 +72,16 @@ def override(
 ) -> list[Override]:
     """Open gates of a visit with a reason each, for the time at which it stands now.
 
-    Refuses with `NotFound` for a gate that the visit does not have, and with
-    `MayNotOverride` if `by` holds none of the roles that the protocol asks for.
+    Refuses with `NotFound` for a gate that the visit does not have, with `NotReady` for one
+    that no reason opens as things stand, and with `MayNotOverride` if `by` holds none of the
+    roles that the protocol asks for.
     """
     appointment = facts.to_change(session, Appointment, appointment_id, None)
-    gates = {gate.code: gate for gate in facts.brief_of(session, appointment).visit.gates}
+    judged = evidence.judge(session, [appointment], now)[appointment.id]
+    gates = {one.gate.code: one.gate for one in judged.gates}
+    fixed = [one for one in judged.gates if one.gate.code in reasons.given and one.is_fixed]
+    if fixed:
+        raise NotReady("No reason opens this now.", gates=judging.told(fixed))
     overrides = []
     for code, reason in reasons.given.items():
         if code not in gates:

@@ -25,6 +25,7 @@ APPEND_ONLY = {
     "appointment_event",
     "override",
     "clearance",
+    "observation",
     "audit_event",
     "wording",
     "cadence_override",

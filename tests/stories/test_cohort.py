@@ -35,8 +35,9 @@ from tests.service import ROOT, Service, give_keys, running
 
 NAMES = ("Ada", "Ben", "Cleo", "Dan", "Eve", "Finn")
 BOOKED = ("medical-clearance", "consent", "contraindication-screen")
-OF_A_NURSE = ("vitals", "recovery-score")
-OF_THE_DAY = ("medications", "safety-screen", "vitals", "pregnancy-status")
+OF_THE_DAY = ("medications", "safety-screen", "pregnancy-status")
+CALM = {"systolic": 124, "diastolic": 80, "heart-rate": 68, "oxygen-saturation": 98}
+RECOVERED = {"recovery-score": 10, "oriented": 1, "steady-gait": 1, "nausea-controlled": 1}
 
 
 def at(told: str) -> datetime:
@@ -97,8 +98,13 @@ class Desk:
         for gate in gates:
             told = {"gate": gate, "outcome": "cleared"}
             path = f"/patients/{self.patients[name]}/clearances"
-            key = {"Authorization": f"Bearer {self.nurse}"} if gate in OF_A_NURSE else {}
-            self.call("POST", path, told, Role.CLINICIAN, **key)
+            self.call("POST", path, told, Role.CLINICIAN)
+
+    def measure(self, visit_id: str, **values: float) -> None:
+        """The nurse notes what she measured."""
+        key = {"Authorization": f"Bearer {self.nurse}"}
+        path = f"/appointments/{visit_id}/observations"
+        self.call("POST", path, {"values": values}, Role.CLINICIAN, **key)
 
     def ready(self, name: str, visit_id: str) -> None:
         """The checklist is done and somebody comes to fetch them."""
@@ -202,8 +208,9 @@ def test_a_cohort_of_six_with_one_unready(desk: Desk) -> None:
     desk.skip("2026-03-09 10:50")
     for name, visit_id in visits.items():
         desk.ready(name, visit_id)
-        desk.clear(name, *(gate for gate in OF_THE_DAY if (name, gate) != ("Finn", "vitals")))
+        desk.clear(name, *OF_THE_DAY)
         desk.act(f"/appointments/{visit_id}", "arrive")
+        desk.measure(visit_id, **CALM | ({"systolic": 166} if name == "Finn" else {}))
     board = desk.call("GET", f"{dosing}/readiness")
     assert board["ready"] is True
     assert [one["readiness"]["ready"] for one in board["places"]] == [True] * 5 + [False]
@@ -219,7 +226,7 @@ def test_a_cohort_of_six_with_one_unready(desk: Desk) -> None:
     assert len(desk.act(dosing, "start-recovery", role=Role.CLINICIAN)["places"]) == 5
     desk.skip("2026-03-09 14:30")
     for name in NAMES[:-1]:
-        desk.clear(name, "recovery-score")
+        desk.measure(visits[name], **CALM | RECOVERED)
         desk.act(f"/appointments/{visits[name]}", "discharge", role=Role.CLINICIAN)
     ended = desk.act(dosing, "fulfil", role=Role.CLINICIAN)["places"]
     assert [one["appointment"]["status"] for one in ended] == ["fulfilled"] * 5

@@ -24,6 +24,8 @@ from tests.browser import chromium
 from tests.stories.house import House, at
 
 DESK = "Harbor & Mesa Practice"
+CALM = {"systolic": 124, "diastolic": 80, "heart_rate": 68, "oxygen_saturation": 98}
+RECOVERED = {"recovery_score": 10, "oriented": 1, "steady_gait": 1, "nausea_controlled": 1}
 
 
 @dataclass
@@ -68,6 +70,13 @@ class Clinic(House):
         for gate in gates:
             path = f"/patients/{self.patient['id']}/clearances"
             self.post(path, {"gate": gate, "outcome": "cleared"}, Role.CLINICIAN, **who)
+
+    def measure(self, step: str, **values: float) -> None:
+        """The nurse notes what she measured."""
+        path = f"/appointments/{self.visits[step]}/observations"
+        told = {"values": {code.replace("_", "-"): value for code, value in values.items()}}
+        key = {"Authorization": f"Bearer {self.nurse}"}
+        self.post(path, told, Role.CLINICIAN, **key)
 
     def settle(self, step: str) -> None:
         """Staff do what the patient would do on the page."""
@@ -221,12 +230,33 @@ def test_a_course_from_intake_to_closing(clinic: Clinic) -> None:
         "pregnancy-status",
     ]
     clinic.vouch("safety-screen", "pregnancy-status")
-    clinic.vouch("vitals", key=clinic.nurse)
+    clinic.measure("dosing-1", **CALM)
     clinic.quiet_until("2027-03-01 10:10")
     assert clinic.step("dosing-1", "start-dosing").json()["progress"] == "dosing"
+
+    # The peak is forgotten: after ten minutes who serves the visit hears of it, and looks.
+    clinic.quiet_until("2027-03-01 10:59")
+    clinic.service.set_clock(at("2027-03-01 11:01"))
+    clinic.service.wait_until(
+        lambda: len(clinic.service.mail.mails) > clinic.heard, "somebody to hear of it"
+    )
+    alarmed = clinic.service.mail.mails[clinic.heard :]
+    assert {mail["Subject"] for mail in alarmed} == {"Please look after Ada E now"}
+    open_tasks = clinic.get("/tasks?status=requested")["items"]
+    assert "watch-late" in {task["kind"] for task in open_tasks}
+    clinic.heard = len(clinic.service.mail.mails)
+    clinic.measure("dosing-1", **CALM | {"systolic": 146})
+    watch = clinic.get(f"/appointments/{clinic.visits['dosing-1']}/watch")["items"]
+    assert [(one["code"], one["state"]) for one in watch] == [
+        ("before", "done"),
+        ("peak", "done"),
+        ("later", "ahead"),
+        ("leaving", "ahead"),
+    ]
     clinic.quiet_until("2027-03-01 11:40")
+    clinic.measure("dosing-1", **CALM)
     assert clinic.step("dosing-1", "start-recovery").ok
-    clinic.vouch("recovery-score", key=clinic.nurse)
+    clinic.measure("dosing-1", **CALM | RECOVERED)
     refused = clinic.step("dosing-1", "discharge")
     assert [gate["code"] for gate in refused.json()["gates"]] == ["observation"]
     clinic.quiet_until("2027-03-01 12:10")

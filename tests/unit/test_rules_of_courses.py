@@ -137,7 +137,7 @@ def test_observation_runs_from_the_dose(passed: timedelta, expected: GateState) 
 
 
 def test_an_override_opens_what_is_shut_and_leaves_what_is_met() -> None:
-    given = frozenset({"transport-home"})
+    given = {"transport-home": VISIT - DAY}
     assert state("transport-home", overridden=given) is GateState.OVERRIDDEN
     met = Companion(True)
     assert state("transport-home", escort=met, overridden=given) is GateState.MET

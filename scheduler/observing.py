@@ -1,0 +1,170 @@
+"""Observing: what is measured during a visit is written down, and what is late is told.
+
+Functions here flush and never commit. Nothing that was written is changed: a slip is replaced
+by a line of its own.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+from uuid_utils.compat import uuid7
+
+from models import Appointment, Observation
+from models.vocabulary import (
+    AppointmentStatus,
+    Measure,
+    MessageKind,
+    Owner,
+    Recipient,
+    TaskKind,
+)
+from notifications import outbox
+from notifications.outbox import Notice
+from scheduler import evidence, facts, history, lifecycle, measuring, tasks
+from scheduler.authority import Authority
+from scheduler.errors import MayNotOverride, Taken, Unfit, WrongStatus
+from scheduler.measuring import KINDS, Due, DueState
+from scheduler.tasks import Wanted
+
+_HERE = frozenset(
+    {AppointmentStatus.ARRIVED, AppointmentStatus.CHECKED_IN, AppointmentStatus.FULFILLED}
+)
+"""Visits of which something can be measured, or written down afterwards."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noted:
+    """What somebody measured, or that an earlier line was entered in error."""
+
+    values: Mapping[Measure, float]
+    """Empty: what is replaced does not count, and nothing takes its place."""
+    taken_at: datetime
+    note: str | None = None
+    replaces: UUID | None = None
+
+
+def note(
+    session: Session, appointment_id: UUID, noted: Noted, *, by: Authority, now: datetime
+) -> Observation:
+    """Write down what was measured in a visit.
+
+    Refuses with `MayNotOverride` whoever is no clinician, with `WrongStatus` before the patient
+    is here, with `Unfit` for values that nobody can have and for times that cannot be, and with
+    `Taken` if what it replaces was replaced before.
+    """
+    if not by.practitioner_roles:
+        raise MayNotOverride("A clinician notes what was measured.", who=["clinician"])
+    visit = facts.to_change(session, Appointment, appointment_id, None)
+    if visit.status not in _HERE:
+        raise WrongStatus("The patient is not here.", visit_status=visit.status)
+    _refuse_impossible(noted, now)
+    if noted.replaces is not None:
+        _refuse_unless_counts(session, visit, noted.replaces)
+    line = Observation(
+        id=uuid7(),
+        appointment_id=visit.id,
+        patient_id=visit.patient_id,
+        taken_at=noted.taken_at,
+        values={measure.value: value for measure, value in noted.values.items()},
+        note=noted.note,
+        noted_by=by.name,
+        replaces=noted.replaces,
+    )
+    session.add(line)
+    session.flush()
+    return line
+
+
+def _refuse_impossible(noted: Noted, now: datetime) -> None:
+    if not noted.values and noted.replaces is None:
+        raise Unfit("Give at least one value.", field="values")
+    if noted.taken_at > now:
+        raise Unfit("Nothing was measured in the future.", field="taken_at")
+    for measure, value in noted.values.items():
+        kind = KINDS[measure]
+        if not kind.least <= value <= kind.most:
+            raise Unfit(
+                f"{measure} lies between {kind.least:g} and {kind.most:g} {kind.unit}.",
+                field=f"values.{measure}",
+            )
+
+
+def _refuse_unless_counts(session: Session, visit: Appointment, replaced: UUID) -> None:
+    known = facts.one(session, Observation, replaced)
+    if known.appointment_id != visit.id:
+        raise Unfit("That was measured in another visit.", field="replaces")
+    if facts.is_replaced(session, replaced):
+        raise Taken("That observation was replaced already.", field="replaces")
+
+
+def due(session: Session, visits: Sequence[Appointment], now: datetime) -> dict[UUID, list[Due]]:
+    """What the protocol asks to measure in each visit under way, and where that stands."""
+    ids = [visit.id for visit in visits]
+    measured, dosed = evidence.measurings(session, ids), evidence.dosed(session, ids)
+    return {
+        visit.id: measuring.due(
+            facts.protocol(session, visit.protocol_version_id).visits[visit.visit].watch,
+            measured.get(visit.id, ()),
+            dosed.get(visit.id),
+            lifecycle.stage_ahead(history.state_of(visit), visit.kind),
+            now,
+        )
+        for visit in visits
+    }
+
+
+def alarm_late(session: Session, now: datetime) -> int:
+    """Tell who serves a visit that something is late to be measured. Returns how many are new.
+
+    Each once. The task stands while anything is late, and ends by itself when it was done.
+    """
+    visits = facts.under_observation(session)
+    found = due(session, visits, now)
+    told = 0
+    for visit in visits:
+        late = [one for one in found[visit.id] if one.state is DueState.LATE]
+        for one in late:
+            told += _tell(session, visit, one, now)
+        wanted = Wanted(
+            kind=TaskKind.WATCH_LATE,
+            subject_id=visit.id,
+            due_at=late[0].due_at if late else now,
+            owner=Owner.CLINICIAN,
+            urgent=True,
+            patient_id=visit.patient_id,
+            appointment_id=visit.id,
+        )
+        tasks.keep(session, wanted, now, stands=bool(late))
+    return told
+
+
+def _tell(session: Session, visit: Appointment, late: Due, now: datetime) -> int:
+    readers = [
+        (Recipient.PRACTITIONER, one) for one in facts.practitioners_of(session, visit.id)
+    ] or [(Recipient.FRONT_DESK, facts.clinic(session).clinic_id)]
+    return sum(
+        outbox.notify(
+            session,
+            Notice(
+                kind=MessageKind.WATCH_LATE,
+                recipient=recipient,
+                recipient_id=recipient_id,
+                subject_id=visit.id,
+                occasion=f"{late.watch.code}:{late.due_at:%H%M}",
+                due_at=now,
+                not_after=late.due_at + USEFUL,
+                appointment_id=visit.id,
+                revision=visit.revision,
+                starts_at=visit.starts_at,
+            ),
+            now,
+        )
+        for recipient, recipient_id in readers
+    )
+
+
+USEFUL = timedelta(hours=1)
+"""For how long it is of use to hear that something is late to be measured."""

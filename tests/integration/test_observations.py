@@ -1,0 +1,253 @@
+"""What is measured in a visit: noted, put right, and missed when it is late."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from models import Appointment, Message, Task
+from models.vocabulary import MessageKind, Role, TaskKind, TaskStatus
+from scheduler import booking, courses, evidence, facts, observing, sessions
+from scheduler.authority import Authority, Call, Reasons
+from scheduler.booking import Order
+from scheduler.lifecycle import Action
+from tests.factories import MONDAY_9, SOURCE, World, figure, gate, make_protocol, protocol_content
+from tests.integration.conftest import Caller, Clock, Keyring
+
+DOCTOR = Authority("key:doctor", Role.CLINICIAN, None, frozenset({"prescriber"}))
+MINUTE = timedelta(minutes=1)
+CALM = {"systolic": 124, "diastolic": 80}
+
+
+def watched_content() -> dict[str, Any]:
+    """The course for tests, whose doses are given and watched by what is measured."""
+    content = protocol_content() | {"code": "test-watched"}
+    dosing = content["visits"]["dosing"]
+    limits = [
+        {
+            "measure": "systolic",
+            "pass": {"most": 140},
+            "hold": {"from": 160},
+            "stop": {"from": 180},
+            "source": SOURCE,
+        },
+        {"measure": "diastolic", "pass": {"most": 90}, "source": SOURCE},
+    ]
+    dosing["gates"] = [
+        gate(
+            "vitals",
+            "dose",
+            "measurement",
+            holds=figure(30, "min"),
+            limits=limits,
+            recheck={"after": figure(10, "min"), "times": 1, "source": SOURCE},
+        )
+    ]
+    dosing["checklist"] = []
+    dosing["watch"] = [
+        {
+            "code": "peak",
+            "title": "At the peak",
+            "measures": ["systolic", "diastolic"],
+            "after_dose": figure(40, "min"),
+            "late_after": figure(5, "min"),
+        }
+    ]
+    return content
+
+
+@pytest.fixture
+def visit_id(session: Session, world: World, clock: Clock, bound: Any) -> UUID:
+    """A dosing visit whose patient has just come, at nine on Monday."""
+    content = watched_content()
+    content["steps"] = [{"key": "dosing", "visit": "dosing"}]
+    version_id = make_protocol(session, content)
+    step_id = step_of(session, world, version_id)
+    order = Order(patient_id=world.patient_id, starts_at=MONDAY_9, course_step_id=step_id)
+    visit = booking.book(session, order, by=DOCTOR, now=clock.now)
+    clock.now = MONDAY_9
+    sessions.act(session, Call(visit.id, None), Action.ARRIVE, by=DOCTOR, now=clock.now)
+    session.commit()
+    return visit.id
+
+
+def step_of(session: Session, world: World, version_id: UUID) -> UUID:
+    course = courses.open_course(session, world.patient_id, version_id, by=DOCTOR)
+    [step] = facts.steps_of(session, course.id)
+    return step.id
+
+
+@pytest.fixture
+def nurse(key: Keyring, world: World, session: Session) -> Caller:
+    return key(Role.CLINICIAN, world.prescriber_id)
+
+
+def note(nurse: Caller, visit_id: UUID, values: Any, **more: Any) -> Any:
+    return nurse.post(f"/appointments/{visit_id}/observations", {"values": values, **more})
+
+
+def vitals(desk: Caller, visit_id: UUID) -> Any:
+    [found] = desk.get(f"/appointments/{visit_id}/readiness").json["gates"]
+    return found
+
+
+class TestNoting:
+    def test_what_is_measured_opens_the_gate(
+        self, nurse: Caller, desk: Caller, visit_id: UUID
+    ) -> None:
+        assert vitals(desk, visit_id)["state"] == "open"
+
+        made = note(nurse, visit_id, CALM | {"oriented": True})
+
+        assert made.status_code == 201, made.json
+        assert made.json["values"] == {**CALM, "oriented": 1}
+        assert vitals(desk, visit_id)["state"] == "met"
+        listed = desk.get(f"/appointments/{visit_id}/observations").json["items"]
+        assert [one["id"] for one in listed] == [made.json["id"]]
+
+    @pytest.mark.parametrize(
+        ("told", "pointer"),
+        [
+            ({"values": {"systolic": 1240}}, "values.systolic"),
+            ({"values": {"systolic": -1}}, "values.systolic"),
+            ({"values": {}}, "values"),
+            ({"values": CALM, "taken_at": "2026-03-02T15:00:00Z"}, "taken_at"),
+        ],
+    )
+    def test_what_cannot_be_is_refused(
+        self, nurse: Caller, visit_id: UUID, told: Any, pointer: str
+    ) -> None:
+        refused = nurse.post(f"/appointments/{visit_id}/observations", told)
+        assert (refused.status_code, refused.json["field"]) == (422, pointer)
+
+    @pytest.mark.parametrize(
+        ("values", "pointer"),
+        [
+            ({"sistolic": 120}, "/values/sistolic"),
+            ({"systolic": "120"}, "/values/systolic"),
+            ({"systolic": None}, "/values/systolic"),
+            ([120], "/values"),
+        ],
+    )
+    def test_what_is_misspelt_is_named(
+        self, nurse: Caller, visit_id: UUID, values: Any, pointer: str
+    ) -> None:
+        refused = note(nurse, visit_id, values)
+        assert refused.status_code == 422
+        assert pointer in {one["pointer"] for one in refused.json["errors"]}
+
+    def test_only_clinicians_note(self, desk: Caller, key: Keyring, visit_id: UUID) -> None:
+        assert note(desk, visit_id, CALM).status_code == 403
+        unlicensed = note(key(Role.CLINICIAN), visit_id, CALM)
+        assert (unlicensed.status_code, unlicensed.json["type"]) == (
+            403,
+            "/problems/may-not-override",
+        )
+
+    def test_nothing_is_measured_of_who_is_not_here(
+        self, nurse: Caller, desk: Caller, world: World
+    ) -> None:
+        told = {
+            "patient_id": str(world.patient_id),
+            "step_kind": "preparation",
+            "starts_at": MONDAY_9.isoformat(),
+        }
+        booked = desk.post("/appointments", told).json
+        refused = note(nurse, booked["id"], CALM)
+        assert (refused.status_code, refused.json["type"]) == (409, "/problems/wrong-status")
+        assert note(nurse, uuid4(), CALM).status_code == 404
+
+
+class TestPuttingRight:
+    def test_a_slip_is_replaced_and_stays_to_be_seen(
+        self, nurse: Caller, desk: Caller, visit_id: UUID
+    ) -> None:
+        slip = note(nurse, visit_id, CALM | {"systolic": 184}).json
+        assert vitals(desk, visit_id)["state"] == "failed"
+
+        right = note(nurse, visit_id, CALM, replaces=slip["id"])
+
+        assert right.status_code == 201
+        assert vitals(desk, visit_id)["state"] == "met"
+        listed = desk.get(f"/appointments/{visit_id}/observations").json["items"]
+        by_id = {one["id"]: one for one in listed}
+        assert by_id[slip["id"]]["replaced_by"] == right.json["id"]
+        again = note(nurse, visit_id, CALM, replaces=slip["id"])
+        assert (again.status_code, again.json["type"]) == (409, "/problems/already-exists")
+
+    def test_one_that_never_was_leaves_nothing(
+        self, nurse: Caller, desk: Caller, visit_id: UUID
+    ) -> None:
+        wrong = note(nurse, visit_id, CALM).json
+        assert note(nurse, visit_id, {}, replaces=wrong["id"]).status_code == 201
+        assert vitals(desk, visit_id)["state"] == "open"
+
+
+class TestHold:
+    def test_no_reason_opens_what_is_to_be_measured_again(
+        self, nurse: Caller, desk: Caller, visit_id: UUID, clock: Clock
+    ) -> None:
+        note(nurse, visit_id, CALM | {"systolic": 165})
+        told = {"code": "vitals", "reason": "always so before a session"}
+        refused = nurse.post(f"/appointments/{visit_id}/overrides", told)
+        assert (refused.status_code, refused.json["type"]) == (422, "/problems/not-ready")
+        assert refused.json["gates"][0]["detail"].startswith("On hold: systolic 165.")
+
+        clock.now += 10 * MINUTE
+        note(nurse, visit_id, CALM | {"systolic": 161})
+        assert nurse.post(f"/appointments/{visit_id}/overrides", told).status_code == 201
+        assert vitals(desk, visit_id)["state"] == "overridden"
+
+        clock.now += MINUTE  # what comes to light afterwards is not what the reason spoke of
+        note(nurse, visit_id, CALM | {"systolic": 181})
+        assert vitals(desk, visit_id)["state"] == "failed"
+
+
+class TestLate:
+    def test_who_serves_it_hears_once_and_the_task_ends_with_it(
+        self, session: Session, nurse: Caller, visit_id: UUID, clock: Clock
+    ) -> None:
+        note(nurse, visit_id, CALM)
+        begun = sessions.act(
+            session, Call(visit_id, None), Action.START_DOSING, by=DOCTOR, now=clock.now
+        )
+        for minutes, told in ((45, 0), (46, 1), (50, 1)):
+            observing.alarm_late(session, clock.now + minutes * MINUTE)
+            assert self._readers_told(session) == (told and self._serving(session, begun.id))
+        assert self._task(session) is TaskStatus.REQUESTED
+
+        clock.now += 51 * MINUTE
+        session.commit()
+        note(nurse, visit_id, CALM)
+        observing.alarm_late(session, clock.now)
+
+        session.expire_all()
+        assert self._task(session) is TaskStatus.COMPLETED
+
+    def _readers_told(self, session: Session) -> int:
+        query = select(Message.recipient_id).where(Message.kind == MessageKind.WATCH_LATE)
+        return len(session.scalars(query).all())
+
+    def _serving(self, session: Session, visit_id: UUID) -> int:
+        return len(facts.practitioners_of(session, visit_id))
+
+    def _task(self, session: Session) -> TaskStatus:
+        query = select(Task.status).where(Task.kind == TaskKind.WATCH_LATE)
+        return session.scalars(query).one()
+
+
+def test_a_reason_without_a_measure_is_no_measure(
+    session: Session, nurse: Caller, visit_id: UUID, clock: Clock
+) -> None:
+    """The cuff is broken, a prescriber decides; what is measured after all counts."""
+    reasons = Reasons({"vitals": "the cuff is broken"})
+    sessions.override(session, visit_id, reasons, by=DOCTOR, now=clock.now)
+    session.commit()
+    clock.now += MINUTE
+    note(nurse, visit_id, CALM | {"systolic": 150})
+    visit = facts.one(session, Appointment, visit_id)
+    [found] = evidence.judge(session, [visit], clock.now)[visit_id].gates
+    assert found.state == "failed"
