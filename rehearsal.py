@@ -48,14 +48,26 @@ from notifications.channels import Accepted, Envelope, Outcome
 from notifications.delivery import Delivery
 from notifications.languages import place_name
 from notifications.wall_time import at_wall_time
-from scheduler import booking, checklists, courses, evidence, facts, observing, replies, sessions
+from scheduler import (
+    booking,
+    checklists,
+    courses,
+    evidence,
+    facts,
+    observing,
+    questionnaires,
+    replies,
+    sessions,
+)
 from scheduler.authority import Authority, Call
 from scheduler.checklists import NewClearance, NewEscort, Settling
+from scheduler.instruments import LIBRARY
 from scheduler.jobs import JOBS
 from scheduler.lifecycle import Action
 from scheduler.measuring import DueState
 from scheduler.observing import Noted
 from scheduler.protocols import SettledBy
+from scheduler.questionnaires import Filled, New
 
 DESK = Authority("key:front-desk", Role.SCHEDULER)
 TEAM = frozenset({"prescriber", "monitor", "therapist"})
@@ -272,13 +284,20 @@ class Rehearsal:
         with self._session() as session:
             visit = facts.one(session, Appointment, appointment_id)
             before = self._states(session, visit)
+            asked = {
+                check.code: check.instruments
+                for check in facts.brief_of(session, visit).visit.checklist
+            }
             for item in session.scalars(
                 select(ChecklistItem).where(ChecklistItem.appointment_id == visit.id)
             ):
                 by = DOCTOR if item.owner == "clinician" else PATIENT
                 by = DESK if item.owner == "front-desk" else by
-                done = Settling(status=TaskStatus.COMPLETED)
-                checklists.settle(session, item, done, by=by, now=self.now)
+                if asked.get(item.code):
+                    self._fill_in(session, visit, asked[item.code])
+                else:
+                    done = Settling(status=TaskStatus.COMPLETED)
+                    checklists.settle(session, item, done, by=by, now=self.now)
             gates = facts.brief_of(session, visit).visit.gates
             if any(gate.settled_by is SettledBy.ESCORT for gate in gates):
                 escort = NewEscort(
@@ -373,6 +392,19 @@ class Rehearsal:
         for gate in facts.brief_of(session, visit).visit.gates:
             if gate.settled_by is SettledBy.CLEARANCE and gate.shuts in stages:
                 self._vouch(session, gate.code)
+            if gate.instrument is not None and gate.shuts in stages:
+                answers = self._calm(gate.instrument)
+                new = New(visit.patient_id, gate.instrument, self.now, answers)
+                questionnaires.enter(session, new, by=DOCTOR, now=self.now)
+
+    def _fill_in(self, session: Session, visit: Appointment, codes: Sequence[str]) -> None:
+        for code in codes:
+            filled = Filled(code, self._calm(code))
+            questionnaires.send(session, visit, filled, by=PATIENT, now=self.now)
+
+    def _calm(self, code: str) -> dict[str, int]:
+        """Answers of somebody who is well."""
+        return {item.code: 0 for item in LIBRARY[code].items}
 
     def _note(self, session: Session, visit: Appointment) -> None:
         """Note of a dosing visit what is ever asked of it: the patient is well."""

@@ -56,6 +56,10 @@ class ClinicSchema(Schema):
     offers_at_once = whole(
         1, 50, metadata={"description": "To how many; offered to one it is kept meanwhile."}
     )
+    on_call_id = Id(
+        allow_none=True,
+        metadata={"description": "The practitioner who hears of what cannot wait, at any hour."},
+    )
     standby_hours = whole(
         0, 168, metadata={"description": "So near, a freed time is for those on standby alone."}
     )

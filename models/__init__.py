@@ -16,6 +16,7 @@ from models.observation import Observation
 from models.people import Patient, Practitioner, Qualification
 from models.plan import Disruption, Proposal
 from models.protocol import Protocol, ProtocolVersion
+from models.questionnaire import InstrumentWording, QuestionnaireDraft, QuestionnaireResponse
 from models.schedule import (
     TAKEN_BY,
     BusyFeed,
@@ -61,6 +62,7 @@ __all__ = [
     "FreedTime",
     "GroupSession",
     "IdempotencyKey",
+    "InstrumentWording",
     "Message",
     "MessageArchive",
     "Observation",
@@ -74,6 +76,8 @@ __all__ = [
     "Protocol",
     "ProtocolVersion",
     "Qualification",
+    "QuestionnaireDraft",
+    "QuestionnaireResponse",
     "Receipt",
     "Reply",
     "Room",

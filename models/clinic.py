@@ -26,6 +26,8 @@ class Clinic(Base):
     sms_from: Mapped[str | None]
     """The number its text messages come from, in E.164. None: it sends none."""
     time_zone: Mapped[str]
+    on_call_id: Mapped[UUID | None]
+    """The clinician who hears of what cannot wait, at any hour. None: who serves the visit does."""
     emergency_text: Mapped[str] = mapped_column(server_default="")
     """What a patient in danger is told to do."""
     settle_minutes: Mapped[int] = mapped_column(server_default=text("3"))
@@ -65,6 +67,12 @@ class Clinic(Base):
             ["protocol.clinic_id", "protocol.id"],
             use_alter=True,  # a protocol needs its clinic first
             name="fk__clinic__default_protocol",
+        ),
+        ForeignKeyConstraint(
+            ["clinic_id", "on_call_id"],
+            ["practitioner.clinic_id", "practitioner.id"],
+            use_alter=True,  # a practitioner needs their clinic first
+            name="fk__clinic__on_call",
         ),
     )
 

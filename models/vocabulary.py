@@ -182,6 +182,7 @@ class MessageKind(StrEnum):
     MESSAGE_FAILED = "message-failed"
     CRISIS = "crisis"
     WATCH_LATE = "watch-late"
+    ANSWERS_FLAGGED = "answers-flagged"
 
 
 class Condition(StrEnum):
@@ -244,6 +245,7 @@ class TaskKind(StrEnum):
     STAFF_GROUP = "staff-group"
     CHECK_CALENDAR = "check-calendar"
     WATCH_LATE = "watch-late"
+    READ_ANSWERS = "read-answers"
 
 
 class MessageState(StrEnum):

@@ -64,6 +64,7 @@ _STANDS: Mapping[MessageKind, tuple[AppointmentStatus, ...]] = {
             MessageKind.EMERGENCY,
             MessageKind.MESSAGE_FAILED,
             MessageKind.CRISIS,
+            MessageKind.ANSWERS_FLAGGED,
         ),
         tuple(AppointmentStatus),
     ),

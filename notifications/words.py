@@ -217,6 +217,11 @@ STAFF: Mapping[Kind, Words] = {
         "$patient has written something that may mean danger. The message stands in the inbox. "
         "Please call now.",
     ),
+    Kind.ANSWERS_FLAGGED: Words(
+        "Urgent: please look at what $patient answered",
+        "$patient has answered something that a clinician must see today. The answers stand in "
+        "the record, and a task in the list. Please look now.",
+    ),
     Kind.WATCH_LATE: Words(
         "Please look after $patient now",
         "something that was to be looked at by now is not noted yet: $patient, at $site. Please "

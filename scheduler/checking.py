@@ -16,6 +16,7 @@ from typing import Any
 from models.vocabulary import MessageKind, Recipient
 from notifications.words import kinds_to
 from scheduler.feasibility import ZERO, Apart, Starts
+from scheduler.instruments import LIBRARY
 from scheduler.spans import Span
 
 Told = Mapping[str, Any]
@@ -71,22 +72,36 @@ def _twice(told: Sequence[Told], name: str, here: str) -> Iterator[Fault]:
 
 def _bad_gates(visit: Told, here: str) -> Iterator[Fault]:
     yield from _twice(visit["gates"], "code", f"{here}/gates")
-    yield from _twice(visit["checklist"], "code", f"{here}/checklist")
-    gates = {gate["code"] for gate in visit["gates"]}
+    yield from _bad_checklist(visit, f"{here}/checklist")
     settling = {item.get("gate") for item in visit["checklist"]}
-    for number, item in enumerate(visit["checklist"]):
-        if item.get("gate", None) not in gates | {None}:
-            yield Fault(f"{here}/checklist/{number}/gate", f"No gate {item['gate']!r} here.")
     for number, gate in enumerate(visit["gates"]):
+        where = f"{here}/gates/{number}"
         if gate["by"] == "checklist" and gate["code"] not in settling:
             detail = f"Nothing on the checklist settles {gate['code']!r}: it can never be met."
-            yield Fault(f"{here}/gates/{number}/by", detail)
+            yield Fault(f"{where}/by", detail)
         if gate["by"] == "observation" and visit["kind"] != "dosing":
             detail = "Only a dosing visit has a dose to observe from: it can never be met."
-            yield Fault(f"{here}/gates/{number}/by", detail)
+            yield Fault(f"{where}/by", detail)
+        if "instrument" in gate and gate["instrument"] not in LIBRARY:
+            yield Fault(f"{where}/instrument", _unknown(gate["instrument"]))
         for index, limit in enumerate(gate.get("limits", ())):
-            yield from _bad_limit(visit, gate, limit, f"{here}/gates/{number}/limits/{index}")
+            yield from _bad_limit(visit, gate, limit, f"{where}/limits/{index}")
     yield from _bad_watch(visit, here)
+
+
+def _bad_checklist(visit: Told, here: str) -> Iterator[Fault]:
+    yield from _twice(visit["checklist"], "code", here)
+    gates = {gate["code"] for gate in visit["gates"]}
+    for number, item in enumerate(visit["checklist"]):
+        if "gate" in item and item["gate"] not in gates:
+            yield Fault(f"{here}/{number}/gate", f"No gate {item['gate']!r} here.")
+        for code in item.get("instruments", ()):
+            if code not in LIBRARY:
+                yield Fault(f"{here}/{number}/instruments", _unknown(code))
+
+
+def _unknown(instrument: str) -> str:
+    return f"No instrument {instrument!r}. Known are {', '.join(sorted(LIBRARY))}."
 
 
 def _bad_limit(visit: Told, gate: Told, limit: Told, here: str) -> Iterator[Fault]:

@@ -90,6 +90,8 @@ def settle(
         raise WrongStatus("Our team has settled this item.", item_status=item.status)
     visit = facts.one(session, Appointment, item.appointment_id)
     _refuse_unless_ahead(visit)
+    if by.role is None and settling.status is TaskStatus.COMPLETED:
+        _refuse_to_tick(session, visit, item)
     if item.gate is not None and settling.status is TaskStatus.CANCELLED:
         _refuse_to_waive(session, visit, item.gate, settling, by)
     item.status = settling.status
@@ -100,6 +102,14 @@ def settle(
     item.version += 1
     session.flush()
     return item
+
+
+def _refuse_to_tick(session: Session, visit: Appointment, item: ChecklistItem) -> None:
+    """What rests on questionnaires is ticked by filling them in."""
+    checks = facts.brief_of(session, visit).visit.checklist
+    check = next((one for one in checks if one.code == item.code), None)
+    if check is not None and check.instruments:
+        raise Unfit("Please fill in the questions; that ticks it.", field="status")
 
 
 def _refuse_to_waive(

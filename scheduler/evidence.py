@@ -23,6 +23,7 @@ from models import (
     Escort,
     Observation,
     Override,
+    QuestionnaireResponse,
 )
 from models.vocabulary import (
     AppointmentStatus,
@@ -37,7 +38,7 @@ from scheduler.facts import Brief
 from scheduler.lifecycle import Action
 from scheduler.measuring import Measured
 from scheduler.protocols import Protocol, Step
-from scheduler.readiness import Companion, EarlierStep, Item, Known, Readiness, Vouched
+from scheduler.readiness import Answered, Companion, EarlierStep, Item, Known, Readiness, Vouched
 
 
 def clearances(
@@ -133,6 +134,7 @@ def _known(session: Session, visits: Sequence[Appointment]) -> dict[UUID, Known]
     escorts = _escorts(session, ids)
     given = dosed(session, ids)
     measured = measurings(session, ids)
+    answered = _answered(session, [visit.patient_id for visit in visits])
     overridden = _overridden(session, visits)
     steps = _course_steps(session, visits)
     known = {}
@@ -148,6 +150,7 @@ def _known(session: Session, visits: Sequence[Appointment]) -> dict[UUID, Known]
             first_of_kind=first,
             dosed_at=given.get(visit.id),
             measured=measured.get(visit.id, ()),
+            answered=answered.get(visit.patient_id, {}),
             overridden=overridden[visit.id],
         )
     return known
@@ -288,6 +291,28 @@ def measurings(session: Session, ids: Sequence[UUID]) -> Mapping[UUID, Sequence[
     for row in rows:
         values = {Measure(code): value for code, value in row.values.items()}
         found[row.appointment_id].append(Measured(row.taken_at, values))
+    return found
+
+
+def _answered(
+    session: Session, patient_ids: Sequence[UUID]
+) -> Mapping[UUID, Mapping[str, Answered]]:
+    """For each patient and instrument the last response that counts."""
+    response = QuestionnaireResponse
+    rows = session.execute(
+        select(response.patient_id, response.instrument, response.authored_at, response.shuts)
+        .ext(distinct_on(response.patient_id, response.instrument))
+        .where(response.patient_id.in_(patient_ids), facts.response_counts())
+        .order_by(
+            response.patient_id,
+            response.instrument,
+            response.authored_at.desc(),
+            response.id.desc(),
+        )
+    )
+    found: dict[UUID, dict[str, Answered]] = defaultdict(dict)
+    for row in rows:
+        found[row.patient_id][row.instrument] = Answered(row.authored_at, row.shuts)
     return found
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import exists, func, select, text
+from sqlalchemy import ColumnElement, exists, func, select, text
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session, aliased
 
@@ -22,12 +22,14 @@ from models import (
     BusyFeed,
     CadenceOverride,
     ChannelConsent,
+    ChecklistItem,
     Clinic,
     Course,
     CourseStep,
     Escort,
     FreedTime,
     GroupSession,
+    InstrumentWording,
     Message,
     Observation,
     Offer,
@@ -37,6 +39,8 @@ from models import (
     Proposal,
     ProtocolVersion,
     Qualification,
+    QuestionnaireDraft,
+    QuestionnaireResponse,
     Site,
     Slot,
     Task,
@@ -548,6 +552,86 @@ def under_observation(session: Session) -> Sequence[Appointment]:
         .where(Appointment.progress.in_((Progress.DOSING, Progress.RECOVERING)))
         .order_by(Appointment.id)
     ).all()
+
+
+def draft_to_change(
+    session: Session, appointment_id: UUID, instrument: str
+) -> QuestionnaireDraft | None:
+    """What a visit's patient has answered of an instrument so far, locked."""
+    return session.scalar(
+        select(QuestionnaireDraft)
+        .where(
+            QuestionnaireDraft.appointment_id == appointment_id,
+            QuestionnaireDraft.instrument == instrument,
+        )
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+
+
+def drafts_of(session: Session, appointment_id: UUID) -> Sequence[QuestionnaireDraft]:
+    """What a visit's patient has begun to answer."""
+    query = select(QuestionnaireDraft).where(QuestionnaireDraft.appointment_id == appointment_id)
+    return session.scalars(query).all()
+
+
+def response_counts() -> ColumnElement[bool]:
+    """Holds for responses that say something and were not replaced by another."""
+    later = aliased(QuestionnaireResponse)
+    is_replaced = exists().where(
+        later.clinic_id == QuestionnaireResponse.clinic_id,
+        later.replaces == QuestionnaireResponse.id,
+    )
+    return ~QuestionnaireResponse.in_error & ~is_replaced
+
+
+def responses_that_count(session: Session, patient_id: UUID) -> Sequence[QuestionnaireResponse]:
+    """A patient's responses that were not replaced, oldest first."""
+    return session.scalars(
+        select(QuestionnaireResponse)
+        .where(QuestionnaireResponse.patient_id == patient_id, response_counts())
+        .order_by(QuestionnaireResponse.authored_at, QuestionnaireResponse.id)
+    ).all()
+
+
+def is_response_replaced(session: Session, response_id: UUID) -> bool:
+    """Whether another response stands in the place of this one."""
+    query = select(exists().where(QuestionnaireResponse.replaces == response_id))
+    return session.scalars(query).one()
+
+
+def instruments_filled(session: Session, appointment_id: UUID) -> set[str]:
+    """The instruments that were filled in for a visit."""
+    return set(
+        session.scalars(
+            select(QuestionnaireResponse.instrument).where(
+                QuestionnaireResponse.appointment_id == appointment_id, response_counts()
+            )
+        )
+    )
+
+
+def items_to_change(
+    session: Session, appointment_id: UUID, codes: Collection[str]
+) -> Sequence[ChecklistItem]:
+    """Some items of a visit's checklist, locked."""
+    return session.scalars(
+        select(ChecklistItem)
+        .where(ChecklistItem.appointment_id == appointment_id, ChecklistItem.code.in_(codes))
+        .order_by(ChecklistItem.id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    ).all()
+
+
+def instrument_wording(session: Session, instrument: str) -> InstrumentWording | None:
+    """The clinic's own words for an instrument: those that it entered last."""
+    return session.scalars(
+        select(InstrumentWording)
+        .where(InstrumentWording.instrument == instrument)
+        .order_by(InstrumentWording.number.desc())
+        .limit(1)
+    ).one_or_none()
 
 
 def is_replaced(session: Session, observation_id: UUID) -> bool:

@@ -46,6 +46,8 @@ class SettledBy(StrEnum):
     """Enough time has passed since the dose."""
     MEASUREMENT = "measurement"
     """What was measured lies within its limits."""
+    QUESTIONNAIRE = "questionnaire"
+    """A questionnaire was filled in, and its answers let the visit go on."""
 
 
 class IfSkipped(StrEnum):
@@ -158,6 +160,8 @@ class Gate:
     """For `steps`: all earlier steps of these kinds must be fulfilled."""
     minutes: timedelta
     """For `observation`: the least time since the dose."""
+    instrument: str | None = None
+    """For `questionnaire`."""
     limits: tuple[Limit, ...] = ()
     """For `measurement`."""
     recheck: Recheck | None = None
@@ -178,6 +182,8 @@ class Check:
     due_before: timedelta
     """Before the start of the visit."""
     gate: str | None
+    instruments: tuple[str, ...] = ()
+    """Questionnaires by which it is ticked, once all are filled in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -392,6 +398,7 @@ def _gate(told: Mapping[str, Any]) -> Gate:
         holds_first=_elapsed(told.get("holds_first")),
         kinds=frozenset(map(StepKind, told.get("kinds", ()))),
         minutes=_elapsed(told.get("minutes")) or timedelta(0),
+        instrument=told.get("instrument"),
         limits=tuple(map(_limit, told.get("limits", ()))),
         recheck=_recheck(told.get("recheck")),
         who=tuple(told["who"]),
@@ -443,6 +450,7 @@ def _check(told: Mapping[str, Any]) -> Check:
         owner=Owner(told["owner"]),
         due_before=due,
         gate=told.get("gate"),
+        instruments=tuple(told.get("instruments", ())),
     )
 
 

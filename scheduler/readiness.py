@@ -48,6 +48,15 @@ class Companion:
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    """The last time that a questionnaire was filled in."""
+
+    authored_at: datetime
+    shuts: bool
+    """Its answers are such that a clinician decides."""
+
+
+@dataclass(frozen=True, slots=True)
 class EarlierStep:
     """A step of the course before this one, if it is part of the course at all."""
 
@@ -77,6 +86,8 @@ class Known:
     dosed_at: datetime | None = None
     measured: Sequence[Measured] = ()
     """In this visit, in the order of time."""
+    answered: Mapping[str, Answered] = field(default_factory=dict)
+    """By instrument."""
     overridden: Mapping[str, datetime] = field(default_factory=dict)
     """When a gate was last opened by a reason."""
 
@@ -253,6 +264,20 @@ def _by_measurement(gate: Gate, known: Known, at: datetime) -> _Verdict:
     return _Verdict(GateState.MET, "Measured, within limits.", oldest + gate.holds)
 
 
+def _by_questionnaire(gate: Gate, known: Known, at: datetime) -> _Verdict:
+    assert gate.instrument is not None
+    assert gate.holds is not None
+    last = known.answered.get(gate.instrument)
+    if last is None or last.authored_at > at:
+        return _Verdict(GateState.OPEN, "Not filled in yet.")
+    if at > last.authored_at + gate.holds:
+        return _Verdict(GateState.EXPIRED, "Filled in too long ago.", last.authored_at + gate.holds)
+    if last.shuts:
+        detail = "The answers are for a clinician to look at."
+        return _Verdict(GateState.FAILED, detail, None, last.authored_at)
+    return _Verdict(GateState.MET, "Filled in.", last.authored_at + gate.holds)
+
+
 def _held(worst: Reading) -> _Verdict:
     """On hold, or worse: no reason opens it before it was measured again often enough."""
     told = f"{worst.limit.measure} {worst.value:g}"
@@ -281,6 +306,7 @@ _SETTLED: Mapping[SettledBy, Callable[[Gate, Known, datetime], _Verdict]] = {
     SettledBy.STEPS: _by_steps,
     SettledBy.OBSERVATION: _by_observation,
     SettledBy.MEASUREMENT: _by_measurement,
+    SettledBy.QUESTIONNAIRE: _by_questionnaire,
 }
 
 

@@ -27,7 +27,8 @@ from models.vocabulary import (
 from notifications import answers, fallback, invitation, outbox, reading
 from notifications.outbox import Notice
 from notifications.rsvp import Rsvp
-from scheduler import booking, checklists, facts, offers, tasks
+from scheduler import alarms, booking, checklists, facts, offers, tasks
+from scheduler.alarms import Alarm
 from scheduler.authority import Authority, Call
 from scheduler.errors import OfferGone, Refusal
 from scheduler.tasks import Wanted
@@ -312,27 +313,18 @@ def _decline(session: Session, reply: Reply, visit: Appointment, now: datetime) 
 
 def _alarm(session: Session, reply: Reply, patients: Sequence[Patient], now: datetime) -> None:
     """Somebody may be in danger: tell the clinicians and the desk, and say whom to call."""
-    _ask(session, reply, TaskKind.CRISIS, now + AT_ONCE)
-    home = facts.clinic(session)
-    readers = [(Recipient.FRONT_DESK, home.clinic_id)]
-    if reply.appointment_id is not None:
-        serving = facts.practitioners_of(session, reply.appointment_id)
-        readers += [(Recipient.PRACTITIONER, one) for one in serving]
-    for recipient, recipient_id in readers:
-        outbox.notify(
-            session,
-            Notice(
-                kind=MessageKind.CRISIS,
-                recipient=recipient,
-                recipient_id=recipient_id,
-                subject_id=reply.patient_id or reply.id,
-                occasion=f"crisis:{reply.id}",
-                due_at=now,
-                not_after=now + timedelta(days=2),
-            ),
-            now,
-        )
-    if home.emergency_text:
+    alarm = Alarm(
+        task=TaskKind.CRISIS,
+        message=MessageKind.CRISIS,
+        subject_id=reply.id,
+        about_id=reply.patient_id or reply.id,
+        occasion="crisis",
+        due_at=now + AT_ONCE,
+        patient_id=reply.patient_id,
+        appointment_id=reply.appointment_id,
+    )
+    alarms.sound(session, alarm, now)
+    if facts.clinic(session).emergency_text:
         _answer(session, reply, patients, MessageKind.EMERGENCY, now)
 
 
@@ -369,7 +361,7 @@ def _ask(session: Session, reply: Reply, kind: TaskKind, due_at: datetime) -> No
     tasks.ask(session, wanted)
 
 
-_FOR_CLINICIANS = frozenset({TaskKind.CRISIS, TaskKind.SAFETY_CHECK})
+_FOR_CLINICIANS = frozenset({TaskKind.SAFETY_CHECK})
 
 _ACTS: Mapping[ReplyMeaning, Callable[[Session, Reply, Sequence[Patient], datetime], None]] = {
     ReplyMeaning.STOP: _opt,

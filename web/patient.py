@@ -47,6 +47,8 @@ DONE = {
     "confirmed": "Thank you. We know that you will come.",
     "asked": "We have noted that you need another time. We will call you.",
     "saved": "Saved. Thank you.",
+    "kept": "Kept. You can go on at any time.",
+    "sent": "Thank you for your answers. We read them before we see you.",
     "well": "Good to hear. Thank you.",
     "call": "We will call you today.",
     "taken": "Thank you. The time is yours; we will write to you about it.",
@@ -79,20 +81,20 @@ def seal(response: Response) -> Response:
 def follow(token: str) -> ResponseReturnValue:
     """Take the token out of the address and go on to the page. Changes nothing."""
     digest = visitor.digest_of(token)
-    if visitor.find(db.session(), digest, _now()) is None:
-        return _closed()
+    if visitor.find(db.session(), digest, now()) is None:
+        return closed()
     return visitor.remember(make_response(redirect("/p/", 303)), digest, known=False)
 
 
 @blueprint.get("/")
 def show() -> ResponseReturnValue:
     """Show the visit, or ask for the date of birth first."""
-    here = visitor.remembered(db.session(), _now())
+    here = visitor.remembered(db.session(), now())
     if here is None:
-        return _closed()
+        return closed()
     if not here.is_known:
         return _ask(here)
-    audit.record(db.session(), PATIENT, _act(here, "read"), _now())
+    audit.record(db.session(), PATIENT, act_of(here, "read"), now())
     db.session.commit()
     return _page(here, DONE.get(request.args.get("done", "")))
 
@@ -100,10 +102,10 @@ def show() -> ResponseReturnValue:
 @blueprint.get("/appointment.ics")
 def calendar() -> ResponseReturnValue:
     """The visit as a file for the patient's own calendar."""
-    here = visitor.remembered(db.session(), _now())
+    here = visitor.remembered(db.session(), now())
     if here is None or not here.is_known:
-        return _closed()
-    told = showing.calendar(db.session(), here, _now())
+        return closed()
+    told = showing.calendar(db.session(), here, now())
     headers = {"Content-Disposition": 'attachment; filename="appointment.ics"'}
     return Response(told, content_type="text/calendar; charset=utf-8", headers=headers)
 
@@ -111,9 +113,9 @@ def calendar() -> ResponseReturnValue:
 @blueprint.post("/birth-date")
 def prove() -> ResponseReturnValue:
     """Check the date of birth. Five wrong ones shut the link."""
-    here = visitor.remembered(db.session(), _now())
+    here = visitor.remembered(db.session(), now())
     if here is None:
-        return _closed()
+        return closed()
     if not visitor.is_own_form(here, request.form.get("form", "")):
         return _ask(here, "Please try once more.")
     is_right = visitor.prove(db.session(), here, forms.birth_date(request.form))
@@ -132,20 +134,20 @@ def act(view: Callable[..., str]) -> Callable[..., ResponseReturnValue]:
 
     @wraps(view)
     def guarded(**parts: object) -> ResponseReturnValue:
-        here = visitor.remembered(db.session(), _now())
+        here = visitor.remembered(db.session(), now())
         if here is None:
-            return _closed()
+            return closed()
         if not here.is_known or not visitor.is_own_form(here, request.form.get("form", "")):
             return _ask(here)
         digest, endpoint = here.link.token_hash, request.endpoint or ""
         try:
             done = view(here, **parts)
-            audit.record(db.session(), PATIENT, _act(here, "update", endpoint), _now())
+            audit.record(db.session(), PATIENT, act_of(here, "update", endpoint), now())
             db.session.commit()
         except (BadForm, Refusal) as refusal:
             db.session.rollback()
-            again = visitor.remembered(db.session(), _now())
-            return _closed() if again is None else (_page(again, None, _said(refusal)), 422)
+            again = visitor.remembered(db.session(), now())
+            return closed() if again is None else (_page(again, None, _said(refusal)), 422)
         answer = make_response(redirect(f"/p/?done={done}", 303))
         return visitor.remember(answer, digest, known=True)
 
@@ -156,7 +158,7 @@ def act(view: Callable[..., str]) -> Callable[..., ResponseReturnValue]:
 @act
 def confirm(here: Visitor) -> str:
     """Note that the patient will come."""
-    booking.confirm(db.session(), Call(here.link.appointment_id, None), by=PATIENT, now=_now())
+    booking.confirm(db.session(), Call(here.link.appointment_id, None), by=PATIENT, now=now())
     return "confirmed"
 
 
@@ -164,7 +166,7 @@ def confirm(here: Visitor) -> str:
 @act
 def ask_to_move(here: Visitor) -> str:
     """Note that the patient needs another time."""
-    checklists.ask_to_move(db.session(), here.link.appointment_id, by=PATIENT, now=_now())
+    checklists.ask_to_move(db.session(), here.link.appointment_id, by=PATIENT, now=now())
     return "asked"
 
 
@@ -175,7 +177,7 @@ def well(here: Visitor) -> str:
     wants_call = request.form.get("call") == "yes"
     meaning = ReplyMeaning.CALL_ME if wants_call else ReplyMeaning.WELL
     visit = facts.one(db.session(), Appointment, here.link.appointment_id)
-    replies.note_wellbeing(db.session(), visit, meaning, _now())
+    replies.note_wellbeing(db.session(), visit, meaning, now())
     return "call" if wants_call else "well"
 
 
@@ -183,7 +185,7 @@ def well(here: Visitor) -> str:
 @act
 def accept_offer(here: Visitor) -> str:
     """Take the time that is offered."""
-    offer = offers.accept(db.session(), _offer_call(here), by=PATIENT, now=_now())
+    offer = offers.accept(db.session(), _offer_call(here), by=PATIENT, now=now())
     return "taken" if offer.state is OfferState.ACCEPTED else "gone"
 
 
@@ -191,7 +193,7 @@ def accept_offer(here: Visitor) -> str:
 @act
 def decline_offer(here: Visitor) -> str:
     """Let the time that is offered go."""
-    offers.decline(db.session(), _offer_call(here), by=PATIENT, now=_now())
+    offers.decline(db.session(), _offer_call(here), by=PATIENT, now=now())
     return "let-go"
 
 
@@ -215,7 +217,7 @@ def settle(here: Visitor, item_id: UUID) -> str:
         status=TaskStatus.REQUESTED if undo else TaskStatus.COMPLETED,
         answer=None if undo else forms.optional_text(request.form, "answer", 1000),
     )
-    checklists.settle(db.session(), item, settling, by=PATIENT, now=_now())
+    checklists.settle(db.session(), item, settling, by=PATIENT, now=now())
     return "saved"
 
 
@@ -230,7 +232,7 @@ def name_escort(here: Visitor) -> str:
         relation=forms.text(request.form, "relation", "who they are to you", 100),
         may_message=request.form.get("may_message") == "yes",
     )
-    checklists.name_escort(db.session(), here.link.appointment_id, told, by=PATIENT, now=_now())
+    checklists.name_escort(db.session(), here.link.appointment_id, told, by=PATIENT, now=now())
     return "saved"
 
 
@@ -267,7 +269,7 @@ def _ask(here: Visitor, problem: str | None = None) -> ResponseReturnValue:
     return page, 403 if shut else (422 if problem else 200)
 
 
-def _closed() -> ResponseReturnValue:
+def closed() -> ResponseReturnValue:
     """The same page for a link that never was, has run out, or was taken back."""
     return render_template("closed.html", title=CLOSED), 404
 
@@ -278,7 +280,8 @@ def _said(refusal: Exception) -> str:
     return refusal.detail if isinstance(refusal, Refusal) else str(refusal)
 
 
-def _act(here: Visitor, action: str, what: str = "patient.show") -> Act:
+def act_of(here: Visitor, action: str, what: str = "patient.show") -> Act:
+    """A line of the audit trail about what a visitor did."""
     return Act(
         action=action,
         entity="appointment",
@@ -288,6 +291,7 @@ def _act(here: Visitor, action: str, what: str = "patient.show") -> Act:
     )
 
 
-def _now() -> datetime:
-    now: datetime = current_app.config["CLOCK"]()
-    return now
+def now() -> datetime:
+    """The time of the request."""
+    moment: datetime = current_app.config["CLOCK"]()
+    return moment

@@ -1,7 +1,7 @@
 """What the patient's page shows: this one visit and its checklist, and nothing else."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -13,9 +13,20 @@ from models import Appointment, ChecklistItem, Escort, Offer, Patient, Site
 from models.vocabulary import AppointmentStatus, Owner
 from notifications import invitation
 from notifications.invitation import Entry, Method
-from scheduler import facts
+from scheduler import facts, questionnaires, wordings
 from scheduler.protocols import SettledBy
+from scheduler.questionnaires import known
 from web.visitor import Visitor
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A questionnaire among those that a visit asks for. Its name stands in no address."""
+
+    number: int
+    """Which of them, from 1."""
+    is_filled: bool
+    is_begun: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +45,8 @@ class Shown:
     asks_for_escort: bool
     offer: Offer | None
     """The visit is merely offered, or was."""
+    sheets: Mapping[str, Sequence["Ask"]] = field(default_factory=dict)
+    """By checklist item the questions that it waits for."""
 
     @property
     def is_ahead(self) -> bool:
@@ -94,6 +107,24 @@ def visit(session: Session, visitor: Visitor) -> Shown:
         items=items,
         escort=session.scalar(select(Escort).where(Escort.appointment_id == appointment.id)),
         offer=offer,
+        sheets=_sheets(session, appointment),
         asks_for_escort=offer is None
         and any(gate.settled_by is SettledBy.ESCORT for gate in gates),
     )
+
+
+def _sheets(session: Session, visit: Appointment) -> Mapping[str, Sequence[Ask]]:
+    asked = questionnaires.asked_of(session, visit)
+    if not asked:
+        return {}
+    filled = facts.instruments_filled(session, visit.id)
+    begun = {draft.instrument for draft in facts.drafts_of(session, visit.id)}
+    return {
+        check.code: [
+            Ask(asked.index(code) + 1, code in filled, code in begun)
+            for code in check.instruments
+            if code in filled or wordings.sheet(session, known(code)) is not None
+        ]
+        for check in facts.brief_of(session, visit).visit.checklist
+        if check.instruments
+    }

@@ -26,6 +26,8 @@ APPEND_ONLY = {
     "override",
     "clearance",
     "observation",
+    "questionnaire_response",
+    "instrument_wording",
     "audit_event",
     "wording",
     "cadence_override",

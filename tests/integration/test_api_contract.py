@@ -1,6 +1,7 @@
 """What every door of the API has in common, and what it does with what nobody should send."""
 
 import json
+import re
 from typing import Any
 from uuid import uuid4
 
@@ -42,7 +43,7 @@ def test_the_description_is_valid_openapi(app: Flask) -> None:
     assert told["openapi"].startswith("3.1")
     described = {path for path in told["paths"] if path.startswith("/api/v1")}
     mounted = {
-        rule.rule.replace("<uuid:", "{").replace("<int:", "{").replace(">", "}")
+        re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
         for rule in app.url_map.iter_rules()
         if rule.rule.startswith("/api/v1")
     }

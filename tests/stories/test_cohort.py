@@ -35,7 +35,8 @@ from tests.service import ROOT, Service, give_keys, running
 
 NAMES = ("Ada", "Ben", "Cleo", "Dan", "Eve", "Finn")
 BOOKED = ("medical-clearance", "consent", "contraindication-screen")
-OF_THE_DAY = ("medications", "safety-screen", "pregnancy-status")
+OF_THE_DAY = ("medications", "pregnancy-status")
+NOTHING = dict.fromkeys(("1", "2", "3", "4", "5", "6", "6-recent"), 0)
 CALM = {"systolic": 124, "diastolic": 80, "heart-rate": 68, "oxygen-saturation": 98}
 RECOVERED = {"recovery-score": 10, "oriented": 1, "steady-gait": 1, "nausea-controlled": 1}
 
@@ -209,6 +210,8 @@ def test_a_cohort_of_six_with_one_unready(desk: Desk) -> None:
     for name, visit_id in visits.items():
         desk.ready(name, visit_id)
         desk.clear(name, *OF_THE_DAY)
+        path = f"/patients/{desk.patients[name]}/questionnaire-responses"
+        desk.call("POST", path, {"instrument": "c-ssrs", "answers": NOTHING}, Role.CLINICIAN)
         desk.act(f"/appointments/{visit_id}", "arrive")
         desk.measure(visit_id, **CALM | ({"systolic": 166} if name == "Finn" else {}))
     board = desk.call("GET", f"{dosing}/readiness")

@@ -14,6 +14,7 @@ import pytest
 import requests
 from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.ui import WebDriverWait
@@ -70,6 +71,13 @@ class Clinic(House):
         for gate in gates:
             path = f"/patients/{self.patient['id']}/clearances"
             self.post(path, {"gate": gate, "outcome": "cleared"}, Role.CLINICIAN, **who)
+
+    def screen(self, **yes: int) -> None:
+        """A clinician asks the safety questions of the day."""
+        codes = ("1", "2", "3", "4", "5", "6", "6-recent")
+        answers = {code: yes.get(f"q{code}", 0) for code in codes}
+        path = f"/patients/{self.patient['id']}/questionnaire-responses"
+        self.post(path, {"instrument": "c-ssrs", "answers": answers}, Role.CLINICIAN)
 
     def measure(self, step: str, **values: float) -> None:
         """The nurse notes what she measured."""
@@ -229,7 +237,8 @@ def test_a_course_from_intake_to_closing(clinic: Clinic) -> None:
         "vitals",
         "pregnancy-status",
     ]
-    clinic.vouch("safety-screen", "pregnancy-status")
+    clinic.vouch("pregnancy-status")
+    clinic.screen()
     clinic.measure("dosing-1", **CALM)
     clinic.quiet_until("2027-03-01 10:10")
     assert clinic.step("dosing-1", "start-dosing").json()["progress"] == "dosing"
@@ -324,6 +333,24 @@ def test_a_course_from_intake_to_closing(clinic: Clinic) -> None:
     assert "Traceback" not in log
 
 
+def _answer_the_questions(browser: WebDriver) -> None:
+    """All but one, kept for later; then the last one, and sent."""
+    browser.find_element(By.PARTIAL_LINK_TEXT, "Part 1: begin").click()
+    assert "phq" not in browser.current_url
+    for number in range(1, 9):
+        browser.find_element(By.CSS_SELECTOR, f"#q{number} input[value='1']").click()
+    _press(browser, "Keep, and go on later")
+    assert "Kept" in browser.find_element(By.CLASS_NAME, "done").text
+    browser.find_element(By.PARTIAL_LINK_TEXT, "Part 1: go on").click()
+    assert len(browser.find_elements(By.CSS_SELECTOR, "input:checked")) == 8
+    _press(browser, "Send")
+    assert "marked" in browser.find_element(By.CLASS_NAME, "problem").text
+    assert len(browser.find_elements(By.CSS_SELECTOR, ".missing")) == 1
+    browser.find_element(By.CSS_SELECTOR, "#q9 input[value='0']").click()
+    _press(browser, "Send")
+    assert "Thank you for your answers" in browser.find_element(By.CLASS_NAME, "done").text
+
+
 def _fill_in_the_page(clinic: Clinic, link: str) -> None:
     """The patient on the phone, without JavaScript: prove, tick, name, confirm."""
     with chromium() as browser:
@@ -342,6 +369,7 @@ def _fill_in_the_page(clinic: Clinic, link: str) -> None:
 
         while _buttons(browser, "Done"):
             _press(browser, "Done")
+        _answer_the_questions(browser)
         ticked = browser.find_elements(By.CLASS_NAME, "ticked")
         assert len(ticked) == len(browser.find_elements(By.CSS_SELECTOR, ".list li")) == 8
         for name, told in (

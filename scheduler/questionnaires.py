@@ -1,0 +1,270 @@
+"""Questionnaires: filled in on the patient's page or entered by staff, scored, and looked at.
+
+What is half filled in is kept. Answers that a clinician must see raise a flag in the same
+transaction, whether the questionnaire is sent or not, and cancel nothing: people decide.
+Functions here flush and never commit.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+from uuid_utils.compat import uuid7
+
+from models import (
+    Appointment,
+    Patient,
+    QuestionnaireDraft,
+    QuestionnaireResponse,
+)
+from models.vocabulary import MessageKind, TaskKind, TaskStatus
+from scheduler import alarms, facts, instruments
+from scheduler.alarms import Alarm
+from scheduler.authority import Authority
+from scheduler.errors import MayNotOverride, NotFound, Taken, Unfit
+from scheduler.instruments import LIBRARY, Instrument, Scored, Scoring
+
+AT_ONCE = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """Answers to an instrument that a visit's checklist asks for."""
+
+    instrument: str
+    answers: Mapping[str, int]
+
+
+def known(code: str) -> Instrument:
+    """An instrument by its code; refuses with `NotFound`."""
+    found = LIBRARY.get(code)
+    if found is None:
+        raise NotFound(f"There is no instrument {code!r}.", instruments=sorted(LIBRARY))
+    return found
+
+
+def asked_of(session: Session, visit: Appointment) -> list[str]:
+    """The instruments that a visit's checklist asks for, in its order, each once."""
+    checklist = facts.brief_of(session, visit).visit.checklist
+    return list(dict.fromkeys(code for check in checklist for code in check.instruments))
+
+
+def keep(
+    session: Session, visit: Appointment, filled: Filled, *, now: datetime
+) -> QuestionnaireDraft:
+    """Keep what a patient has answered so far; flags are raised as soon as they are given.
+
+    Refuses with `NotFound` for an instrument that this visit does not ask for, and with `Unfit`
+    for answers that it does not have.
+    """
+    instrument = _asked(session, visit, filled)
+    draft = facts.draft_to_change(session, visit.id, instrument.code)
+    if draft is None:
+        draft = QuestionnaireDraft(
+            id=uuid7(),
+            appointment_id=visit.id,
+            patient_id=visit.patient_id,
+            instrument=instrument.code,
+            version=0,
+            answers={},
+        )
+        session.add(draft)
+    draft.answers = {**draft.answers, **filled.answers}
+    draft.saved_at = now
+    draft.version += 1
+    session.flush()
+    flags = instruments.score(instrument, draft.answers).flags
+    _alarm(session, _About(draft.id, visit.patient_id, visit.id), flags, now)
+    return draft
+
+
+def send(
+    session: Session, visit: Appointment, filled: Filled, *, by: Authority, now: datetime
+) -> QuestionnaireResponse:
+    """Turn the answers kept so far, and these, into a response; what waited for it is done.
+
+    Refuses with what `keep` refuses, and with `Unfit` while an item is not answered.
+    """
+    instrument = _asked(session, visit, filled)
+    draft = keep(session, visit, filled, now=now)
+    answers = dict(draft.answers)
+    left = instruments.missing(instrument, answers)
+    if left:
+        raise Unfit(
+            "Some questions are not answered yet; what you answered is kept.",
+            field=f"answers.{left[0]}",
+            missing=left,
+        )
+    response = _response(
+        draft.id,
+        New(visit.patient_id, instrument.code, now, answers, appointment_id=visit.id),
+        instruments.score(instrument, answers),
+        by,
+    )
+    response.course_id = visit.course_id
+    session.delete(draft)
+    session.add(response)
+    session.flush()
+    _settle(session, visit, by, now)
+    return response
+
+
+@dataclass(frozen=True, slots=True)
+class New:
+    """A response that staff enter: with its answers, or with a score alone."""
+
+    patient_id: UUID
+    instrument: str
+    authored_at: datetime
+    answers: Mapping[str, int] = field(default_factory=dict)
+    score: int | None = None
+    appointment_id: UUID | None = None
+    course_id: UUID | None = None
+    replaces: UUID | None = None
+    in_error: bool = False
+
+
+def enter(session: Session, new: New, *, by: Authority, now: datetime) -> QuestionnaireResponse:
+    """Enter what was filled in on paper, worked out elsewhere, or wrong before.
+
+    Refuses with `NotFound`, with `Unfit` for answers or a score that the instrument does not
+    have, with `Taken` if what it replaces was replaced before, and with `MayNotOverride` for
+    whoever is no clinician and would replace one.
+    """
+    facts.one(session, Patient, new.patient_id)
+    visit = None
+    if new.appointment_id is not None:
+        visit = facts.one(session, Appointment, new.appointment_id)
+        if visit.patient_id != new.patient_id:
+            raise Unfit("That is somebody else's visit.", field="appointment_id")
+    if new.authored_at > now:
+        raise Unfit("Nothing was filled in in the future.", field="authored_at")
+    _refuse_to_replace(session, new, by)
+    instrument = known(new.instrument)
+    scored = Scored(None, None, (), False) if new.in_error else _scored(instrument, new)
+    response = _response(uuid7(), new, scored, by)
+    response.course_id = new.course_id or (visit.course_id if visit is not None else None)
+    session.add(response)
+    session.flush()
+    about = _About(response.id, new.patient_id, new.appointment_id)
+    _alarm(session, about, scored.flags, now)
+    if visit is not None:
+        _settle(session, visit, by, now)
+    return response
+
+
+def _refuse_to_replace(session: Session, new: New, by: Authority) -> None:
+    if new.replaces is None:
+        if new.in_error:
+            raise Unfit("Name what was entered in error.", field="replaces")
+        return
+    if not by.practitioner_roles:
+        raise MayNotOverride("A clinician puts responses right.", who=["clinician"])
+    replaced = facts.one(session, QuestionnaireResponse, new.replaces)
+    if (replaced.patient_id, replaced.instrument) != (new.patient_id, new.instrument):
+        raise Unfit("That is another patient's, or another instrument's.", field="replaces")
+    if facts.is_response_replaced(session, new.replaces):
+        raise Taken("That response was replaced already.", field="replaces")
+
+
+def _scored(instrument: Instrument, new: New) -> Scored:
+    if new.answers and new.score is not None:
+        raise Unfit("Give answers or a score, not both.", field="score")
+    if new.answers:
+        _refuse_faults(instrument, new.answers)
+        left = instruments.missing(instrument, new.answers)
+        if left:
+            raise Unfit("Some questions are not answered.", field="answers", missing=left)
+        return instruments.score(instrument, new.answers)
+    if new.score is None:
+        raise Unfit("Give answers, or a score.", field="answers")
+    if instrument.scoring is Scoring.LEVEL:
+        raise Unfit(f"{instrument.title} has no score; give the answers.", field="score")
+    if not instruments.in_range(instrument, new.score):
+        raise Unfit(
+            f"{instrument.title} runs from {instrument.least} to {instrument.most}.", field="score"
+        )
+    return instruments.entered(instrument, new.score)
+
+
+def _asked(session: Session, visit: Appointment, filled: Filled) -> Instrument:
+    asked = asked_of(session, visit)
+    if filled.instrument not in asked:
+        raise NotFound("This visit does not ask for that.", instruments=asked)
+    instrument = known(filled.instrument)
+    _refuse_faults(instrument, filled.answers)
+    return instrument
+
+
+def _refuse_faults(instrument: Instrument, answers: Mapping[str, int]) -> None:
+    wrong = instruments.faults(instrument, answers)
+    if wrong:
+        raise Unfit(
+            "Some answers do not fit the questionnaire.",
+            errors=[{"pointer": one.pointer, "detail": one.detail} for one in wrong],
+        )
+
+
+def _response(response_id: UUID, new: New, scored: Scored, by: Authority) -> QuestionnaireResponse:
+    return QuestionnaireResponse(
+        id=response_id,
+        patient_id=new.patient_id,
+        appointment_id=new.appointment_id,
+        instrument=new.instrument,
+        instrument_version=LIBRARY[new.instrument].version,
+        answers=dict(new.answers),
+        score=scored.score,
+        band=scored.band,
+        flags=list(scored.flags),
+        shuts=scored.shuts,
+        authored_at=new.authored_at,
+        authored_by=by.name,
+        replaces=new.replaces,
+        in_error=new.in_error,
+    )
+
+
+def _settle(session: Session, visit: Appointment, by: Authority, now: datetime) -> None:
+    """Tick what a visit's checklist asked for, once all its instruments are filled in."""
+    filled = facts.instruments_filled(session, visit.id)
+    wanted = {
+        check.code: set(check.instruments)
+        for check in facts.brief_of(session, visit).visit.checklist
+        if check.instruments
+    }
+    for item in facts.items_to_change(session, visit.id, wanted):
+        if item.status is TaskStatus.REQUESTED and wanted[item.code] <= filled:
+            item.status, item.settled_by, item.settled_at = TaskStatus.COMPLETED, by.name, now
+            item.version += 1
+    session.flush()
+
+
+@dataclass(frozen=True, slots=True)
+class _About:
+    """Whose answers they are, and where."""
+
+    id: UUID
+    """Of the response, or of the draft that will be one."""
+    patient_id: UUID
+    appointment_id: UUID | None
+
+
+def _alarm(session: Session, about: _About, flags: Sequence[str], now: datetime) -> None:
+    """Let a clinician look within a minute. Of each flag once, sent or not."""
+    for flag in flags:
+        alarms.sound(
+            session,
+            Alarm(
+                task=TaskKind.READ_ANSWERS,
+                message=MessageKind.ANSWERS_FLAGGED,
+                subject_id=about.id,
+                about_id=about.patient_id,
+                occasion=flag,
+                due_at=now + AT_ONCE,
+                patient_id=about.patient_id,
+                appointment_id=about.appointment_id,
+            ),
+            now,
+        )

@@ -1,0 +1,282 @@
+"""Questionnaires: kept, sent, entered, put right; flags reach a clinician; gates rest on them."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from models import Appointment, ChecklistItem, Clinic, Message, QuestionnaireDraft, Task
+from models.vocabulary import MessageKind, Recipient, Role, TaskKind, TaskStatus
+from scheduler import booking, courses, facts, questionnaires
+from scheduler.authority import Authority
+from scheduler.booking import Order
+from scheduler.checklists import Settling, settle
+from scheduler.errors import NotFound, Unfit
+from scheduler.questionnaires import Filled
+from tests.factories import MONDAY_9, World, figure, gate, make_protocol, protocol_content
+from tests.integration.conftest import Caller, Clock, Keyring
+
+DESK = Authority("key:desk", Role.SCHEDULER)
+PATIENT = Authority("patient")
+CALM = {str(number): 0 for number in range(1, 10)}
+SAFE = dict.fromkeys(("1", "2", "3", "4", "5", "6", "6-recent"), 0)
+
+
+def asking_content() -> dict[str, Any]:
+    content = protocol_content() | {"code": "test-asking"}
+    visit = content["visits"]["preparation"]
+    visit["gates"] = [
+        gate(
+            "safety-screen", "arrival", "questionnaire", instrument="c-ssrs", holds=figure(12, "h")
+        )
+    ]
+    visit["checklist"] = [
+        {
+            "code": "questions",
+            "title": "Some questions",
+            "owner": "patient",
+            "due_before": figure(24, "h"),
+            "instruments": ["phq-9", "gad-7"],
+        }
+    ]
+    content["steps"] = [{"key": "preparation", "visit": "preparation"}]
+    return content
+
+
+@pytest.fixture
+def visit(session: Session, world: World, clock: Clock, bound: Any) -> Appointment:
+    version_id = make_protocol(session, asking_content())
+    course = courses.open_course(session, world.patient_id, version_id, by=DESK)
+    [step] = facts.steps_of(session, course.id)
+    order = Order(patient_id=world.patient_id, starts_at=MONDAY_9, course_step_id=step.id)
+    made = booking.book(session, order, by=DESK, now=clock.now)
+    session.commit()
+    return made
+
+
+@pytest.fixture
+def doctor(key: Keyring, world: World) -> Caller:
+    return key(Role.CLINICIAN, world.prescriber_id)
+
+
+def item(session: Session, visit: Appointment) -> ChecklistItem:
+    query = select(ChecklistItem).where(ChecklistItem.appointment_id == visit.id)
+    return session.scalars(query).one()
+
+
+def send(session: Session, visit: Appointment, code: str, answers: Any, clock: Clock) -> Any:
+    filled = Filled(code, answers)
+    return questionnaires.send(session, visit, filled, by=PATIENT, now=clock.now)
+
+
+class TestOnThePage:
+    def test_what_is_half_filled_in_is_kept(
+        self, session: Session, visit: Appointment, clock: Clock
+    ) -> None:
+        for answers in ({"1": 2}, {"2": 1}, {"1": 3}):
+            questionnaires.keep(session, visit, Filled("phq-9", answers), now=clock.now)
+        draft = session.scalars(select(QuestionnaireDraft)).one()
+        assert draft.answers == {"1": 3, "2": 1}
+
+        with pytest.raises(Unfit) as refusal:
+            send(session, visit, "phq-9", {"3": 0}, clock)
+        assert refusal.value.facts["missing"] == ["4", "5", "6", "7", "8", "9"]
+
+        rest = {str(number): 0 for number in range(4, 10)}
+        response = send(session, visit, "phq-9", rest, clock)
+        assert (response.id, response.score, response.band) == (draft.id, 4, "minimal")
+        assert session.scalars(select(QuestionnaireDraft)).all() == []
+
+    def test_the_item_is_ticked_once_all_are_sent(
+        self, session: Session, visit: Appointment, clock: Clock
+    ) -> None:
+        send(session, visit, "phq-9", CALM, clock)
+        assert item(session, visit).status is TaskStatus.REQUESTED
+        send(session, visit, "gad-7", {str(n): 0 for n in range(1, 8)}, clock)
+        assert item(session, visit).status is TaskStatus.COMPLETED
+
+    def test_a_patient_cannot_tick_it(
+        self, session: Session, visit: Appointment, clock: Clock
+    ) -> None:
+        done = Settling(status=TaskStatus.COMPLETED)
+        with pytest.raises(Unfit, match="fill in the questions"):
+            settle(session, item(session, visit), done, by=PATIENT, now=clock.now)
+
+    def test_only_what_the_visit_asks_for(
+        self, session: Session, visit: Appointment, clock: Clock
+    ) -> None:
+        with pytest.raises(NotFound):
+            questionnaires.keep(session, visit, Filled("pcl-5", {"1": 1}), now=clock.now)
+        with pytest.raises(Unfit):
+            questionnaires.keep(session, visit, Filled("phq-9", {"1": 9}), now=clock.now)
+
+
+class TestFlags:
+    def test_a_clinician_hears_at_once_whether_it_is_sent_or_not(
+        self, session: Session, world: World, visit: Appointment, clock: Clock
+    ) -> None:
+        session.scalars(select(Clinic)).one().on_call_id = world.prescriber_id
+        session.flush()
+
+        questionnaires.keep(session, visit, Filled("phq-9", {"9": 1}), now=clock.now)
+        told = self._told(session)
+        send(session, visit, "phq-9", CALM | {"9": 1}, clock)
+
+        assert self._told(session) == told  # once
+        serving = set(facts.practitioners_of(session, visit.id))
+        assert {reader for recipient, reader, _ in told if recipient is Recipient.PRACTITIONER} == {
+            *serving,
+            world.prescriber_id,
+        }
+        assert {due for _, _, due in told} == {clock.now}
+        task = session.scalars(select(Task).where(Task.kind == TaskKind.READ_ANSWERS)).one()
+        assert (task.urgent, task.patient_id) == (True, world.patient_id)
+        assert visit.status == "booked"  # nothing is cancelled
+
+    def _told(self, session: Session) -> set[Any]:
+        rows = session.execute(
+            select(Message.recipient, Message.recipient_id, Message.due_at).where(
+                Message.kind == MessageKind.ANSWERS_FLAGGED
+            )
+        )
+        return {tuple(row) for row in rows}
+
+
+class TestGate:
+    @pytest.mark.parametrize(
+        ("answers", "state"),
+        [(SAFE, "met"), (SAFE | {"3": 1}, "met"), (SAFE | {"4": 1}, "failed")],
+    )
+    def test_the_answers_of_the_day_open_it(
+        self, doctor: Caller, visit: Appointment, clock: Clock, answers: Any, state: str
+    ) -> None:
+        clock.now = MONDAY_9 - timedelta(minutes=30)
+        self._enter(doctor, visit, answers)
+        assert self._state(doctor, visit) == state
+
+    @pytest.mark.parametrize(
+        ("before", "state"),
+        [(timedelta(hours=12), "met"), (timedelta(hours=12, minutes=1), "expired")],
+    )
+    def test_for_so_long(
+        self, doctor: Caller, visit: Appointment, clock: Clock, before: timedelta, state: str
+    ) -> None:
+        clock.now = MONDAY_9 - before
+        self._enter(doctor, visit, SAFE)
+        assert self._state(doctor, visit) == state
+
+    def test_a_reason_speaks_of_the_answers_that_were_known(
+        self, doctor: Caller, visit: Appointment, clock: Clock
+    ) -> None:
+        clock.now = MONDAY_9 - timedelta(hours=2)
+        self._enter(doctor, visit, SAFE | {"4": 1})
+        told = {"code": "safety-screen", "reason": "seen at length, safe to go on"}
+        assert doctor.post(f"/appointments/{visit.id}/overrides", told).status_code == 201
+        assert self._state(doctor, visit) == "overridden"
+        clock.now += timedelta(minutes=1)
+        self._enter(doctor, visit, SAFE | {"5": 1})
+        assert self._state(doctor, visit) == "failed"
+
+    def _enter(self, doctor: Caller, visit: Appointment, answers: Any) -> None:
+        path = f"/patients/{visit.patient_id}/questionnaire-responses"
+        told = {"instrument": "c-ssrs", "answers": answers, "appointment_id": str(visit.id)}
+        made = doctor.post(path, told)
+        assert made.status_code == 201, made.json
+
+    def _state(self, doctor: Caller, visit: Appointment) -> str:
+        [found] = doctor.get(f"/appointments/{visit.id}/readiness").json["gates"]
+        state: str = found["state"]
+        return state
+
+
+class TestOverHttp:
+    @pytest.fixture
+    def path(self, visit: Appointment) -> str:
+        return f"/patients/{visit.patient_id}/questionnaire-responses"
+
+    def test_scores_stand_beside_the_first(self, doctor: Caller, path: str, clock: Clock) -> None:
+        for score in (30, 16, 15, 9):
+            clock.now += timedelta(days=1)
+            told = {"instrument": "madrs", "score": score}
+            assert doctor.post(path, told).status_code == 201
+        shown = doctor.get(f"{path}?instrument=madrs").json["items"]
+        assert [one["change"] and one["change"]["points"] for one in shown] == [
+            None,
+            -14,
+            -15,
+            -21,
+        ]
+        assert [one["change"] and one["change"]["is_response"] for one in shown] == [
+            None,
+            False,
+            True,
+            True,
+        ]
+        assert [one["change"] and one["change"]["is_remission"] for one in shown][-1] is True
+
+    def test_an_entry_is_put_right_by_another(
+        self, doctor: Caller, desk: Caller, path: str
+    ) -> None:
+        wrong = doctor.post(path, {"instrument": "madrs", "score": 31}).json
+        right = {"instrument": "madrs", "score": 13, "replaces": wrong["id"]}
+        assert desk.post(path, right).status_code == 403
+        assert doctor.post(path, right).status_code == 201
+        assert doctor.post(path, right).json["type"] == "/problems/already-exists"
+        counts = {one["score"]: one["counts"] for one in doctor.get(path).json["items"]}
+        assert counts == {31: False, 13: True}
+
+    @pytest.mark.parametrize(
+        ("told", "field"),
+        [
+            ({"instrument": "madrs", "score": 61}, "score"),
+            ({"instrument": "madrs"}, "answers"),
+            ({"instrument": "madrs", "score": -1}, "score"),
+            ({"instrument": "c-ssrs", "score": 1}, "score"),
+            ({"instrument": "phq-9", "answers": {"1": 1}}, "answers"),
+            ({"instrument": "phq-9", "answers": CALM, "score": 0}, "score"),
+            (
+                {"instrument": "phq-9", "answers": CALM, "authored_at": "2030-01-01T00:00:00Z"},
+                "authored_at",
+            ),
+            ({"instrument": "madrs", "in_error": True}, "replaces"),
+        ],
+    )
+    def test_what_cannot_be_is_refused(
+        self, doctor: Caller, path: str, told: Any, field: str
+    ) -> None:
+        refused = doctor.post(path, told)
+        assert (refused.status_code, refused.json["field"]) == (422, field)
+
+    def test_words_are_the_clinics_where_they_are_not_shipped(
+        self, admin: Caller, doctor: Caller
+    ) -> None:
+        shown = doctor.get("/instruments/c-ssrs").json
+        assert shown["can_be_filled_in"] is False
+        words = {
+            "heading": "In the last month",
+            "items": {one["code"]: f"Question {one['code']}?" for one in shown["items"]},
+            "choices": {"0": "No", "1": "Yes"},
+        }
+        assert doctor("PUT", "/instruments/c-ssrs/wording", words).status_code == 403
+        short = {**words, "choices": {"0": "No"}}
+        refused = admin("PUT", "/instruments/c-ssrs/wording", short)
+        assert (refused.status_code, refused.json["field"]) == (422, "choices")
+        assert admin("PUT", "/instruments/c-ssrs/wording", words).status_code == 200
+        shown = doctor.get("/instruments/c-ssrs").json
+        assert shown["can_be_filled_in"] is True
+        assert shown["items"][0]["text"] == "Question 1?"
+        assert admin("PUT", "/instruments/phq-9/wording", words).status_code == 409
+        assert doctor.get("/instruments/nothing").status_code == 404
+
+
+def test_somebody_on_call_is_one_of_the_clinics(admin: Caller, world: World) -> None:
+    etag = admin.get("/clinic").headers["ETag"]
+    told = {"on_call_id": str(world.prescriber_id)}
+    changed = admin("PATCH", "/clinic", told, etag=etag)
+    assert changed.json["on_call_id"] == str(world.prescriber_id)
+    unknown = {"on_call_id": str(UUID(int=7))}
+    refused = admin("PATCH", "/clinic", unknown, etag=changed.headers["ETag"])
+    assert refused.status_code in {404, 422}
