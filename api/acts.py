@@ -138,6 +138,20 @@ fulfil = _step(Action.FULFIL, *_CLINICIAN)
 noshow = _step(Action.NOSHOW, *_DESK)
 
 
+@blueprint.route("/<uuid:appointment_id>/enter-in-error", methods=["POST"])
+@requires(*_DESK)
+@blueprint.arguments(WhySchema)
+@idempotent
+@blueprint.response(200, AppointmentSchema)
+@blueprint.alt_response(403, schema=ProblemSchema, description="may-not-override")
+@blueprint.alt_response(409, schema=ProblemSchema, description="wrong-status")
+@blueprint.alt_response(422, schema=ProblemSchema, description="unfit")
+def enter_in_error(told: dict[str, Any], appointment_id: UUID) -> Response:
+    """Note that a visit never was, or not as it stands. Everything that was written stays."""
+    call = Call(appointment_id, preconditions.seen_version(), told["reason"])
+    return _acted("enter-in-error", sessions.correct(db.session(), call, by=by(), now=now()))
+
+
 def _changed(what: str, changed: Changed) -> Response:
     appointment = changed.appointment
     preconditions.tag(appointment.version)

@@ -36,7 +36,10 @@ BACKOFF = (60, 300, 900, 3600, 10800)
 """Seconds until the next try, after the first, second, ... refusal; the last repeats."""
 
 _STANDS: Mapping[MessageKind, tuple[AppointmentStatus, ...]] = {
-    MessageKind.CANCELLATION: (AppointmentStatus.CANCELLED,),
+    MessageKind.CANCELLATION: (
+        AppointmentStatus.CANCELLED,
+        AppointmentStatus.ENTERED_IN_ERROR,
+    ),
     MessageKind.OFFER: (AppointmentStatus.PROPOSED,),
     MessageKind.PICK_UP: (
         AppointmentStatus.BOOKED,

@@ -427,6 +427,23 @@ def cancel(session: Session, call: Call, *, by: Authority, now: datetime) -> Cha
     return Changed(appointment, out)
 
 
+def take_back(session: Session, visit: Appointment, after: State, now: datetime) -> None:
+    """Undo what a visit stands for: its time is free, and what is planned about it is off."""
+    was_standing = visit.status is AppointmentStatus.BOOKED
+    _free(session, visit)
+    about = facts.brief_of(session, visit)
+    visit.status, visit.progress, visit.held_until = after.status, after.progress, None
+    visit.revision += 1
+    visit.version += 1
+    session.flush()
+    links.revoke(session, visit.id, now)
+    outbox.supersede(session, visit.id, now)
+    if was_standing and visit.starts_at > now:
+        waiting.note_freed(session, Stretch.of(visit), now)
+        outbox.announce_cancellation(session, facts.subject(session, visit, about, now), now)
+    _settle_session(session, visit, now)
+
+
 def give_back(session: Session, missed: Appointment, now: datetime) -> None:
     """Free what is still ahead of a visit to which nobody came."""
     if missed.ends_at > now:

@@ -28,6 +28,7 @@ class Action(StrEnum):
     EXPIRE = "expire"
     OFFER = "offer"
     END_OFFER = "end-offer"
+    ENTER_IN_ERROR = "enter-in-error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ _DISCHARGED = State(AppointmentStatus.CHECKED_IN, Progress.DISCHARGED)
 _FULFILLED = State(AppointmentStatus.FULFILLED)
 _CANCELLED = State(AppointmentStatus.CANCELLED)
 _NOSHOW = State(AppointmentStatus.NOSHOW)
+_IN_ERROR = State(AppointmentStatus.ENTERED_IN_ERROR)
 
 _DOSED = frozenset({StepKind.DOSING})
 _TALKED = frozenset(StepKind) - _DOSED
@@ -79,8 +81,18 @@ TRANSITIONS = (
     Transition(Action.DISCHARGE, _RECOVERING, _DISCHARGED, _DOSED),
     Transition(Action.FULFIL, _DISCHARGED, _FULFILLED, _DOSED),
     Transition(Action.FULFIL, _WAITING, _FULFILLED, _TALKED),
+    *(
+        Transition(Action.ENTER_IN_ERROR, source, _IN_ERROR)
+        for source in (
+            *(_BOOKED, _WAITING, _DOSING, _RECOVERING, _DISCHARGED),
+            *(_FULFILLED, _NOSHOW, _CANCELLED),
+        )
+    ),
 )
-"""What is not here cannot be done. A dosing visit is fulfilled by way of discharge alone."""
+"""What is not here cannot be done. A dosing visit is fulfilled by way of discharge alone.
+
+What was noted of a visit that never was is taken back by one act, from wherever it stands.
+"""
 
 STAGE: dict[Action, Stage] = {
     Action.HOLD: Stage.BOOKING,

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from models import Appointment, Override, Site
-from models.vocabulary import Stage
+from models.vocabulary import AppointmentStatus, Stage
 from notifications import outbox
 from scheduler import (
     booking,
@@ -25,7 +25,7 @@ from scheduler import (
     steps,
 )
 from scheduler.authority import Authority, Call, Reasons
-from scheduler.errors import NotFound, NotReady, TooEarly, WrongStatus
+from scheduler.errors import MayNotOverride, NotFound, NotReady, TooEarly, Unfit, WrongStatus
 from scheduler.history import Happened
 from scheduler.lifecycle import STAGE, Action
 
@@ -64,6 +64,31 @@ def act(
         booking.give_back(session, appointment, now)
     if course is not None:
         steps.settle(session, course)
+    return appointment
+
+
+def correct(session: Session, call: Call, *, by: Authority, now: datetime) -> Appointment:
+    """Note that a visit never was, or not as it stands: it ends as entered in error.
+
+    Its time is free, its step can be booked again, and a course that it completed is open. Who
+    knows of a visit ahead is told that it is off. Refuses with `WrongStatus`, with `Unfit`
+    without a reason, and with `MayNotOverride` whoever is no clinician once the patient was here.
+    """
+    if not call.reason:
+        raise Unfit("Say what was wrong, in `reason`.", field="reason")
+    course = steps.course_in_hand(session, call.id)
+    calendars.lock(session, facts.schedules_of(session, call.id))
+    appointment = facts.to_change(session, Appointment, call.id, call.version)
+    before = history.state_of(appointment)
+    after = lifecycle.follow(Action.ENTER_IN_ERROR, before, appointment.kind)
+    was_here = before.progress is not None or before.status is AppointmentStatus.FULFILLED
+    if was_here and not by.practitioner_roles:
+        raise MayNotOverride("A clinician takes back what was noted of a day.", who=["clinician"])
+    booking.take_back(session, appointment, after, now)
+    happened = Happened(action=Action.ENTER_IN_ERROR, before=before, reason=call.reason)
+    history.record(session, appointment, happened, by, now)
+    if course is not None and appointment.course_step_id is not None:
+        steps.reopen(session, course, appointment.course_step_id)
     return appointment
 
 

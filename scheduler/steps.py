@@ -98,6 +98,14 @@ def settle(session: Session, course: Course) -> None:
     session.flush()
 
 
+def reopen(session: Session, course: Course, step_id: UUID) -> None:
+    """Ask for a step again whose visit never was: what came of it never did."""
+    step = facts.to_change(session, CourseStep, step_id, None)
+    if step.id not in facts.steps_with(session, course.id, [AppointmentStatus.FULFILLED]):
+        step.outcome = step.outcome_by = step.outcome_at = None
+        _keep(session, course, step)
+
+
 def belonging(protocol: Protocol, steps: Sequence[CourseStep]) -> dict[str, bool | None]:
     """For each step whether it is part of the course; None: not decided yet."""
     outcomes = {step.key: step.outcome for step in steps if step.outcome is not None}

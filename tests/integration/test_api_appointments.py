@@ -327,6 +327,27 @@ class TestWhoMay:
         assert (refused.status_code, refused.json["type"]) == (422, "/problems/unfit")
         assert refused.json["field"] == "gate"
 
+    def test_a_visit_that_never_was_is_taken_back_with_a_reason(
+        self, desk: Caller, doctor: Caller, world: World, clock: Clock
+    ) -> None:
+        booked = desk.post("/appointments", order(world))
+        path = booked.headers["Location"]
+
+        silent = desk.post(f"{path}/enter-in-error", etag=booked.headers["ETag"])
+        assert (silent.status_code, silent.json["field"]) == (422, "reason")
+        clock.now = MONDAY_9
+        here = desk.post(f"{path}/arrive", etag=booked.headers["ETag"])
+        why = {"reason": "another patient of that name"}
+        refused = desk.post(f"{path}/enter-in-error", why, etag=here.headers["ETag"])
+        assert (refused.status_code, refused.json["type"]) == (403, "/problems/may-not-override")
+        taken_back = doctor.post(f"{path}/enter-in-error", why, etag=here.headers["ETag"])
+        assert taken_back.json["status"] == "entered-in-error"
+        assert taken_back.json["assignments"] == []
+        acts = [one["action"] for one in desk.get(f"{path}/events").json["items"]]
+        assert acts == ["book", "arrive", "enter-in-error"]
+        again = doctor.post(f"{path}/enter-in-error", why, etag=taken_back.headers["ETag"])
+        assert (again.status_code, again.json["type"]) == (409, "/problems/wrong-status")
+
     def test_nobody_arrives_before_the_day(self, desk: Caller, world: World, clock: Clock) -> None:
         booked = desk.post("/appointments", order(world))
         path = booked.headers["Location"]
