@@ -272,10 +272,13 @@ def test_what_is_not_in_the_table_cannot_be_done(kind: StepKind) -> None:
                 follow(action, source, kind)
 
 
+UNDO = Action.ENTER_IN_ERROR
+
+
 def test_only_a_dosing_visit_has_a_dose_and_it_ends_by_discharge_alone() -> None:
     waiting = State(AppointmentStatus.ARRIVED, Progress.WAITING)
-    assert possible(waiting, StepKind.DOSING) == [Action.CANCEL, Action.START_DOSING]
-    assert possible(waiting, StepKind.INTEGRATION) == [Action.CANCEL, Action.FULFIL]
+    assert possible(waiting, StepKind.DOSING) == [Action.CANCEL, Action.START_DOSING, UNDO]
+    assert possible(waiting, StepKind.INTEGRATION) == [Action.CANCEL, Action.FULFIL, UNDO]
 
 
 @pytest.mark.parametrize(
