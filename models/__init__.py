@@ -7,7 +7,7 @@ from models.access import ApiKey, IdempotencyKey, PatientLink
 from models.appointment import SERVES, Appointment, AppointmentEvent, Override
 from models.audit import AuditEvent
 from models.base import Base, Tenanted, db, enter_clinic
-from models.checklist import ChecklistItem, Clearance, Escort
+from models.checklist import ChecklistItem, Clearance, Escort, HealthEvent
 from models.clinic import Clinic, Device, Room, Site
 from models.course import Course, CourseStep
 from models.group import GroupSession
@@ -61,6 +61,7 @@ __all__ = [
     "Escort",
     "FreedTime",
     "GroupSession",
+    "HealthEvent",
     "IdempotencyKey",
     "InstrumentWording",
     "Message",

@@ -7,7 +7,7 @@ from sqlalchemy import CheckConstraint, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Tenanted, references, unique_in_clinic
-from models.vocabulary import ClearanceOutcome, Owner, TaskStatus
+from models.vocabulary import ClearanceOutcome, HealthEventKind, Owner, TaskStatus
 
 
 class Clearance(Tenanted):
@@ -28,6 +28,29 @@ class Clearance(Tenanted):
     __table_args__ = (
         references("patient_id", "patient"),
         Index("ix__clearance__patient", "clinic_id", "patient_id", "gate", "cleared_at"),
+    )
+
+
+class HealthEvent(Tenanted):
+    """Something that happened to a patient (FHIR AdverseEvent, Condition). Append-only."""
+
+    __tablename__ = "health_event"
+
+    patient_id: Mapped[UUID]
+    kind: Mapped[HealthEventKind]
+    happened_at: Mapped[datetime]
+    note: Mapped[str | None]
+    noted_by: Mapped[str]
+    replaces: Mapped[UUID | None]
+    in_error: Mapped[bool] = mapped_column(server_default=text("false"))
+    """It says only that what it replaces was entered in error."""
+
+    __table_args__ = (
+        references("patient_id", "patient"),
+        references("replaces", "health_event"),
+        unique_in_clinic("replaces", name="uq__health_event__replaces"),
+        CheckConstraint("NOT in_error OR replaces IS NOT NULL", name="in_error_of_something"),
+        Index("ix__health_event__patient", "clinic_id", "patient_id", "happened_at"),
     )
 
 

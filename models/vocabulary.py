@@ -108,6 +108,16 @@ class Measure(StrEnum):
     NAUSEA_CONTROLLED = "nausea-controlled"
 
 
+class HealthEventKind(StrEnum):
+    """What happened to a patient that may end clearances before their time."""
+
+    NEW_DIAGNOSIS = "new-diagnosis"
+    NEW_MEDICATION = "new-medication"
+    ADVERSE_EVENT = "adverse-event"
+    EMERGENCY_VISIT = "emergency-visit"
+    PREGNANCY = "pregnancy"
+
+
 class ClearanceOutcome(StrEnum):
     """What somebody vouched for: that a gate is settled, does not apply, or must stay shut."""
 
@@ -183,6 +193,7 @@ class MessageKind(StrEnum):
     CRISIS = "crisis"
     WATCH_LATE = "watch-late"
     ANSWERS_FLAGGED = "answers-flagged"
+    GATE_REOPENED = "gate-reopened"
 
 
 class Condition(StrEnum):
@@ -246,6 +257,7 @@ class TaskKind(StrEnum):
     CHECK_CALENDAR = "check-calendar"
     WATCH_LATE = "watch-late"
     READ_ANSWERS = "read-answers"
+    SETTLE_ANEW = "settle-anew"
 
 
 class MessageState(StrEnum):

@@ -113,6 +113,12 @@ PATIENT: Mapping[Kind, Words] = {
         "how things change:\n\n$link",
         "$clinic: some questions before $day, five minutes: $link",
     ),
+    Kind.GATE_REOPENED: Words(
+        "Before $day: something to settle once more",
+        "something that was settled for your appointment on $day has to be settled once more. We "
+        "will call you about it; you can also call us, $phone.\n\nYour page:\n\n$link",
+        "$clinic: something has to be settled once more before $day. We will call you. $phone",
+    ),
     Kind.OFFER: Words(
         "A time is free: $day",
         "a time that you may like has become free:\n\n" + _WHERE + "\n\nTo take it, or to let it "
@@ -216,6 +222,11 @@ STAFF: Mapping[Kind, Words] = {
         "Urgent: please call $patient now",
         "$patient has written something that may mean danger. The message stands in the inbox. "
         "Please call now.",
+    ),
+    Kind.GATE_REOPENED: Words(
+        "Open again: $patient, $day",
+        "something that was settled for the appointment of $patient on $day, $time, is not any "
+        "more. Its readiness shows what, and who can settle it.",
     ),
     Kind.ANSWERS_FLAGGED: Words(
         "Urgent: please look at what $patient answered",

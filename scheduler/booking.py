@@ -26,6 +26,7 @@ from scheduler import (
     judging,
     lifecycle,
     placing,
+    reopening,
     rules,
     seating,
     slots,
@@ -375,6 +376,7 @@ def _carry_out(session: Session, moving: _Moving, by: Authority, now: datetime) 
     }
     elsewhere = left.site_id != placement.site.site_id
     is_moved = elsewhere or left.moved_from != wish.starts_at
+    settled = reopening.settled(session, [appointment], now) if is_moved else {}
     _shift(appointment, wish, placement)
     appointment.revision += is_moved  # before reasons are kept: they speak for the new time
     _take(session, appointment, wish, placement)
@@ -399,6 +401,7 @@ def _carry_out(session: Session, moving: _Moving, by: Authority, now: datetime) 
     if appointment.status is AppointmentStatus.BOOKED:
         subject = facts.subject(session, appointment, about, now)
         outbox.announce_move(session, subject, now, elsewhere=elsewhere)
+        reopening.tell(session, [appointment], settled, now)
     return Changed(appointment, out)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
-from sqlalchemy import exists, select
+from sqlalchemy import exists, func, select
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session, aliased
 
@@ -21,6 +21,7 @@ from models import (
     Clearance,
     CourseStep,
     Escort,
+    HealthEvent,
     Observation,
     Override,
     QuestionnaireResponse,
@@ -94,6 +95,7 @@ def before_booking(session: Session, about: Brief) -> Known | None:
     return Known(
         starts_at=_ANY_TIME,
         clearances=clearances(session, [patient_id]).get(patient_id, {}),
+        happened=_happened(session, [patient_id]).get(patient_id, {}),
         earlier=earlier,
         first_of_kind=first,
     )
@@ -104,11 +106,18 @@ def before_course(
 ) -> Callable[[Step], Known]:
     """What the booking gates of any step of a course are judged by, in two queries for all."""
     cleared = clearances(session, [patient_id]).get(patient_id, {})
+    happened = _happened(session, [patient_id]).get(patient_id, {})
     placed = _steps(session, [course_id])[course_id]
 
     def known(step: Step) -> Known:
         earlier, first = _before(placed, protocol, step.position, step.visit.kind)
-        return Known(starts_at=_ANY_TIME, clearances=cleared, earlier=earlier, first_of_kind=first)
+        return Known(
+            starts_at=_ANY_TIME,
+            clearances=cleared,
+            happened=happened,
+            earlier=earlier,
+            first_of_kind=first,
+        )
 
     return known
 
@@ -134,7 +143,10 @@ def _known(session: Session, visits: Sequence[Appointment]) -> dict[UUID, Known]
     escorts = _escorts(session, ids)
     given = dosed(session, ids)
     measured = measurings(session, ids)
-    answered = _answered(session, [visit.patient_id for visit in visits])
+    patient_ids = [visit.patient_id for visit in visits]
+    answered = _answered(session, patient_ids)
+    happened = _happened(session, patient_ids)
+    doses = _doses(session, patient_ids)
     overridden = _overridden(session, visits)
     steps = _course_steps(session, visits)
     known = {}
@@ -151,6 +163,10 @@ def _known(session: Session, visits: Sequence[Appointment]) -> dict[UUID, Known]
             dosed_at=given.get(visit.id),
             measured=measured.get(visit.id, ()),
             answered=answered.get(visit.patient_id, {}),
+            happened=happened.get(visit.patient_id, {}),
+            last_dosed_at=max(
+                (at for at in doses.get(visit.patient_id, ()) if at < visit.starts_at), default=None
+            ),
             overridden=overridden[visit.id],
         )
     return known
@@ -313,6 +329,43 @@ def _answered(
     found: dict[UUID, dict[str, Answered]] = defaultdict(dict)
     for row in rows:
         found[row.patient_id][row.instrument] = Answered(row.authored_at, row.shuts)
+    return found
+
+
+def _happened(
+    session: Session, patient_ids: Sequence[UUID]
+) -> Mapping[UUID, Mapping[str, datetime]]:
+    """For each patient when something of a kind last happened, as far as it counts."""
+    later = aliased(HealthEvent)
+    rows = session.execute(
+        select(HealthEvent.patient_id, HealthEvent.kind, func.max(HealthEvent.happened_at))
+        .where(
+            HealthEvent.patient_id.in_(patient_ids),
+            ~HealthEvent.in_error,
+            ~exists().where(
+                later.clinic_id == HealthEvent.clinic_id, later.replaces == HealthEvent.id
+            ),
+        )
+        .group_by(HealthEvent.patient_id, HealthEvent.kind)
+    )
+    found: dict[UUID, dict[str, datetime]] = defaultdict(dict)
+    for patient_id, kind, at in rows:
+        found[patient_id][kind] = at
+    return found
+
+
+def _doses(session: Session, patient_ids: Sequence[UUID]) -> Mapping[UUID, Sequence[datetime]]:
+    """For each patient the starts of all visits with a dose that took place or are booked."""
+    rows = session.execute(
+        select(Appointment.patient_id, Appointment.starts_at).where(
+            Appointment.patient_id.in_(patient_ids),
+            Appointment.kind == StepKind.DOSING,
+            Appointment.status.in_(rules.STANDING),
+        )
+    )
+    found: dict[UUID, list[datetime]] = defaultdict(list)
+    for row in rows:
+        found[row.patient_id].append(row.starts_at)
     return found
 
 

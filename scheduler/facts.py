@@ -29,6 +29,7 @@ from models import (
     Escort,
     FreedTime,
     GroupSession,
+    HealthEvent,
     InstrumentWording,
     Message,
     Observation,
@@ -583,6 +584,24 @@ def response_counts() -> ColumnElement[bool]:
         later.replaces == QuestionnaireResponse.id,
     )
     return ~QuestionnaireResponse.in_error & ~is_replaced
+
+
+def booked_ahead(session: Session, patient_id: UUID, now: datetime) -> Sequence[Appointment]:
+    """The visits of a patient that are booked and still ahead."""
+    return session.scalars(
+        select(Appointment)
+        .where(
+            Appointment.patient_id == patient_id,
+            Appointment.status == AppointmentStatus.BOOKED,
+            Appointment.starts_at > now,
+        )
+        .order_by(Appointment.starts_at, Appointment.id)
+    ).all()
+
+
+def is_event_replaced(session: Session, event_id: UUID) -> bool:
+    """Whether another line stands in the place of this one."""
+    return session.scalars(select(exists().where(HealthEvent.replaces == event_id))).one()
 
 
 def responses_that_count(session: Session, patient_id: UUID) -> Sequence[QuestionnaireResponse]:

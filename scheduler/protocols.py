@@ -17,7 +17,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from models.vocabulary import Measure, Owner, Place, Severity, Stage, StepKind
+from models.vocabulary import HealthEventKind, Measure, Owner, Place, Severity, Stage, StepKind
 from notifications.cadence import Rule
 from scheduler import checking
 from scheduler.checking import Fault as Fault
@@ -156,6 +156,10 @@ class Gate:
     """How long a clearance holds. None: until revoked."""
     holds_first: timedelta | None
     """The same for the course's first visit of its kind, where the protocol tells them apart."""
+    ends_on: frozenset[HealthEventKind]
+    """For `clearance`: what ends one that was given before it happened."""
+    longest_gap: timedelta | None
+    """For `clearance`: it ends so long after the last dose, unless it was given since."""
     kinds: frozenset[StepKind]
     """For `steps`: all earlier steps of these kinds must be fulfilled."""
     minutes: timedelta
@@ -396,6 +400,8 @@ def _gate(told: Mapping[str, Any]) -> Gate:
         settled_by=SettledBy(told["by"]),
         holds=_elapsed(told.get("holds")),
         holds_first=_elapsed(told.get("holds_first")),
+        ends_on=frozenset(map(HealthEventKind, told.get("ends_on", ()))),
+        longest_gap=_elapsed(told.get("longest_gap")),
         kinds=frozenset(map(StepKind, told.get("kinds", ()))),
         minutes=_elapsed(told.get("minutes")) or timedelta(0),
         instrument=told.get("instrument"),

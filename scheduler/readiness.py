@@ -86,6 +86,10 @@ class Known:
     dosed_at: datetime | None = None
     measured: Sequence[Measured] = ()
     """In this visit, in the order of time."""
+    happened: Mapping[str, datetime] = field(default_factory=dict)
+    """When something of a kind last happened to the patient."""
+    last_dosed_at: datetime | None = None
+    """The last dose in an earlier visit."""
     answered: Mapping[str, Answered] = field(default_factory=dict)
     """By instrument."""
     overridden: Mapping[str, datetime] = field(default_factory=dict)
@@ -199,9 +203,27 @@ def _by_clearance(gate: Gate, known: Known, at: datetime) -> _Verdict:
     holds = gate.holds_first if known.first_of_kind and gate.holds_first else gate.holds
     lapses_at = None if holds is None else vouched.cleared_at + holds
     expires_at = _earliest(vouched.valid_until, lapses_at)
+    ended = _ended(gate, known, vouched, at)
+    if ended is not None:
+        return ended
     if expires_at is not None and at > expires_at:
         return _Verdict(GateState.EXPIRED, "Its clearance lapses before the visit.", expires_at)
     return _Verdict(GateState.MET, "Cleared.", expires_at)
+
+
+def _ended(gate: Gate, known: Known, vouched: Vouched, at: datetime) -> _Verdict | None:
+    """What has ended a clearance before its time."""
+    for kind in sorted(gate.ends_on):
+        happened = known.happened.get(kind)
+        if happened is not None and vouched.cleared_at < happened <= at:
+            return _Verdict(GateState.EXPIRED, f"Ended by {kind}.", happened, happened)
+    if gate.longest_gap is not None and known.last_dosed_at is not None:
+        ends_at = known.last_dosed_at + gate.longest_gap
+        if vouched.cleared_at <= ends_at < at:
+            days = gate.longest_gap.days
+            detail = f"More than {days} days since the last dose."
+            return _Verdict(GateState.EXPIRED, detail, ends_at, ends_at)
+    return None
 
 
 def _by_checklist(gate: Gate, known: Known, at: datetime) -> _Verdict:

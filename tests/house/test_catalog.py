@@ -27,6 +27,7 @@ APPEND_ONLY = {
     "clearance",
     "observation",
     "questionnaire_response",
+    "health_event",
     "instrument_wording",
     "audit_event",
     "wording",

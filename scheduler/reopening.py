@@ -1,0 +1,88 @@
+"""Reopening: a gate that was settled for a visit ahead is not any more, and people hear of it.
+
+A visit moved past what a clearance holds, or something that happened to the patient, opens
+anew what was closed. Staff get a task, and they and the patient a message, at once.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from models import Appointment, Patient
+from models.vocabulary import Channel, GateState, MessageKind, Recipient, TaskKind
+from notifications import outbox
+from notifications.outbox import Notice
+from scheduler import evidence, facts, tasks
+from scheduler.tasks import Wanted
+
+Settled = Mapping[UUID, frozenset[str]]
+"""By visit the codes of the gates that are settled."""
+
+SOON = timedelta(hours=4)
+"""Within which staff are asked to see to it."""
+
+
+def settled(session: Session, visits: Sequence[Appointment], now: datetime) -> Settled:
+    """What is settled for visits as they stand."""
+    return {
+        visit_id: frozenset(one.gate.code for one in judged.gates if one.state is GateState.MET)
+        for visit_id, judged in evidence.judge(session, visits, now).items()
+    }
+
+
+def tell(session: Session, visits: Sequence[Appointment], before: Settled, now: datetime) -> int:
+    """Tell of the visits for which something that was settled before has lapsed. Returns how many.
+
+    What is merely asked again for another day, such as the escort's yes, is on the checklist
+    and has its own reminders.
+    """
+    judged = evidence.judge(session, visits, now)
+    lapsed = [
+        visit
+        for visit in visits
+        if any(
+            one.state in {GateState.EXPIRED, GateState.FAILED}
+            and one.gate.code in before.get(visit.id, frozenset())
+            for one in judged[visit.id].gates
+        )
+    ]
+    for visit in lapsed:
+        _tell(session, visit, now)
+    return len(lapsed)
+
+
+def _tell(session: Session, visit: Appointment, now: datetime) -> None:
+    home = facts.clinic(session)
+    tasks.ask(
+        session,
+        Wanted(
+            kind=TaskKind.SETTLE_ANEW,
+            subject_id=visit.id,
+            due_at=now + SOON,
+            urgent=visit.starts_at - now < timedelta(days=2),
+            patient_id=visit.patient_id,
+            appointment_id=visit.id,
+        ),
+    )
+    patient = facts.one(session, Patient, visit.patient_id)
+    channel = facts.channel_of(patient, home)
+    readers = [(Recipient.FRONT_DESK, home.clinic_id, Channel.EMAIL)]
+    if channel is not None:
+        readers.append((Recipient.PATIENT, patient.id, channel))
+    for recipient, recipient_id, way in readers:
+        notice = Notice(
+            kind=MessageKind.GATE_REOPENED,
+            recipient=recipient,
+            recipient_id=recipient_id,
+            subject_id=visit.id,
+            occasion=f"reopened:{visit.revision}:{now:%Y%m%dT%H%M}",
+            due_at=now,
+            not_after=visit.starts_at,
+            appointment_id=visit.id,
+            revision=visit.revision,
+            starts_at=visit.starts_at,
+            channel=way,
+        )
+        outbox.notify(session, notice, now)
