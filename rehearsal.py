@@ -52,6 +52,7 @@ from scheduler import (
     booking,
     checklists,
     courses,
+    escorts,
     evidence,
     facts,
     observing,
@@ -60,7 +61,8 @@ from scheduler import (
     sessions,
 )
 from scheduler.authority import Authority, Call
-from scheduler.checklists import NewClearance, NewEscort, Settling
+from scheduler.checklists import NewClearance, Settling
+from scheduler.escorts import Left, NewEscort
 from scheduler.instruments import LIBRARY
 from scheduler.jobs import JOBS
 from scheduler.lifecycle import Action
@@ -308,7 +310,7 @@ class Rehearsal:
                     may_message=True,
                     confirmed=True,
                 )
-                checklists.name_escort(session, visit.id, escort, by=DESK, now=self.now)
+                escorts.name_escort(session, visit.id, escort, by=DESK, now=self.now)
             self._clear(session, visit, {Stage.ARRIVAL})
             session.commit()
             yield self._line("page", f"checklist done for the {visit.kind} visit")
@@ -367,6 +369,7 @@ class Rehearsal:
             if visit.kind is StepKind.DOSING:
                 self._clear(session, visit, {Stage.DISCHARGE})
                 self._note(session, visit)
+                self._see_off(session, visit)
                 sessions.act(
                     session, Call(visit.id, None), Action.DISCHARGE, by=DOCTOR, now=self.now
                 )
@@ -415,6 +418,12 @@ class Rehearsal:
             values = {measure: WELL[measure] for measure in measures}
             noted = Noted(values=values, taken_at=self.now)
             observing.note(session, visit.id, noted, by=DOCTOR, now=self.now)
+
+    def _see_off(self, session: Session, visit: Appointment) -> None:
+        named = facts.escort_of(session, visit.id)
+        if named is not None:
+            left = Left(way=named.way, accompanied_by=named.name, left_at=self.now)
+            escorts.note_departure(session, visit.id, left, by=DOCTOR, now=self.now)
 
     def _clear_way(self, session: Session, visit: Appointment) -> list[str]:
         protocol = facts.brief_of(session, visit).protocol

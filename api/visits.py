@@ -18,6 +18,7 @@ from models import (
     Appointment,
     AppointmentEvent,
     ChecklistItem,
+    Departure,
     Escort,
     Override,
     Patient,
@@ -31,12 +32,14 @@ from models.vocabulary import (
     Role,
     Stage,
     TaskStatus,
+    WayHome,
 )
-from scheduler import checklists, evidence, facts, history, lifecycle, sessions
+from scheduler import checklists, escorts, evidence, facts, history, lifecycle, sessions
 from scheduler.audit import Act
 from scheduler.authority import Reasons
-from scheduler.checklists import NewEscort, Settling
+from scheduler.checklists import Settling
 from scheduler.errors import NotFound
+from scheduler.escorts import Left, NewEscort
 from scheduler.readiness import Readiness
 
 blueprint = Blueprint("visits", __name__, url_prefix="/api/v1", description="A visit's parts.")
@@ -101,6 +104,12 @@ class EscortSchema(Schema):
     phone = Phone(required=True)
     email = Email(allow_none=True, load_default=None)
     relation = Text(most=100, required=True)
+    way = fields.Enum(
+        WayHome,
+        by_value=True,
+        load_default=WayHome.ESCORT,
+        metadata={"description": "One that the protocol allows."},
+    )
     may_message = fields.Boolean(load_default=False)
     confirmed = fields.Boolean(
         load_default=False,
@@ -109,6 +118,25 @@ class EscortSchema(Schema):
     )
     confirmed_at = Instant(dump_only=True, allow_none=True)
     named_by = fields.String(dump_only=True)
+
+
+class DepartureSchema(Schema):
+    """How a patient left after a dose."""
+
+    id = Id(dump_only=True)
+    appointment_id = Id(dump_only=True)
+    way = fields.Enum(WayHome, by_value=True, required=True)
+    accompanied_by = Text(load_default=None, allow_none=True)
+    left_at = Instant(metadata={"description": "Now if left out."})
+    deviation = Text(
+        most=1000,
+        lines=True,
+        load_default=None,
+        allow_none=True,
+        metadata={"description": "Why it is otherwise than planned; needed if it is."},
+    )
+    noted_by = fields.String(dump_only=True)
+    replaces = Id(load_default=None, allow_none=True)
 
 
 class EventSchema(Schema):
@@ -218,7 +246,7 @@ def settle_item(told: dict[str, Any], item_id: UUID) -> Response:
 @blueprint.response(200, EscortSchema)
 def read_escort(appointment_id: UUID) -> Escort:
     """Read who takes the patient home."""
-    escort = db.session.scalar(select(Escort).where(Escort.appointment_id == appointment_id))
+    escort = facts.escort_of(db.session(), appointment_id)
     if escort is None:
         raise NotFound("Nobody is named yet.")
     preconditions.tag(escort.version)
@@ -232,10 +260,37 @@ def read_escort(appointment_id: UUID) -> Escort:
 def name_escort(told: dict[str, Any], appointment_id: UUID) -> Response:
     """Name who takes the patient home, or say that they said yes. If-Match once one is named."""
     new = NewEscort(**told, seen=preconditions.seen_version)
-    escort = checklists.name_escort(db.session(), appointment_id, new, by=by(), now=now())
+    escort = escorts.name_escort(db.session(), appointment_id, new, by=by(), now=now())
     preconditions.tag(escort.version)
     visit = facts.one(db.session(), Appointment, appointment_id)
     return edge.done(EscortSchema, escort, _act("update", "escort", visit))
+
+
+@blueprint.route("/appointments/<uuid:appointment_id>/departure", methods=["GET"])
+@requires(*STAFF)
+@blueprint.response(200, DepartureSchema)
+def read_departure(appointment_id: UUID) -> Departure:
+    """Read how the patient left."""
+    departure = facts.departure_of(db.session(), appointment_id)
+    if departure is None:
+        raise NotFound("Nobody has noted it yet.")
+    return departure
+
+
+@blueprint.route("/appointments/<uuid:appointment_id>/departure", methods=["POST"])
+@requires(Role.CLINICIAN)
+@blueprint.arguments(DepartureSchema)
+@idempotent
+@blueprint.response(201, DepartureSchema)
+@blueprint.alt_response(409, schema=ProblemSchema, description="wrong-status, already-exists")
+@blueprint.alt_response(422, schema=ProblemSchema, description="unfit")
+def note_departure(told: dict[str, Any], appointment_id: UUID) -> Response:
+    """Note who stands there to take the patient home, or how they left otherwise."""
+    told.setdefault("left_at", now())
+    left = Left(**told)
+    line = escorts.note_departure(db.session(), appointment_id, left, by=by(), now=now())
+    visit = facts.one(db.session(), Appointment, appointment_id)
+    return edge.done(DepartureSchema, line, _act("create", "departure", visit), status=201)
 
 
 @blueprint.route("/appointments/<uuid:appointment_id>/events", methods=["GET"])

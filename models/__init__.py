@@ -7,7 +7,7 @@ from models.access import ApiKey, IdempotencyKey, PatientLink
 from models.appointment import SERVES, Appointment, AppointmentEvent, Override
 from models.audit import AuditEvent
 from models.base import Base, Tenanted, db, enter_clinic
-from models.checklist import ChecklistItem, Clearance, Escort, HealthEvent
+from models.checklist import ChecklistItem, Clearance, Departure, Escort, HealthEvent
 from models.clinic import Clinic, Device, Room, Site
 from models.course import Course, CourseStep
 from models.group import GroupSession
@@ -56,6 +56,7 @@ __all__ = [
     "Closure",
     "Course",
     "CourseStep",
+    "Departure",
     "Device",
     "Disruption",
     "Escort",

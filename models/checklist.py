@@ -7,7 +7,7 @@ from sqlalchemy import CheckConstraint, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Tenanted, references, unique_in_clinic
-from models.vocabulary import ClearanceOutcome, HealthEventKind, Owner, TaskStatus
+from models.vocabulary import ClearanceOutcome, HealthEventKind, Owner, TaskStatus, WayHome
 
 
 class Clearance(Tenanted):
@@ -82,7 +82,7 @@ class ChecklistItem(Tenanted):
 
 
 class Escort(Tenanted):
-    """Who takes the patient home from one visit (FHIR RelatedPerson). One for each visit."""
+    """Who takes the patient home from one visit (FHIR RelatedPerson). One at a time."""
 
     __tablename__ = "escort"
 
@@ -91,14 +91,45 @@ class Escort(Tenanted):
     phone: Mapped[str]
     email: Mapped[str | None]
     relation: Mapped[str]
+    way: Mapped[WayHome] = mapped_column(server_default="escort")
     may_message: Mapped[bool]
     """The patient agreed that we write to the escort: a time and a place, nothing else."""
     named_by: Mapped[str]
     confirmed_at: Mapped[datetime | None]
-    """When somebody heard from the escort that they will come."""
+    """When somebody heard from the escort that they will come, or they said so themselves."""
+    replaced_at: Mapped[datetime | None]
+    """When somebody else was named in their place."""
     version: Mapped[int] = mapped_column(server_default=text("1"))
 
     __table_args__ = (
         references("appointment_id", "appointment", ondelete="CASCADE"),
-        unique_in_clinic("appointment_id"),
+        Index(
+            "uq__escort__appointment",
+            "clinic_id",
+            "appointment_id",
+            unique=True,
+            postgresql_where=text("replaced_at IS NULL"),
+        ),
+    )
+
+
+class Departure(Tenanted):
+    """How a patient left after a dose. Append-only: what is replaced does not count."""
+
+    __tablename__ = "departure"
+
+    appointment_id: Mapped[UUID]
+    way: Mapped[WayHome]
+    accompanied_by: Mapped[str | None]
+    left_at: Mapped[datetime]
+    deviation: Mapped[str | None]
+    """Why it was otherwise than planned."""
+    noted_by: Mapped[str]
+    replaces: Mapped[UUID | None]
+
+    __table_args__ = (
+        references("appointment_id", "appointment"),
+        references("replaces", "departure"),
+        unique_in_clinic("replaces", name="uq__departure__replaces"),
+        Index("ix__departure__appointment", "clinic_id", "appointment_id"),
     )

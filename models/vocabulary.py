@@ -108,6 +108,19 @@ class Measure(StrEnum):
     NAUSEA_CONTROLLED = "nausea-controlled"
 
 
+class WayHome(StrEnum):
+    """How a patient gets home after a dose."""
+
+    ESCORT = "escort"
+    """An adult takes them."""
+    RIDE = "ride"
+    """A ride service, with an adult who goes along."""
+    ALONE = "alone"
+    TRANSFERRED = "transferred"
+    """To a hospital."""
+    AGAINST_ADVICE = "against-advice"
+
+
 class HealthEventKind(StrEnum):
     """What happened to a patient that may end clearances before their time."""
 
@@ -258,6 +271,7 @@ class TaskKind(StrEnum):
     WATCH_LATE = "watch-late"
     READ_ANSWERS = "read-answers"
     SETTLE_ANEW = "settle-anew"
+    FIND_ESCORT = "find-escort"
 
 
 class MessageState(StrEnum):

@@ -226,7 +226,10 @@ class Delivery:
     def _deliver(self, connection: Connection[Any], batch: Sequence[Claimed]) -> None:
         self.ticked_at = time.monotonic()
         groups = put_together(
-            connection, batch, self.clock(), Ask(self._page, self.unready, self._broken)
+            connection,
+            batch,
+            self.clock(),
+            Ask(self._page, self._escort_page, self.unready, self._broken),
         )
         senders = self._ready()
         if len(senders) == 1 or len(groups) == 1:
@@ -306,6 +309,9 @@ class Delivery:
 
     def _page(self, token: str) -> str:
         return f"{self.public_url}/p/{token}"
+
+    def _escort_page(self, clinic_id: UUID, escort_id: UUID) -> str:
+        return f"{self.public_url}/e/{links.escort_token(self.secret, clinic_id, escort_id)}"
 
     def _refused(self, connection: Connection[Any], message: Claimed) -> Result:
         """What becomes of a message that was not released."""

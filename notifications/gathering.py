@@ -37,6 +37,8 @@ class Ask:
 
     page: Callable[[str], str]
     """Turns a link's token into an address."""
+    escort_page: Callable[[UUID, UUID], str]
+    """Where an escort of a clinic says that they will come."""
     unready: Callable[[UUID, Sequence[UUID]], set[UUID]]
     """Which of a clinic's visits have a gate that is shut."""
     broken: Callable[[Claimed], Result]
@@ -251,6 +253,11 @@ class _Gathering:
         fallback.after(self.connection, states, self.now)
 
     def _make_links(self, groups: list[Group]) -> None:
+        for group in groups:
+            for letter in group.letters:
+                if letter.recipient is Recipient.ESCORT:
+                    page = self.ask.escort_page(self.clinic_id, letter.reader_id)
+                    group.pages[letter.message_id] = page
         wanted = [
             (group, letter)
             for group in groups

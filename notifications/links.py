@@ -68,6 +68,26 @@ def unsubscriber(secret: str, token: str) -> tuple[UUID, UUID] | None:
         return None
 
 
+def escort_token(secret: str, clinic_id: UUID, escort_id: UUID) -> str:
+    """A token by which an escort says that they will come; of one visit, and nothing else."""
+    told = base64.urlsafe_b64encode(clinic_id.bytes + escort_id.bytes).rstrip(b"=")
+    return _escorting(secret).sign(told).decode()
+
+
+def escort(secret: str, token: str) -> tuple[UUID, UUID] | None:
+    """The clinic and the escort of such a token. None if it is not one."""
+    try:
+        told = base64.urlsafe_b64decode(_escorting(secret).unsign(token) + b"==")
+        return UUID(bytes=told[:16]), UUID(bytes=told[16:])
+    except (BadSignature, ValueError):
+        return None
+
+
+@lru_cache(maxsize=4)
+def _escorting(secret: str) -> Signer:
+    return Signer(secret, salt="escort", digest_method=hashlib.sha256, key_derivation="hmac")
+
+
 @lru_cache(maxsize=4)
 def _unsubscribing(secret: str) -> Signer:
     return Signer(secret, salt="unsubscribe", digest_method=hashlib.sha256, key_derivation="hmac")

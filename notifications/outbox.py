@@ -79,9 +79,9 @@ def announce_move(session: Session, subject: Subject, now: datetime, *, elsewher
     rules: list[Rule] = []
     for reader in subject.readers:
         mine = [rule for rule in subject.cadence if rule.to is reader.recipient]
-        if reader.recipient in told:
+        if reader.id in told:
             mine = [rule for rule in mine if rule.kind is not MessageKind.CONFIRMATION]
-            if elsewhere or told[reader.recipient] != subject.timing.starts_at:
+            if elsewhere or told[reader.id] != subject.timing.starts_at:
                 mine.append(_at_once("moved", MessageKind.MOVED, reader.recipient))
         rules += mine
     _insert(session, subject, _due(subject, rules), now)
@@ -110,7 +110,7 @@ def announce_cancellation(session: Session, subject: Subject, now: datetime) -> 
     rules = [
         _at_once("cancelled", MessageKind.CANCELLATION, reader.recipient)
         for reader in subject.readers
-        if reader.recipient in told
+        if reader.id in told
     ]
     _insert(session, subject, _due(subject, rules), now)
 
@@ -201,10 +201,10 @@ def _at_once(code: str, kind: MessageKind, to: Recipient) -> Rule:
     )
 
 
-def _told(session: Session, appointment_id: UUID) -> dict[Recipient, datetime]:
+def _told(session: Session, appointment_id: UUID) -> dict[UUID, datetime]:
     """The start that each reader was last told of, or may have been told of."""
     rows = session.execute(_TOLD, {"appointment": appointment_id})
-    return {Recipient(row.recipient): row.starts_at for row in rows}
+    return {row.recipient_id: row.starts_at for row in rows}
 
 
 def _insert(
@@ -298,11 +298,11 @@ _SUPERSEDE = text(
 
 _TOLD = text(
     """
-    SELECT DISTINCT ON (recipient) recipient, starts_at FROM message
+    SELECT DISTINCT ON (recipient_id) recipient_id, starts_at FROM message
      WHERE appointment_id = :appointment AND released_at IS NOT NULL
        AND state IN ('sending', 'uncertain', 'sent', 'delivered')
        AND kind IN ('confirmation', 'moved', 'pick-up')
-     ORDER BY recipient, revision DESC, id DESC
+     ORDER BY recipient_id, revision DESC, id DESC
     """
 )
 

@@ -338,7 +338,8 @@ _CONDITIONS = f"""
                       AND i.appointment_id = a.id AND i.owner = 'patient'
                       AND i.status = 'requested') AS checklist_open,
            NOT EXISTS (SELECT FROM escort e WHERE e.clinic_id = a.clinic_id
-                          AND e.appointment_id = a.id) AS escort_missing,
+                          AND e.appointment_id = a.id AND e.replaced_at IS NULL)
+               AS escort_missing,
            NOT EXISTS (SELECT FROM appointment b WHERE b.clinic_id = a.clinic_id
                           AND b.patient_id = a.patient_id AND b.status = 'fulfilled')
                AS first_visit,

@@ -172,8 +172,9 @@ ESCORT: Mapping[Kind, Words] = {
     Kind.PICK_UP: Words(
         "Thank you for taking $patient home on $day",
         "$patient named you to take them home. Please be there at:\n\n$day\n$end_time\n$site, "
-        "$address\n\nIf you cannot come, please call $phone.",
-        "$clinic: please take $patient home $day, $end_time, $site, $address. Cannot? $phone",
+        "$address\n\nPlease tell us that you will come, or that you cannot:\n\n$link\n\nYou can "
+        "also call $phone.",
+        "$clinic: please take $patient home $day, $end_time, $site, $address. Tell us: $link",
     ),
     Kind.MOVED: Words(
         "A new time to take $patient home: $day",

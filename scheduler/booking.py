@@ -21,6 +21,7 @@ from notifications.outbox import Out
 from scheduler import (
     calendars,
     checklists,
+    escorts,
     facts,
     history,
     judging,
@@ -396,6 +397,7 @@ def _carry_out(session: Session, moving: _Moving, by: Authority, now: datetime) 
     appointment.confirmed_at = None
     appointment.move_requested_at = None
     checklists.renew(session, appointment, about.visit)
+    escorts.ask_again(session, appointment.id)
     links.revoke(session, appointment.id, now)
     out = outbox.supersede(session, appointment.id, now)
     if appointment.status is AppointmentStatus.BOOKED:

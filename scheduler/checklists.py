@@ -1,23 +1,21 @@
-"""Checklists, escorts and clearances: what is settled before and around a visit.
+"""Checklists and clearances: what is settled before and around a visit.
 
 Functions here flush and never commit, like booking.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import select, text
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
-from models import Appointment, ChecklistItem, Clearance, Escort, Patient
-from models.vocabulary import AppointmentStatus, ClearanceOutcome, Recipient, TaskStatus
-from notifications import outbox
+from models import Appointment, ChecklistItem, Clearance, Patient
+from models.vocabulary import AppointmentStatus, ClearanceOutcome, TaskStatus
 from scheduler import facts, history
 from scheduler.authority import Authority, Reasons
-from scheduler.errors import MayNotOverride, Stale, Unfit, WrongStatus
+from scheduler.errors import MayNotOverride, Unfit, WrongStatus
 from scheduler.history import Happened
 from scheduler.protocols import Gate, SettledBy, Visit
 
@@ -46,8 +44,7 @@ def make(session: Session, appointment: Appointment, visit: Visit) -> None:
 def renew(session: Session, appointment: Appointment, visit: Visit) -> None:
     """Fit the checklist to a visit's new time.
 
-    Due times move with it. What opens a gate was promised for the old day and is asked
-    again; so is the escort's yes.
+    Due times move with it. What opens a gate was promised for the old day and is asked again.
     """
     for check in visit.checklist:
         session.execute(
@@ -58,7 +55,6 @@ def renew(session: Session, appointment: Appointment, visit: Visit) -> None:
                 "due_at": appointment.starts_at - check.due_before,
             },
         )
-    session.execute(_ASK_ESCORT_AGAIN, {"appointment": appointment.id})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +85,7 @@ def settle(
     if by.role is None and item.status not in _PATIENTS_OWN:
         raise WrongStatus("Our team has settled this item.", item_status=item.status)
     visit = facts.one(session, Appointment, item.appointment_id)
-    _refuse_unless_ahead(visit)
+    refuse_unless_ahead(visit)
     if by.role is None and settling.status is TaskStatus.COMPLETED:
         _refuse_to_tick(session, visit, item)
     if item.gate is not None and settling.status is TaskStatus.CANCELLED:
@@ -124,59 +120,6 @@ def _refuse_to_waive(
 
 _PATIENTS_OWN = frozenset({TaskStatus.REQUESTED, TaskStatus.COMPLETED})
 """What a patient may change on the page; what staff failed or waived stays so."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewEscort:
-    """Who will take the patient home."""
-
-    name: str
-    phone: str
-    relation: str
-    email: str | None = None
-    may_message: bool = False
-    confirmed: bool = False
-    """Somebody heard from them that they will come. Staff say so, not the patient."""
-    seen: Callable[[], int] | None = None
-    """The version of the escort that the caller last saw, asked if one is named already; None:
-    whatever it is now."""
-
-
-def name_escort(
-    session: Session, appointment_id: UUID, told: NewEscort, *, by: Authority, now: datetime
-) -> Escort:
-    """Name, or replace, the escort of a visit; plans what is to be said to them.
-
-    A patient cannot say that the escort said yes: staff hear that from the escort. Refuses
-    with `Stale` if somebody has changed the escort since `told.seen`.
-    """
-    appointment = facts.to_change(session, Appointment, appointment_id, None)
-    _refuse_unless_ahead(appointment)
-    escort = session.scalar(
-        select(Escort)
-        .where(Escort.appointment_id == appointment_id)
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    )
-    if escort is not None and told.seen is not None and escort.version != told.seen():
-        raise Stale("This escort was changed in the meantime. Read it again.")
-    if escort is None:
-        escort = Escort(id=uuid7(), appointment_id=appointment_id, version=0)
-        session.add(escort)
-    same_person = escort.version > 0 and (escort.name, escort.phone) == (told.name, told.phone)
-    escort.name, escort.phone, escort.email = told.name, told.phone, told.email
-    escort.relation, escort.may_message = told.relation, told.may_message
-    escort.named_by = by.name
-    if told.confirmed and by.role is not None:
-        escort.confirmed_at = now
-    elif not same_person or (by.role is not None and not told.confirmed):
-        escort.confirmed_at = None
-    escort.version += 1
-    session.flush()
-    _tell_escort(session, appointment, escort, now)
-    happened = Happened(action="name-escort", before=history.state_of(appointment))
-    history.record(session, appointment, happened, by, now)
-    return escort
 
 
 def ask_to_move(
@@ -254,19 +197,8 @@ def _may_vouch(gate: Gate, by: Authority) -> bool:
     return any_clinician or by.may_lift(frozenset(gate.who))
 
 
-def _tell_escort(session: Session, appointment: Appointment, escort: Escort, now: datetime) -> None:
-    """Plan the escort's messages, or take them back if they may not be written to."""
-    if appointment.status is not AppointmentStatus.BOOKED:
-        return
-    if not escort.may_message:
-        outbox.supersede(session, appointment.id, now, recipient_id=escort.id)
-        return
-    about = facts.brief_of(session, appointment)
-    subject = facts.subject(session, appointment, about, now).only(Recipient.ESCORT)
-    outbox.announce(session, subject, now)
-
-
-def _refuse_unless_ahead(appointment: Appointment) -> None:
+def refuse_unless_ahead(appointment: Appointment) -> None:
+    """Refuse with `WrongStatus` once a visit cannot be prepared any more."""
     if appointment.status not in AHEAD and appointment.progress is None:
         raise WrongStatus("This visit is over.", visit_status=appointment.status)
 
@@ -292,9 +224,4 @@ _RENEW = text(
            version = version + 1
      WHERE appointment_id = :appointment AND code = :code
     """
-)
-
-_ASK_ESCORT_AGAIN = text(
-    "UPDATE escort SET confirmed_at = NULL, version = version + 1 "
-    "WHERE appointment_id = :appointment"
 )

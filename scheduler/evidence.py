@@ -20,6 +20,7 @@ from models import (
     ChecklistItem,
     Clearance,
     CourseStep,
+    Departure,
     Escort,
     HealthEvent,
     Observation,
@@ -33,6 +34,7 @@ from models.vocabulary import (
     Stage,
     StepKind,
     TaskStatus,
+    WayHome,
 )
 from scheduler import facts, readiness, rules
 from scheduler.facts import Brief
@@ -140,7 +142,7 @@ def _known(session: Session, visits: Sequence[Appointment]) -> dict[UUID, Known]
     ids = [visit.id for visit in visits]
     cleared = clearances(session, [visit.patient_id for visit in visits])
     items = _items(session, ids)
-    escorts = _escorts(session, ids)
+    escorts, departures = _escorts(session, ids), _departures(session, ids)
     given = dosed(session, ids)
     measured = measurings(session, ids)
     patient_ids = [visit.patient_id for visit in visits]
@@ -158,6 +160,8 @@ def _known(session: Session, visits: Sequence[Appointment]) -> dict[UUID, Known]
             clearances=cleared.get(visit.patient_id, {}),
             items=tuple(items[visit.id]),
             escort=escorts.get(visit.id),
+            left=departures.get(visit.id),
+            ways_home=protocol.visits[visit.visit].ways_home,
             earlier=earlier,
             first_of_kind=first,
             dosed_at=given.get(visit.id),
@@ -273,9 +277,23 @@ def _items(session: Session, ids: Sequence[UUID]) -> Mapping[UUID, list[Item]]:
 
 def _escorts(session: Session, ids: Sequence[UUID]) -> Mapping[UUID, Companion]:
     rows = session.execute(
-        select(Escort.appointment_id, Escort.confirmed_at).where(Escort.appointment_id.in_(ids))
+        select(Escort.appointment_id, Escort.confirmed_at).where(
+            Escort.appointment_id.in_(ids), Escort.replaced_at.is_(None)
+        )
     )
     return {row.appointment_id: Companion(row.confirmed_at is not None) for row in rows}
+
+
+def _departures(session: Session, ids: Sequence[UUID]) -> Mapping[UUID, WayHome]:
+    """How the patients of visits left, of those of whom it was noted."""
+    later = aliased(Departure)
+    rows = session.execute(
+        select(Departure.appointment_id, Departure.way).where(
+            Departure.appointment_id.in_(ids),
+            ~exists().where(later.clinic_id == Departure.clinic_id, later.replaces == Departure.id),
+        )
+    )
+    return {row.appointment_id: row.way for row in rows}
 
 
 def dosed(session: Session, ids: Sequence[UUID]) -> Mapping[UUID, datetime]:

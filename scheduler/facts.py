@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, exists, func, select, text
+from sqlalchemy import ColumnElement, Select, exists, func, select, text
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session, aliased
 
@@ -26,6 +26,7 @@ from models import (
     Clinic,
     Course,
     CourseStep,
+    Departure,
     Escort,
     FreedTime,
     GroupSession,
@@ -821,10 +822,38 @@ def practitioners_of(session: Session, appointment_id: UUID) -> Sequence[UUID]:
     ).all()
 
 
+def escort_of(session: Session, appointment_id: UUID) -> Escort | None:
+    """Who is named to take a visit's patient home."""
+    return session.scalar(_escort_named(appointment_id))
+
+
+def escort_to_change(session: Session, appointment_id: UUID) -> Escort | None:
+    """The same, locked."""
+    query = _escort_named(appointment_id).with_for_update()
+    return session.scalar(query.execution_options(populate_existing=True))
+
+
+def _escort_named(appointment_id: UUID) -> Select[Escort]:
+    return select(Escort).where(
+        Escort.appointment_id == appointment_id, Escort.replaced_at.is_(None)
+    )
+
+
+def departure_of(session: Session, appointment_id: UUID) -> Departure | None:
+    """How a visit's patient left, as it was noted last."""
+    later = aliased(Departure)
+    return session.scalar(
+        select(Departure).where(
+            Departure.appointment_id == appointment_id,
+            ~exists().where(later.clinic_id == Departure.clinic_id, later.replaces == Departure.id),
+        )
+    )
+
+
 def _escort(
     session: Session, appointment: Appointment, home: Clinic, zone: ZoneInfo
 ) -> list[Reader]:
-    escort = session.scalar(select(Escort).where(Escort.appointment_id == appointment.id))
+    escort = escort_of(session, appointment.id)
     if escort is None or not escort.may_message:
         return []
     channel = Channel.EMAIL if escort.email else None

@@ -17,7 +17,16 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from models.vocabulary import HealthEventKind, Measure, Owner, Place, Severity, Stage, StepKind
+from models.vocabulary import (
+    HealthEventKind,
+    Measure,
+    Owner,
+    Place,
+    Severity,
+    Stage,
+    StepKind,
+    WayHome,
+)
 from notifications.cadence import Rule
 from scheduler import checking
 from scheduler.checking import Fault as Fault
@@ -40,6 +49,8 @@ class SettledBy(StrEnum):
     """Its checklist items are done."""
     ESCORT = "escort"
     """An escort is named and has said yes."""
+    DEPARTURE = "departure"
+    """It is noted who takes the patient home, in a way that the protocol allows."""
     STEPS = "steps"
     """Earlier visits of the course took place."""
     OBSERVATION = "observation"
@@ -224,6 +235,8 @@ class Visit:
     """None: a visit of one patient."""
     watch: tuple[Watch, ...] = ()
     """What is measured when during the visit."""
+    ways_home: tuple[WayHome, ...] = (WayHome.ESCORT,)
+    """How the patient may get home."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -472,6 +485,7 @@ def _visit(key: str, told: Mapping[str, Any], cadences: Mapping[str, tuple[Rule,
         gates=tuple(map(_gate, told["gates"])),
         checklist=tuple(map(_check, told["checklist"])),
         watch=tuple(map(_watch, told.get("watch", ()))),
+        ways_home=tuple(map(WayHome, told.get("ways_home", {"ways": ["escort"]})["ways"])),
         cadence_name=told["cadence"],
         cadence=cadences[told["cadence"]],
         place=Place(told.get("place", "site")),

@@ -15,7 +15,15 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from models.vocabulary import STAGE_ORDER, ClearanceOutcome, GateState, Stage, StepKind, TaskStatus
+from models.vocabulary import (
+    STAGE_ORDER,
+    ClearanceOutcome,
+    GateState,
+    Stage,
+    StepKind,
+    TaskStatus,
+    WayHome,
+)
 from scheduler import measuring
 from scheduler.measuring import Measured, Reading, Zone
 from scheduler.protocols import Gate, SettledBy
@@ -79,6 +87,10 @@ class Known:
     clearances: Mapping[str, Vouched] = field(default_factory=dict)
     items: tuple[Item, ...] = ()
     escort: Companion | None = None
+    left: WayHome | None = None
+    """Who stands there to take the patient home, as it was noted."""
+    ways_home: tuple[WayHome, ...] = ()
+    """Those that the protocol allows."""
     earlier: tuple[EarlierStep, ...] | None = None
     """None: the visit belongs to no course."""
     first_of_kind: bool = True
@@ -244,6 +256,14 @@ def _by_escort(gate: Gate, known: Known, at: datetime) -> _Verdict:
     return _Verdict(GateState.MET, "The escort has said yes.", None)
 
 
+def _by_departure(gate: Gate, known: Known, at: datetime) -> _Verdict:
+    if known.left is None:
+        return _Verdict(GateState.OPEN, "Nobody has noted who takes the patient home.")
+    if known.left not in known.ways_home:
+        return _Verdict(GateState.FAILED, f"The protocol allows no such way home: {known.left}.")
+    return _Verdict(GateState.MET, "Somebody is there to take the patient home.")
+
+
 def _by_steps(gate: Gate, known: Known, at: datetime) -> _Verdict:
     if known.earlier is None:
         return _Verdict(GateState.OPEN, "The visit belongs to no course.", None)
@@ -325,6 +345,7 @@ _SETTLED: Mapping[SettledBy, Callable[[Gate, Known, datetime], _Verdict]] = {
     SettledBy.CLEARANCE: _by_clearance,
     SettledBy.CHECKLIST: _by_checklist,
     SettledBy.ESCORT: _by_escort,
+    SettledBy.DEPARTURE: _by_departure,
     SettledBy.STEPS: _by_steps,
     SettledBy.OBSERVATION: _by_observation,
     SettledBy.MEASUREMENT: _by_measurement,

@@ -24,11 +24,12 @@ from sqlalchemy import select
 
 from models import Appointment, ChecklistItem, db
 from models.vocabulary import OfferState, Owner, ReplyMeaning, TaskStatus
-from scheduler import audit, booking, checklists, facts, offers, replies
+from scheduler import audit, booking, checklists, escorts, facts, offers, replies
 from scheduler.audit import Act
 from scheduler.authority import Authority, Call
-from scheduler.checklists import NewEscort, Settling
+from scheduler.checklists import Settling
 from scheduler.errors import OfferGone, Refusal
+from scheduler.escorts import NewEscort
 from web import forms, showing, visitor
 from web.forms import BadForm
 from web.visitor import Visitor
@@ -232,7 +233,7 @@ def name_escort(here: Visitor) -> str:
         relation=forms.text(request.form, "relation", "who they are to you", 100),
         may_message=request.form.get("may_message") == "yes",
     )
-    checklists.name_escort(db.session(), here.link.appointment_id, told, by=PATIENT, now=now())
+    escorts.name_escort(db.session(), here.link.appointment_id, told, by=PATIENT, now=now())
     return "saved"
 
 

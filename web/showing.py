@@ -105,7 +105,7 @@ def visit(session: Session, visitor: Visitor) -> Shown:
         site=site,
         appointment=appointment,
         items=items,
-        escort=session.scalar(select(Escort).where(Escort.appointment_id == appointment.id)),
+        escort=facts.escort_of(session, appointment.id),
         offer=offer,
         sheets=_sheets(session, appointment),
         asks_for_escort=offer is None

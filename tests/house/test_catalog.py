@@ -28,6 +28,7 @@ APPEND_ONLY = {
     "observation",
     "questionnaire_response",
     "health_event",
+    "departure",
     "instrument_wording",
     "audit_event",
     "wording",

@@ -20,10 +20,10 @@ from models.vocabulary import (
     StepKind,
     TaskStatus,
 )
-from scheduler import booking, checklists, courses, evidence, facts, sessions
+from scheduler import booking, checklists, courses, escorts, evidence, facts, sessions
 from scheduler.authority import Authority, Call, Reasons
 from scheduler.booking import Move, Order
-from scheduler.checklists import NewEscort, Settling
+from scheduler.checklists import Settling
 from scheduler.errors import (
     MayNotOverride,
     NoOpening,
@@ -37,6 +37,7 @@ from scheduler.errors import (
     Unfit,
     UnfitAssignment,
 )
+from scheduler.escorts import NewEscort
 from scheduler.lifecycle import Action
 from scheduler.placing import Named
 from tests.factories import (
@@ -592,7 +593,7 @@ class TestWhoHears:
             may_message=True,
             confirmed=True,
         )
-        checklists.name_escort(session, visit.id, told, by=DESK, now=SUNDAY_NOON)
+        escorts.name_escort(session, visit.id, told, by=DESK, now=SUNDAY_NOON)
 
         new = self._planned(session, visit) - before
         assert {recipient for _, recipient, _ in new} == {Recipient.ESCORT}

@@ -27,11 +27,12 @@ from models.vocabulary import (
     Role,
     TaskStatus,
 )
-from scheduler import booking, checklists, courses, facts, lifecycle, observing, sessions
+from scheduler import booking, checklists, courses, escorts, facts, lifecycle, observing, sessions
 from scheduler.authority import Authority, Call, Reasons
 from scheduler.booking import Move, Order
-from scheduler.checklists import NewClearance, NewEscort, Settling
+from scheduler.checklists import NewClearance, Settling
 from scheduler.errors import Refusal
+from scheduler.escorts import NewEscort
 from scheduler.history import state_of
 from scheduler.lifecycle import Action
 from scheduler.observing import Noted
@@ -257,7 +258,7 @@ class Walk:
         told = NewEscort(
             name=f"Evan {number}", phone="+12125550199", relation="friend", confirmed=number < 8
         )
-        escort = checklists.name_escort(self.session, self.visit.id, told, by=by, now=self.now)
+        escort = escorts.name_escort(self.session, self.visit.id, told, by=by, now=self.now)
         self.account.escort = escort.confirmed_at is not None
         assert not self.account.escort or by.role is not None or number < 8
 

@@ -230,6 +230,8 @@ def test_a_cohort_of_six_with_one_unready(desk: Desk) -> None:
     desk.skip("2026-03-09 14:30")
     for name in NAMES[:-1]:
         desk.measure(visits[name], **CALM | RECOVERED)
+        left = {"way": "escort", "accompanied_by": f"Friend of {name}"}
+        desk.call("POST", f"/appointments/{visits[name]}/departure", left, Role.CLINICIAN)
         desk.act(f"/appointments/{visits[name]}", "discharge", role=Role.CLINICIAN)
     ended = desk.act(dosing, "fulfil", role=Role.CLINICIAN)["places"]
     assert [one["appointment"]["status"] for one in ended] == ["fulfilled"] * 5

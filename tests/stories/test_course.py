@@ -267,6 +267,10 @@ def test_a_course_from_intake_to_closing(clinic: Clinic) -> None:
     assert clinic.step("dosing-1", "start-recovery").ok
     clinic.measure("dosing-1", **CALM | RECOVERED)
     refused = clinic.step("dosing-1", "discharge")
+    assert [gate["code"] for gate in refused.json()["gates"]] == ["way-home", "observation"]
+    leaving = f"/appointments/{clinic.visits['dosing-1']}/departure"
+    clinic.post(leaving, {"way": "escort", "accompanied_by": "Evan Escort"}, Role.CLINICIAN)
+    refused = clinic.step("dosing-1", "discharge")
     assert [gate["code"] for gate in refused.json()["gates"]] == ["observation"]
     clinic.quiet_until("2027-03-01 12:10")
     assert clinic.step("dosing-1", "discharge").ok
