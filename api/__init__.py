@@ -9,6 +9,7 @@ from flask_swagger_ui import get_swaggerui_blueprint
 from api import (
     acts,
     appointments,
+    boards,
     clearances,
     clinic,
     courses,
@@ -55,6 +56,7 @@ RESOURCES = (
     acts,
     groups,
     visits,
+    boards,
     observations,
     instruments,
     waitlist,

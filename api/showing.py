@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -91,6 +92,37 @@ def appointments(rows: Sequence[Appointment]) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
+
+
+def written(rows: Sequence[Appointment]) -> dict[UUID, dict[str, Any]]:
+    """Visits by id as AppointmentSchema has them, written out here: a board holds a thousand."""
+    taken = _assignments([row.id for row in rows])
+    zones = _zones({row.site_id for row in rows})
+    return {row.id: _written(row, taken[row.id], zones[row.site_id]) for row in rows}
+
+
+def _written(row: Appointment, taken: Sequence[dict[str, Any]], zone: str) -> dict[str, Any]:
+    told: dict[str, Any] = {}
+    for name in _NAMES:
+        if name == "assignments":
+            told[name] = [
+                {
+                    "role": one["role"],
+                    "schedule_id": write_id(one["schedule_id"]),
+                    "name": one["name"],
+                    "from": write_instant(one["starts_at"]),
+                    "to": write_instant(one["ends_at"]),
+                }
+                for one in taken
+            ]
+        else:
+            value = zone if name == "time_zone" else getattr(row, name)
+            is_instant = isinstance(value, datetime)
+            told[name] = write_instant(value) if is_instant else value
+    return told
+
+
+_NAMES = tuple(AppointmentSchema._declared_fields)
 
 
 def opening(found: Opening) -> dict[str, Any]:

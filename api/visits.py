@@ -7,7 +7,7 @@ from flask import Response, request
 from marshmallow import Schema, fields, validate
 from sqlalchemy import select
 
-from api import edge, pages, preconditions, showing
+from api import edge, pages, preconditions
 from api.blueprint import Blueprint
 from api.caller import READERS, STAFF, by, now, requires
 from api.errors import ProblemSchema
@@ -64,13 +64,6 @@ class ReadinessSchema(Schema):
     ready = fields.Boolean()
     stage = fields.Enum(Stage, by_value=True, allow_none=True)
     gates = fields.List(fields.Nested(GateSchema))
-
-
-class BoardRowSchema(Schema):
-    """One visit on the board."""
-
-    appointment = fields.Nested(showing.AppointmentSchema)
-    readiness = fields.Nested(ReadinessSchema)
 
 
 class ChecklistItemSchema(Schema):
@@ -165,13 +158,6 @@ class OverrideSchema(Schema):
     starts_at = Instant(dump_only=True)
 
 
-class BoardQuery(PageQuery):
-    """Which part of the board."""
-
-    start = Instant(data_key="from", required=True)
-    end = Instant(data_key="to", required=True)
-
-
 @blueprint.route("/appointments/<uuid:appointment_id>/readiness", methods=["GET"])
 @requires(*READERS)
 @blueprint.response(200, ReadinessSchema)
@@ -181,27 +167,6 @@ def read_readiness(appointment_id: UUID) -> dict[str, Any]:
     return told_readiness(
         appointment, evidence.judge(db.session(), [appointment], now())[appointment.id]
     )
-
-
-@blueprint.route("/readiness", methods=["GET"])
-@requires(*READERS)
-@blueprint.arguments(BoardQuery, location="query")
-@blueprint.response(200, page_of(BoardRowSchema))
-def read_board(asked: dict[str, Any]) -> dict[str, Any]:
-    """Show the visits of a stretch of time with all their gates."""
-    query = select(Appointment).where(
-        Appointment.starts_at >= asked["start"],
-        Appointment.starts_at < asked["end"],
-        Appointment.status.in_(_ON_THE_BOARD),
-    )
-    found = pages.page(query, [Appointment.starts_at, Appointment.id], asked)
-    judged = evidence.judge(db.session(), found["items"], now())
-    shown = showing.appointments(found["items"])
-    rows = [
-        {"appointment": told, "readiness": told_readiness(row, judged[row.id])}
-        for row, told in zip(found["items"], shown, strict=True)
-    ]
-    return {**found, "items": rows}
 
 
 @blueprint.route("/appointments/<uuid:appointment_id>/checklist", methods=["GET"])
@@ -383,11 +348,3 @@ def _act(
         patient_id=visit.patient_id,
         facts=more or {},
     )
-
-
-_ON_THE_BOARD = (
-    AppointmentStatus.PENDING,
-    AppointmentStatus.BOOKED,
-    AppointmentStatus.ARRIVED,
-    AppointmentStatus.CHECKED_IN,
-)

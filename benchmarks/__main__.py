@@ -4,6 +4,7 @@ import sys
 
 import logs
 from benchmarks import (
+    board,
     booking,
     contention,
     courses,
@@ -19,6 +20,7 @@ from benchmarks.report import FILE, Report
 ALL = {
     "booking": booking.run,
     "openings": openings.run,
+    "board": board.run,
     "courses": courses.run,
     "together": together.run,
     "repair": repair.run,

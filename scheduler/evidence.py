@@ -6,27 +6,16 @@ many queries as one visit does.
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import exists, func, select
-from sqlalchemy.dialects.postgresql import distinct_on
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
 
-from models import (
-    Appointment,
-    AppointmentEvent,
-    ChecklistItem,
-    Clearance,
-    CourseStep,
-    Departure,
-    Escort,
-    HealthEvent,
-    Observation,
-    Override,
-    QuestionnaireResponse,
-)
+from models import Appointment, CourseStep
 from models.vocabulary import (
     AppointmentStatus,
     ClearanceOutcome,
@@ -38,39 +27,146 @@ from models.vocabulary import (
 )
 from scheduler import facts, readiness, rules
 from scheduler.facts import Brief
-from scheduler.lifecycle import Action
 from scheduler.measuring import Measured
 from scheduler.protocols import Protocol, Step
 from scheduler.readiness import Answered, Companion, EarlierStep, Item, Known, Readiness, Vouched
 
 
-def clearances(
-    session: Session, patient_ids: Sequence[UUID]
-) -> Mapping[UUID, Mapping[str, Vouched]]:
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """What gates are judged by, by patient and by visit; absent is empty."""
+
+    cleared: dict[UUID, dict[str, Vouched]] = field(default_factory=partial(defaultdict, dict))
     """For each patient and gate the latest clearance."""
-    rows = session.execute(
-        select(
-            Clearance.patient_id,
-            Clearance.gate,
-            Clearance.outcome,
-            Clearance.cleared_at,
-            Clearance.valid_until,
-        )
-        .ext(distinct_on(Clearance.patient_id, Clearance.gate))
-        .where(Clearance.patient_id.in_(patient_ids))
-        .order_by(
-            Clearance.patient_id,
-            Clearance.gate,
-            Clearance.cleared_at.desc(),
-            Clearance.created_at.desc(),
-            Clearance.id.desc(),
-        )
+    answered: dict[UUID, dict[str, Answered]] = field(default_factory=partial(defaultdict, dict))
+    """For each patient and instrument the last response that counts."""
+    happened: dict[UUID, dict[str, datetime]] = field(default_factory=partial(defaultdict, dict))
+    """For each patient when something of a kind last happened."""
+    doses: dict[UUID, list[datetime]] = field(default_factory=partial(defaultdict, list))
+    """For each patient the starts of all visits with a dose that took place or are booked."""
+    items: dict[UUID, list[Item]] = field(default_factory=partial(defaultdict, list))
+    """Of each visit the checklist, as far as gates rest on it."""
+    escorts: dict[UUID, Companion] = field(default_factory=dict)
+    left: dict[UUID, WayHome] = field(default_factory=dict)
+    dosed: dict[UUID, datetime] = field(default_factory=dict)
+    """When the dose was given, of those visits in which it was."""
+    measured: dict[UUID, list[Measured]] = field(default_factory=partial(defaultdict, list))
+    """What was measured in each visit and still counts, in the order of time."""
+    overridden: dict[UUID, dict[str, datetime]] = field(default_factory=partial(defaultdict, dict))
+    """When gates were last opened by a reason, for the time at which each visit stands now."""
+
+    def take(self, row: Sequence[Any]) -> None:
+        """Take in a line as the database tells it."""
+        what, subject, code, state, at, until, told, words = row
+        match what:
+            case "cleared":
+                self.cleared[subject][code] = Vouched(_OUTCOMES[state], at, until)
+            case "answered":
+                self.answered[subject][code] = Answered(at, state is not None)
+            case "happened":
+                self.happened[subject][code] = at
+            case "dose":
+                self.doses[subject].append(at)
+            case "item":
+                self.items[subject].append(Item(code, words, _STATUSES[state], at))
+            case _:
+                self._take_of_the_day(what, subject, code, at, told)
+
+    def _take_of_the_day(
+        self, what: str, subject: UUID, code: str, at: datetime | None, told: Any
+    ) -> None:
+        if what == "escort":
+            self.escorts[subject] = Companion(at is not None)
+            return
+        assert at is not None
+        match what:
+            case "left":
+                self.left[subject] = WayHome(code)
+            case "dosed":
+                self.dosed[subject] = at
+            case "measured":
+                values = {_MEASURES[name]: value for name, value in told.items()}
+                self.measured[subject].append(Measured(at, values))
+            case "overridden":
+                self.overridden[subject][code] = at
+
+
+def read(session: Session, patient_ids: Sequence[UUID], visit_ids: Sequence[UUID]) -> Lines:
+    """Read everything that gates of these patients and visits are judged by, in one query."""
+    lines = Lines()
+    for row in session.execute(_LINES, {"patients": list(patient_ids), "visits": list(visit_ids)}):
+        lines.take(row)
+    return lines
+
+
+_OUTCOMES = {one.value: one for one in ClearanceOutcome}
+_STATUSES = {one.value: one for one in TaskStatus}
+_MEASURES = {one.value: one for one in Measure}
+
+_LINES = text(
+    """
+    WITH lines AS (
+        SELECT 'cleared' AS what, c.patient_id AS subject, c.gate AS code, c.outcome AS state,
+               c.cleared_at AS at, c.valid_until AS until, NULL::jsonb AS told,
+               NULL AS words, c.id
+          FROM (SELECT DISTINCT ON (patient_id, gate) * FROM clearance
+                 WHERE patient_id = ANY(CAST(:patients AS uuid[]))
+                 ORDER BY patient_id, gate, cleared_at DESC, created_at DESC, id DESC) AS c
+        UNION ALL
+        SELECT 'answered', r.patient_id, r.instrument, CASE WHEN r.shuts THEN 'shuts' END,
+               r.authored_at, NULL, NULL, NULL, r.id
+          FROM (SELECT DISTINCT ON (patient_id, instrument) * FROM questionnaire_response q
+                 WHERE patient_id = ANY(CAST(:patients AS uuid[])) AND NOT in_error
+                   AND NOT EXISTS (SELECT FROM questionnaire_response l
+                                    WHERE l.clinic_id = q.clinic_id AND l.replaces = q.id)
+                 ORDER BY patient_id, instrument, authored_at DESC, id DESC) AS r
+        UNION ALL
+        SELECT 'happened', e.patient_id, e.kind, NULL, max(e.happened_at), NULL, NULL, NULL,
+               NULL
+          FROM health_event e
+         WHERE e.patient_id = ANY(CAST(:patients AS uuid[])) AND NOT e.in_error
+           AND NOT EXISTS (SELECT FROM health_event l
+                            WHERE l.clinic_id = e.clinic_id AND l.replaces = e.id)
+         GROUP BY e.patient_id, e.kind
+        UNION ALL
+        SELECT 'dose', a.patient_id, NULL, NULL, a.starts_at, NULL, NULL, NULL, a.id
+          FROM appointment a
+         WHERE a.patient_id = ANY(CAST(:patients AS uuid[])) AND a.kind = 'dosing'
+           AND a.status IN ('pending', 'booked', 'arrived', 'checked-in', 'fulfilled')
+        UNION ALL
+        SELECT 'item', i.appointment_id, i.gate, i.status, i.due_at, NULL, NULL, i.title, i.id
+          FROM checklist_item i
+         WHERE i.appointment_id = ANY(CAST(:visits AS uuid[])) AND i.gate IS NOT NULL
+        UNION ALL
+        SELECT 'escort', e.appointment_id, NULL, NULL, e.confirmed_at, NULL, NULL, NULL, e.id
+          FROM escort e
+         WHERE e.appointment_id = ANY(CAST(:visits AS uuid[])) AND e.replaced_at IS NULL
+        UNION ALL
+        SELECT 'left', d.appointment_id, d.way, NULL, d.left_at, NULL, NULL, NULL, d.id
+          FROM departure d
+         WHERE d.appointment_id = ANY(CAST(:visits AS uuid[]))
+           AND NOT EXISTS (SELECT FROM departure l
+                            WHERE l.clinic_id = d.clinic_id AND l.replaces = d.id)
+        UNION ALL
+        SELECT 'dosed', e.appointment_id, NULL, NULL, e.at, NULL, NULL, NULL, e.id
+          FROM appointment_event e
+         WHERE e.appointment_id = ANY(CAST(:visits AS uuid[])) AND e.action = 'start-dosing'
+        UNION ALL
+        SELECT 'measured', o.appointment_id, NULL, NULL, o.taken_at, NULL, o.values, NULL, o.id
+          FROM observation o
+         WHERE o.appointment_id = ANY(CAST(:visits AS uuid[])) AND o.values <> '{}'
+           AND NOT EXISTS (SELECT FROM observation l
+                            WHERE l.clinic_id = o.clinic_id AND l.replaces = o.id)
+        UNION ALL
+        SELECT 'overridden', o.appointment_id, o.code, NULL, o.at, NULL, NULL, NULL, o.id
+          FROM override o
+          JOIN appointment a ON a.clinic_id = o.clinic_id AND a.id = o.appointment_id
+         WHERE o.appointment_id = ANY(CAST(:visits AS uuid[])) AND o.revision = a.revision
     )
-    found: dict[UUID, dict[str, Vouched]] = defaultdict(dict)
-    for row in rows:
-        outcome = ClearanceOutcome(row.outcome)
-        found[row.patient_id][row.gate] = Vouched(outcome, row.cleared_at, row.valid_until)
-    return found
+    SELECT what, subject, code, state, at, until, told, words FROM lines ORDER BY at, id
+    """
+)
+"""Lines of one shape: a board of a thousand visits asks once. Those of a kind in order of time."""
 
 
 def judge(session: Session, visits: Sequence[Appointment], now: datetime) -> dict[UUID, Readiness]:
@@ -94,10 +190,11 @@ def before_booking(session: Session, about: Brief) -> Known | None:
     if about.course_id is not None and about.step is not None:
         earlier, first = steps_before(session, about.course_id, about.step, about.protocol)
     patient_id = about.patient.id
+    lines = read(session, [patient_id], [])
     return Known(
         starts_at=_ANY_TIME,
-        clearances=clearances(session, [patient_id]).get(patient_id, {}),
-        happened=_happened(session, [patient_id]).get(patient_id, {}),
+        clearances=lines.cleared[patient_id],
+        happened=lines.happened[patient_id],
         earlier=earlier,
         first_of_kind=first,
     )
@@ -107,16 +204,15 @@ def before_course(
     session: Session, patient_id: UUID, course_id: UUID, protocol: Protocol
 ) -> Callable[[Step], Known]:
     """What the booking gates of any step of a course are judged by, in two queries for all."""
-    cleared = clearances(session, [patient_id]).get(patient_id, {})
-    happened = _happened(session, [patient_id]).get(patient_id, {})
+    lines = read(session, [patient_id], [])
     placed = _steps(session, [course_id])[course_id]
 
     def known(step: Step) -> Known:
         earlier, first = _before(placed, protocol, step.position, step.visit.kind)
         return Known(
             starts_at=_ANY_TIME,
-            clearances=cleared,
-            happened=happened,
+            clearances=lines.cleared[patient_id],
+            happened=lines.happened[patient_id],
             earlier=earlier,
             first_of_kind=first,
         )
@@ -139,39 +235,29 @@ def unready(session: Session, ids: Sequence[UUID], now: datetime) -> set[UUID]:
 
 
 def _known(session: Session, visits: Sequence[Appointment]) -> dict[UUID, Known]:
-    ids = [visit.id for visit in visits]
-    cleared = clearances(session, [visit.patient_id for visit in visits])
-    items = _items(session, ids)
-    escorts, departures = _escorts(session, ids), _departures(session, ids)
-    given = dosed(session, ids)
-    measured = measurings(session, ids)
-    patient_ids = [visit.patient_id for visit in visits]
-    answered = _answered(session, patient_ids)
-    happened = _happened(session, patient_ids)
-    doses = _doses(session, patient_ids)
-    overridden = _overridden(session, visits)
+    lines = read(session, [visit.patient_id for visit in visits], [visit.id for visit in visits])
     steps = _course_steps(session, visits)
     known = {}
     for visit in visits:
         protocol = facts.protocol(session, visit.protocol_version_id)
         earlier, first = _place_in_course(visit, protocol, steps)
+        patient_id = visit.patient_id
+        doses = (at for at in lines.doses[patient_id] if at < visit.starts_at)
         known[visit.id] = Known(
             starts_at=visit.starts_at,
-            clearances=cleared.get(visit.patient_id, {}),
-            items=tuple(items[visit.id]),
-            escort=escorts.get(visit.id),
-            left=departures.get(visit.id),
+            clearances=lines.cleared[patient_id],
+            items=tuple(lines.items[visit.id]),
+            escort=lines.escorts.get(visit.id),
+            left=lines.left.get(visit.id),
             ways_home=protocol.visits[visit.visit].ways_home,
             earlier=earlier,
             first_of_kind=first,
-            dosed_at=given.get(visit.id),
-            measured=measured.get(visit.id, ()),
-            answered=answered.get(visit.patient_id, {}),
-            happened=happened.get(visit.patient_id, {}),
-            last_dosed_at=max(
-                (at for at in doses.get(visit.patient_id, ()) if at < visit.starts_at), default=None
-            ),
-            overridden=overridden[visit.id],
+            dosed_at=lines.dosed.get(visit.id),
+            measured=lines.measured[visit.id],
+            answered=lines.answered[patient_id],
+            happened=lines.happened[patient_id],
+            last_dosed_at=max(doses, default=None),
+            overridden=lines.overridden[visit.id],
         )
     return known
 
@@ -254,151 +340,4 @@ def _steps(session: Session, course_ids: Sequence[UUID]) -> Mapping[UUID, Sequen
     found: dict[UUID, list[_Placed]] = defaultdict(list)
     for row in rows:
         found[row.course_id].append(_Placed(*row[1:]))
-    return found
-
-
-def _items(session: Session, ids: Sequence[UUID]) -> Mapping[UUID, list[Item]]:
-    rows = session.execute(
-        select(
-            ChecklistItem.appointment_id,
-            ChecklistItem.gate,
-            ChecklistItem.title,
-            ChecklistItem.status,
-            ChecklistItem.due_at,
-        ).where(ChecklistItem.appointment_id.in_(ids))
-    )
-    found: dict[UUID, list[Item]] = defaultdict(list)
-    for row in rows:
-        found[row.appointment_id].append(
-            Item(row.gate, row.title, TaskStatus(row.status), row.due_at)
-        )
-    return found
-
-
-def _escorts(session: Session, ids: Sequence[UUID]) -> Mapping[UUID, Companion]:
-    rows = session.execute(
-        select(Escort.appointment_id, Escort.confirmed_at).where(
-            Escort.appointment_id.in_(ids), Escort.replaced_at.is_(None)
-        )
-    )
-    return {row.appointment_id: Companion(row.confirmed_at is not None) for row in rows}
-
-
-def _departures(session: Session, ids: Sequence[UUID]) -> Mapping[UUID, WayHome]:
-    """How the patients of visits left, of those of whom it was noted."""
-    later = aliased(Departure)
-    rows = session.execute(
-        select(Departure.appointment_id, Departure.way).where(
-            Departure.appointment_id.in_(ids),
-            ~exists().where(later.clinic_id == Departure.clinic_id, later.replaces == Departure.id),
-        )
-    )
-    return {row.appointment_id: row.way for row in rows}
-
-
-def dosed(session: Session, ids: Sequence[UUID]) -> Mapping[UUID, datetime]:
-    """When the dose was given, of those visits in which it was."""
-    rows = session.execute(
-        select(AppointmentEvent.appointment_id, AppointmentEvent.at).where(
-            AppointmentEvent.appointment_id.in_(ids),
-            AppointmentEvent.action == Action.START_DOSING,
-        )
-    )
-    return {row.appointment_id: row.at for row in rows}
-
-
-def measurings(session: Session, ids: Sequence[UUID]) -> Mapping[UUID, Sequence[Measured]]:
-    """For each visit what was measured and still counts, in the order of time."""
-    later = aliased(Observation)
-    rows = session.execute(
-        select(Observation.appointment_id, Observation.taken_at, Observation.values)
-        .where(
-            Observation.appointment_id.in_(ids),
-            Observation.values != {},
-            ~exists().where(
-                later.clinic_id == Observation.clinic_id, later.replaces == Observation.id
-            ),
-        )
-        .order_by(Observation.taken_at, Observation.id)
-    )
-    found: dict[UUID, list[Measured]] = defaultdict(list)
-    for row in rows:
-        values = {Measure(code): value for code, value in row.values.items()}
-        found[row.appointment_id].append(Measured(row.taken_at, values))
-    return found
-
-
-def _answered(
-    session: Session, patient_ids: Sequence[UUID]
-) -> Mapping[UUID, Mapping[str, Answered]]:
-    """For each patient and instrument the last response that counts."""
-    response = QuestionnaireResponse
-    rows = session.execute(
-        select(response.patient_id, response.instrument, response.authored_at, response.shuts)
-        .ext(distinct_on(response.patient_id, response.instrument))
-        .where(response.patient_id.in_(patient_ids), facts.response_counts())
-        .order_by(
-            response.patient_id,
-            response.instrument,
-            response.authored_at.desc(),
-            response.id.desc(),
-        )
-    )
-    found: dict[UUID, dict[str, Answered]] = defaultdict(dict)
-    for row in rows:
-        found[row.patient_id][row.instrument] = Answered(row.authored_at, row.shuts)
-    return found
-
-
-def _happened(
-    session: Session, patient_ids: Sequence[UUID]
-) -> Mapping[UUID, Mapping[str, datetime]]:
-    """For each patient when something of a kind last happened, as far as it counts."""
-    later = aliased(HealthEvent)
-    rows = session.execute(
-        select(HealthEvent.patient_id, HealthEvent.kind, func.max(HealthEvent.happened_at))
-        .where(
-            HealthEvent.patient_id.in_(patient_ids),
-            ~HealthEvent.in_error,
-            ~exists().where(
-                later.clinic_id == HealthEvent.clinic_id, later.replaces == HealthEvent.id
-            ),
-        )
-        .group_by(HealthEvent.patient_id, HealthEvent.kind)
-    )
-    found: dict[UUID, dict[str, datetime]] = defaultdict(dict)
-    for patient_id, kind, at in rows:
-        found[patient_id][kind] = at
-    return found
-
-
-def _doses(session: Session, patient_ids: Sequence[UUID]) -> Mapping[UUID, Sequence[datetime]]:
-    """For each patient the starts of all visits with a dose that took place or are booked."""
-    rows = session.execute(
-        select(Appointment.patient_id, Appointment.starts_at).where(
-            Appointment.patient_id.in_(patient_ids),
-            Appointment.kind == StepKind.DOSING,
-            Appointment.status.in_(rules.STANDING),
-        )
-    )
-    found: dict[UUID, list[datetime]] = defaultdict(list)
-    for row in rows:
-        found[row.patient_id].append(row.starts_at)
-    return found
-
-
-def _overridden(
-    session: Session, visits: Sequence[Appointment]
-) -> Mapping[UUID, Mapping[str, datetime]]:
-    """When gates were last opened by a reason, for the time at which each visit stands now."""
-    revisions = {visit.id: visit.revision for visit in visits}
-    rows = session.execute(
-        select(Override.appointment_id, Override.code, Override.revision, Override.at)
-        .where(Override.appointment_id.in_(revisions))
-        .order_by(Override.at)
-    )
-    found: dict[UUID, dict[str, datetime]] = defaultdict(dict)
-    for row in rows:
-        if row.revision == revisions[row.appointment_id]:
-            found[row.appointment_id][row.code] = row.at
     return found

@@ -102,13 +102,12 @@ def _refuse_unless_counts(session: Session, visit: Appointment, replaced: UUID) 
 
 def due(session: Session, visits: Sequence[Appointment], now: datetime) -> dict[UUID, list[Due]]:
     """What the protocol asks to measure in each visit under way, and where that stands."""
-    ids = [visit.id for visit in visits]
-    measured, dosed = evidence.measurings(session, ids), evidence.dosed(session, ids)
+    lines = evidence.read(session, [], [visit.id for visit in visits])
     return {
         visit.id: measuring.due(
             facts.protocol(session, visit.protocol_version_id).visits[visit.visit].watch,
-            measured.get(visit.id, ()),
-            dosed.get(visit.id),
+            lines.measured[visit.id],
+            lines.dosed.get(visit.id),
             lifecycle.stage_ahead(history.state_of(visit), visit.kind),
             now,
         )

@@ -13,6 +13,7 @@ of an action; which gates a visit has, and how long they hold, is protocol data.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import NamedTuple
 
 from models.vocabulary import (
@@ -29,8 +30,7 @@ from scheduler.measuring import Measured, Reading, Zone
 from scheduler.protocols import Gate, SettledBy
 
 
-@dataclass(frozen=True, slots=True)
-class Vouched:
+class Vouched(NamedTuple):
     """The latest clearance of a gate."""
 
     outcome: ClearanceOutcome
@@ -38,8 +38,7 @@ class Vouched:
     valid_until: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """A checklist item, as far as its gate cares."""
 
     gate: str | None
@@ -108,8 +107,7 @@ class Known:
     """When a gate was last opened by a reason."""
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
+class Judged(NamedTuple):
     """How one gate stands, and why."""
 
     gate: Gate
@@ -125,11 +123,32 @@ class Judged:
         return self.state not in {GateState.MET, GateState.OVERRIDDEN}
 
 
+class Urgency(StrEnum):
+    """How soon what is open must be seen to, the most pressing first."""
+
+    OVERDUE = "overdue"
+    SOON = "soon"
+    LATER = "later"
+    NONE = "none"
+
+
+SOON = timedelta(days=1)
+
+
 @dataclass(frozen=True, slots=True)
 class Readiness:
     """How every gate of a visit stands, in the order of the protocol."""
 
     gates: tuple[Judged, ...]
+
+    def urgency(self, shut: Sequence[Judged], now: datetime) -> Urgency:
+        """How soon what is `shut` must be seen to: by what was to be settled first."""
+        if not shut:
+            return Urgency.NONE
+        due_at = min(one.due_at for one in shut)
+        if due_at <= now:
+            return Urgency.OVERDUE
+        return Urgency.SOON if due_at <= now + SOON else Urgency.LATER
 
     def shut(self, stage: Stage) -> list[Judged]:
         """The gates that stop `stage`: not settled, and asked by then.
@@ -139,6 +158,11 @@ class Readiness:
         nobody is kept here for them.
         """
         return [judged for judged in self.gates if judged.is_shut and _asked(judged.gate, stage)]
+
+    @staticmethod
+    def asked(judged: Judged, stage: Stage) -> bool:
+        """Whether a gate is asked at `stage`."""
+        return _asked(judged.gate, stage)
 
 
 def _asked(gate: Gate, stage: Stage) -> bool:
@@ -186,8 +210,10 @@ def _judge(gate: Gate, known: Known, at: datetime) -> Judged:
     given_at = known.overridden.get(gate.code)
     if given_at is not None and state is not GateState.MET and found.yields_to(given_at):
         state, detail = GateState.OVERRIDDEN, f"Overridden. {detail}"
-    dues = [item.due_at for item in known.items if item.gate == gate.code]
-    due_at = min(dues, default=known.starts_at)
+    due_at = known.starts_at
+    for item in known.items:
+        if item.gate == gate.code and item.due_at < due_at:
+            due_at = item.due_at
     return Judged(gate, state, detail, due_at, found.expires_at, found.is_fixed)
 
 
@@ -213,8 +239,10 @@ def _by_clearance(gate: Gate, known: Known, at: datetime) -> _Verdict:
     if vouched.outcome is ClearanceOutcome.REFUSED:
         return _Verdict(GateState.FAILED, "It was refused.", None)
     holds = gate.holds_first if known.first_of_kind and gate.holds_first else gate.holds
-    lapses_at = None if holds is None else vouched.cleared_at + holds
-    expires_at = _earliest(vouched.valid_until, lapses_at)
+    expires_at = vouched.valid_until
+    if holds is not None:
+        lapses_at = vouched.cleared_at + holds
+        expires_at = lapses_at if expires_at is None else min(expires_at, lapses_at)
     ended = _ended(gate, known, vouched, at)
     if ended is not None:
         return ended
@@ -351,7 +379,3 @@ _SETTLED: Mapping[SettledBy, Callable[[Gate, Known, datetime], _Verdict]] = {
     SettledBy.MEASUREMENT: _by_measurement,
     SettledBy.QUESTIONNAIRE: _by_questionnaire,
 }
-
-
-def _earliest(*moments: datetime | None) -> datetime | None:
-    return min((moment for moment in moments if moment is not None), default=None)

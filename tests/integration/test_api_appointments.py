@@ -5,7 +5,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
 from sqlalchemy.orm import Session
 
 from models import AuditEvent, Message
@@ -244,6 +244,61 @@ class TestTheDay:
         [row] = board["items"]
         assert row["appointment"]["patient_id"] == str(world.patient_id)
         assert row["readiness"]["ready"] is True
+        assert (row["urgency"], row["missing"]) == ("none", [])
+        assert row["appointment"] == desk.get(f"/appointments/{row['appointment']['id']}").json
+
+    def test_those_at_most_risk_stand_on_top(
+        self, session: Session, desk: Caller, world: World, clock: Clock
+    ) -> None:
+        clear(session, world.patient_id, ["medical-clearance", "consent"])
+        session.commit()
+        days = {}
+        for name, day in (("ready", 0), ("soon", 7), ("later", 14)):
+            told = order(world, starts_at=(MONDAY_9 + timedelta(days=day)).isoformat())
+            if name != "ready":
+                told |= {"step_kind": "dosing"}
+                del told["assignments"]
+            made = desk.post("/appointments", told)
+            assert made.status_code == 201, made.json
+            days[made.json["id"]] = name
+        clock.now = MONDAY_9 + timedelta(days=5, hours=12)  # what is due a day before is soon
+
+        where = "/readiness?from=2026-03-01T00:00:00Z&to=2026-04-01T00:00:00Z"
+        rows = desk.get(where).json["items"]
+
+        found = [(days[row["appointment"]["id"]], row["urgency"]) for row in rows]
+        assert found == [("soon", "soon"), ("later", "later"), ("ready", "none")]
+        assert "fasting" in rows[0]["missing"]
+
+    def test_it_takes_six_queries_however_many_there_are(
+        self, session: Session, desk: Caller, world: World
+    ) -> None:
+        clear(session, world.patient_id, ["medical-clearance", "consent"])
+        session.commit()
+        asked = []
+        engine = session.get_bind().engine
+
+        def count(*told: Any) -> None:
+            if told[2].lstrip().startswith(("SELECT", "WITH")):
+                asked.append(told[2])
+
+        counts = []
+        for number in range(4):
+            start = MONDAY_9 + timedelta(days=7 * number)
+            told = order(world, starts_at=start.isoformat(), step_kind="dosing")
+            del told["assignments"]
+            assert desk.post("/appointments", told).status_code == 201
+            asked.clear()
+            event.listen(engine, "before_cursor_execute", count)
+            answer = desk.get("/readiness?from=2026-03-01T00:00:00Z&to=2026-04-25T00:00:00Z")
+            event.remove(engine, "before_cursor_execute", count)
+            assert len(answer.json["items"]) == number + 1
+            counts.append(len(asked))
+        assert max(counts) <= 6, asked
+
+    def test_too_long_a_stretch_is_refused(self, desk: Caller) -> None:
+        refused = desk.get("/readiness?from=2026-03-01T00:00:00Z&to=2026-06-01T00:00:00Z")
+        assert (refused.status_code, refused.json["field"]) == (422, "to")
 
 
 def test_a_move_and_a_cancellation_say_what_had_left(desk: Caller, world: World) -> None:

@@ -1,0 +1,124 @@
+"""The board over REST: the visits of a stretch of time, those at most risk first."""
+
+from datetime import timedelta
+from typing import Any
+
+from flask import Response, jsonify
+from marshmallow import Schema, fields
+from sqlalchemy import select
+
+from api import showing
+from api.blueprint import Blueprint
+from api.caller import READERS, now, requires
+from api.errors import ProblemSchema
+from api.fields import Instant, write_instant
+from api.pages import page_of
+from api.visits import ReadinessSchema
+from models import Appointment, db
+from models.vocabulary import AppointmentStatus, Stage
+from scheduler import evidence, history, lifecycle
+from scheduler.errors import Unfit
+from scheduler.readiness import Judged, Readiness, Urgency
+
+blueprint = Blueprint("boards", __name__, url_prefix="/api/v1", description="Who is ready.")
+
+MOST = 1000
+"""Visits that a board shows at most."""
+
+LONGEST = timedelta(days=62)
+
+ON_THE_BOARD = (
+    AppointmentStatus.PENDING,
+    AppointmentStatus.BOOKED,
+    AppointmentStatus.ARRIVED,
+    AppointmentStatus.CHECKED_IN,
+)
+
+
+class BoardRowSchema(Schema):
+    """One visit on the board."""
+
+    urgency = fields.Enum(Urgency, by_value=True)
+    missing = fields.List(
+        fields.String(), metadata={"description": "Gates that the visit must still pass, by code."}
+    )
+    appointment = fields.Nested(showing.AppointmentSchema)
+    readiness = fields.Nested(ReadinessSchema)
+
+
+class BoardQuery(Schema):
+    """Which part of the board."""
+
+    start = Instant(data_key="from", required=True)
+    end = Instant(data_key="to", required=True)
+
+
+@blueprint.route("/readiness", methods=["GET"])
+@requires(*READERS)
+@blueprint.arguments(BoardQuery, location="query")
+@blueprint.alt_response(200, schema=page_of(BoardRowSchema))
+@blueprint.alt_response(422, schema=ProblemSchema, description="unfit")
+def read_board(asked: dict[str, Any]) -> Response:
+    """Show the visits of a stretch of time with all their gates, those at most risk first.
+
+    All at once, so that what matters stands on top: a thousand visits, two months at most.
+    """
+    if not timedelta(0) < asked["end"] - asked["start"] <= LONGEST:
+        raise Unfit(f"Ask for {LONGEST.days} days at most.", field="to")
+    visits = db.session.scalars(
+        select(Appointment)
+        .where(
+            Appointment.starts_at >= asked["start"],
+            Appointment.starts_at < asked["end"],
+            Appointment.status.in_(ON_THE_BOARD),
+        )
+        .order_by(Appointment.starts_at, Appointment.id)
+        .limit(MOST + 1)
+    ).all()
+    if len(visits) > MOST:
+        raise Unfit(f"More than {MOST} visits: ask for a shorter stretch of time.", field="to")
+    judged = evidence.judge(db.session(), visits, now())
+    shown = showing.written(visits)
+    rows = [_row(visit, judged[visit.id], shown[visit.id]) for visit in visits]
+    rows.sort(key=lambda row: (row[0], row[1]))
+    return jsonify({"items": [row for _, _, row in rows], "next": None})
+
+
+def _row(
+    visit: Appointment, readiness: Readiness, shown: dict[str, Any]
+) -> tuple[int, Any, dict[str, Any]]:
+    """A row with what it is sorted by: how urgent, and when."""
+    stage = lifecycle.stage_ahead(history.state_of(visit), visit.kind)
+    shut = [] if stage is None else readiness.shut(Stage.DOSE if _ahead(stage) else stage)
+    is_ready = stage is not None and not any(readiness.asked(one, stage) for one in shut)
+    urgency = readiness.urgency(shut, now())
+    told = {
+        "urgency": urgency,
+        "missing": [one.gate.code for one in shut],
+        "appointment": shown,
+        "readiness": {
+            "ready": is_ready,
+            "stage": stage,
+            "gates": [_gate(one) for one in readiness.gates],
+        },
+    }
+    return list(Urgency).index(urgency), visit.starts_at, told
+
+
+def _ahead(stage: Stage) -> bool:
+    """Whether the dose is ahead: then everything up to it is missing, also what is of the day."""
+    return stage in {Stage.BOOKING, Stage.ARRIVAL, Stage.DOSE}
+
+
+def _gate(one: Judged) -> dict[str, Any]:
+    expires_at = one.expires_at
+    return {
+        "code": one.gate.code,
+        "title": one.gate.title,
+        "state": one.state,
+        "shuts": one.gate.shuts,
+        "detail": one.detail,
+        "due_at": write_instant(one.due_at),
+        "who": one.gate.who,
+        "expires_at": None if expires_at is None else write_instant(expires_at),
+    }
