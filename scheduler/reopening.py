@@ -49,12 +49,16 @@ def tell(session: Session, visits: Sequence[Appointment], before: Settled, now: 
         )
     ]
     for visit in lapsed:
-        _tell(session, visit, now)
+        _set_task(session, visit, now)
+    told: set[UUID] = set()
+    for visit in sorted(lapsed, key=lambda one: one.starts_at):
+        if visit.patient_id not in told:  # of all that lapsed for a patient one message tells
+            told.add(visit.patient_id)
+            _tell(session, visit, now)
     return len(lapsed)
 
 
-def _tell(session: Session, visit: Appointment, now: datetime) -> None:
-    home = facts.clinic(session)
+def _set_task(session: Session, visit: Appointment, now: datetime) -> None:
     tasks.ask(
         session,
         Wanted(
@@ -66,7 +70,10 @@ def _tell(session: Session, visit: Appointment, now: datetime) -> None:
             appointment_id=visit.id,
         ),
     )
-    patient = facts.one(session, Patient, visit.patient_id)
+
+
+def _tell(session: Session, visit: Appointment, now: datetime) -> None:
+    home, patient = facts.clinic(session), facts.one(session, Patient, visit.patient_id)
     channel = facts.channel_of(patient, home)
     readers = [(Recipient.FRONT_DESK, home.clinic_id, Channel.EMAIL)]
     if channel is not None:

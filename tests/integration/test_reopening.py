@@ -104,6 +104,8 @@ class TestEvents:
         lapsed = expected is GateState.EXPIRED
         both = {Recipient.PATIENT, Recipient.FRONT_DESK}
         assert told(session) == (both if lapsed else set())
+        query = select(Message.id).where(Message.kind == MessageKind.GATE_REOPENED)
+        assert len(session.scalars(query).all()) == 2 * lapsed  # one each, for both visits
         open_tasks = session.scalars(select(Task.appointment_id).where(_ANEW)).all()
         assert (visits[0].id in open_tasks) is lapsed
 
