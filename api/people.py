@@ -13,6 +13,7 @@ from uuid_utils.compat import uuid7
 from api import edge, preconditions
 from api.blueprint import Blueprint
 from api.caller import READERS, STAFF, by, now, requires
+from api.errors import ProblemSchema
 from api.fields import Day, Email, Id, Phone, Region, Text, Zone, whole
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
@@ -22,7 +23,7 @@ from models.vocabulary import ActorKind, Channel, PractitionerRole, Role
 from notifications import links
 from scheduler import facts
 from scheduler.audit import Act
-from scheduler.errors import Unfit
+from scheduler.errors import NotFound, Unfit
 
 blueprint = Blueprint("people", __name__, url_prefix="/api/v1", description="People.")
 
@@ -39,6 +40,16 @@ class QualificationSchema(Schema):
         Region(),
         metadata={"description": "The states in which it holds for visits by video."},
     )
+    etag = fields.Function(
+        lambda row: f'"{row.version}"', metadata={"type": "string", "example": '"1"'}
+    )
+
+
+class QualificationChangeSchema(Schema):
+    """What can change about a licence; in which role it holds cannot."""
+
+    valid_until = Day()
+    regions = fields.List(Region())
 
 
 class PractitionerSchema(Schema):
@@ -105,6 +116,7 @@ class PatientQuery(PageQuery):
 
 
 PRACTITIONERS = Shelf(Practitioner, PractitionerSchema)
+QUALIFICATIONS = Shelf(Qualification, QualificationSchema)
 PATIENTS = Shelf(Patient, PatientSchema)
 
 
@@ -154,7 +166,7 @@ def list_qualifications(asked: dict[str, Any], practitioner_id: UUID) -> dict[st
     """List a clinician's licences."""
     facts.one(db.session(), Practitioner, practitioner_id)
     query = select(Qualification).where(Qualification.practitioner_id == practitioner_id)
-    return Shelf(Qualification, QualificationSchema).page(asked, query)
+    return QUALIFICATIONS.page(asked, query)
 
 
 @blueprint.route("/practitioners/<uuid:practitioner_id>/qualifications", methods=["POST"])
@@ -166,7 +178,33 @@ def add_qualification(told: dict[str, Any], practitioner_id: UUID) -> Response:
     """Add a licence to a clinician."""
     facts.one(db.session(), Practitioner, practitioner_id)
     row = Qualification(id=uuid7(), practitioner_id=practitioner_id, **told)
-    return Shelf(Qualification, QualificationSchema).add(row)
+    return QUALIFICATIONS.add(row)
+
+
+@blueprint.route(
+    "/practitioners/<uuid:practitioner_id>/qualifications/<uuid:qualification_id>",
+    methods=["PATCH"],
+)
+@requires(Role.ADMIN)
+@blueprint.arguments(QualificationChangeSchema)
+@blueprint.response(200, QualificationSchema)
+@blueprint.alt_response(422, schema=ProblemSchema, description="unfit")
+def change_qualification(
+    changes: dict[str, Any], practitioner_id: UUID, qualification_id: UUID
+) -> Response:
+    """Let a licence end sooner or later, or hold in other states.
+
+    Whoever serves a visit without one on its day cannot begin it: see to those by a disruption.
+    """
+    row = facts.one(db.session(), Qualification, qualification_id)
+    if row.practitioner_id != practitioner_id:
+        raise NotFound("There is no such qualification.")
+    return QUALIFICATIONS.change(qualification_id, changes, check=_refuse_backwards)
+
+
+def _refuse_backwards(row: Qualification) -> None:
+    if row.valid_until < row.valid_from:
+        raise Unfit("It must end after it begins.", field="valid_until")
 
 
 @blueprint.route("/patients", methods=["GET"])

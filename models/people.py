@@ -45,6 +45,7 @@ class Qualification(Tenanted):
     regions: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
     """The states in which it holds for visits by video, as ISO 3166-2 has them: US-NY. In the
     clinic's rooms it holds as it is (FHIR: the extension whereValid of Plan-Net)."""
+    version: Mapped[int] = mapped_column(server_default=text("1"))
 
     __table_args__ = (
         references("practitioner_id", "practitioner", ondelete="CASCADE"),

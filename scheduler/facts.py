@@ -660,6 +660,35 @@ def is_replaced(session: Session, observation_id: UUID) -> bool:
     return session.scalars(query).one()
 
 
+def unlicensed(session: Session, visit: Appointment, day: date) -> Sequence[str]:
+    """The roles in which somebody serves a visit without a licence that holds on `day`."""
+    holds = (
+        select(Qualification.id)
+        .join(
+            Practitioner,
+            (Practitioner.clinic_id == Qualification.clinic_id)
+            & (Practitioner.id == Qualification.practitioner_id),
+        )
+        .where(
+            Practitioner.schedule_id == Slot.schedule_id,
+            Qualification.role == Slot.role,
+            Qualification.valid_from <= day,
+            Qualification.valid_until >= day,
+        )
+    )
+    return session.scalars(
+        select(Slot.role)
+        .join(Appointment, SERVES)
+        .where(
+            Appointment.id == visit.id,
+            Slot.role.in_(PractitionerRole),
+            ~holds.correlate(Slot).exists(),
+        )
+        .distinct()
+        .order_by(Slot.role)
+    ).all()
+
+
 def patient_of(session: Session, appointment_id: UUID | None) -> UUID | None:
     """Whose visit it is."""
     if appointment_id is None:

@@ -25,7 +25,15 @@ from scheduler import (
     steps,
 )
 from scheduler.authority import Authority, Call, Reasons
-from scheduler.errors import MayNotOverride, NotFound, NotReady, TooEarly, Unfit, WrongStatus
+from scheduler.errors import (
+    MayNotOverride,
+    NotFound,
+    NotQualified,
+    NotReady,
+    TooEarly,
+    Unfit,
+    WrongStatus,
+)
 from scheduler.history import Happened
 from scheduler.lifecycle import STAGE, Action
 
@@ -38,7 +46,8 @@ def act(
     """Take a visit one step further on its day.
 
     Refuses with `WrongStatus`, with `NotReady` and the gates that are shut, and with
-    `TooEarly` for a noshow before the visit has begun, or for an arrival before its day. In a
+    `TooEarly` for a noshow before the visit has begun, or for an arrival before its day. Nothing
+    begins with somebody whose licence does not hold on the day (`NotQualified`). In a
     group session nobody begins for whom there are too few staff (`Understaffed`).
     """
     # The course before the visit: two last visits may be fulfilled at once.
@@ -52,6 +61,8 @@ def act(
     if shared is not None:
         seating.refuse_understaffed(session, shared)
     _refuse_too_early(session, appointment, action, now)
+    if action in {Action.ARRIVE, Action.START_DOSING}:
+        _refuse_unlicensed(session, appointment)
     if (stage := STAGE.get(action)) is not None:
         _refuse_unless_ready(session, appointment, stage, now)
     appointment.status, appointment.progress = after.status, after.progress
@@ -158,6 +169,20 @@ def _refuse_too_early(
         zone = ZoneInfo(facts.one(session, Site, appointment.site_id).time_zone)
         if now.astimezone(zone).date() < appointment.starts_at.astimezone(zone).date():
             raise TooEarly("The visit is not today. Move it first, if it takes place now.")
+
+
+def _refuse_unlicensed(session: Session, appointment: Appointment) -> None:
+    """A licence is asked for on the day as well: nobody may pass over one that has ended."""
+    zone = ZoneInfo(facts.one(session, Site, appointment.site_id).time_zone)
+    day = appointment.starts_at.astimezone(zone).date()
+    roles = facts.unlicensed(session, appointment, day)
+    if roles:
+        told = ", ".join(roles)
+        raise NotQualified(
+            f"Whoever serves this visit as {told} holds no licence on {day}. Give it to somebody "
+            "else first.",
+            roles=list(roles),
+        )
 
 
 def _refuse_unless_ready(

@@ -403,6 +403,30 @@ class TestWhoMay:
         again = doctor.post(f"{path}/enter-in-error", why, etag=taken_back.headers["ETag"])
         assert (again.status_code, again.json["type"]) == (409, "/problems/wrong-status")
 
+    def test_a_licence_is_asked_for_on_the_day_as_well(
+        self, admin: Caller, desk: Caller, world: World, clock: Clock
+    ) -> None:
+        booked = desk.post("/appointments", order(world))
+        path = booked.headers["Location"]
+        licences = f"/practitioners/{world.therapist_id}/qualifications"
+        [licence] = admin.get(licences).json["items"]
+        backwards = {"valid_until": "1999-01-01"}
+        where = f"{licences}/{licence['id']}"
+        assert admin("PATCH", where, backwards, etag=licence["etag"]).status_code == 422
+        ended = admin("PATCH", where, {"valid_until": "2026-03-01"}, etag=licence["etag"])
+        assert ended.status_code == 200, ended.json
+        elsewhere = f"/practitioners/{world.prescriber_id}/qualifications/{licence['id']}"
+        assert admin("PATCH", elsewhere, {}, etag='"2"').status_code == 404
+
+        clock.now = MONDAY_9
+        refused = desk.post(f"{path}/arrive", etag=booked.headers["ETag"])
+        assert (refused.status_code, refused.json["type"]) == (422, "/problems/not-qualified")
+        assert refused.json["roles"] == ["therapist"]
+
+        longer = admin("PATCH", where, {"valid_until": "2026-03-02"}, etag=ended.headers["ETag"])
+        assert longer.status_code == 200
+        assert desk.post(f"{path}/arrive", etag=booked.headers["ETag"]).status_code == 200
+
     def test_nobody_arrives_before_the_day(self, desk: Caller, world: World, clock: Clock) -> None:
         booked = desk.post("/appointments", order(world))
         path = booked.headers["Location"]
