@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from models import Appointment, Departure, Escort
-from models.vocabulary import AppointmentStatus, Recipient, TaskKind, WayHome
+from models.vocabulary import AppointmentStatus, Progress, Recipient, TaskKind, WayHome
 from notifications import outbox
 from scheduler import checklists, facts, history, tasks
 from scheduler.authority import Authority
@@ -83,11 +83,11 @@ def answer(session: Session, escort_id: UUID, *, comes: bool, now: datetime) -> 
     """Note what the escort says themselves: that they will come, or cannot.
 
     Who cannot is for staff to settle with the patient: a task says so. Refuses with `NotFound`,
-    and with `WrongStatus` once the visit is under way, over, moved off, or has another escort.
+    and with `WrongStatus` once the patient has left, the visit is off, or has another escort.
     """
     escort = facts.to_change(session, Escort, escort_id, None)
     appointment = facts.one(session, Appointment, escort.appointment_id)
-    if escort.replaced_at is not None or appointment.status is not AppointmentStatus.BOOKED:
+    if not is_needed(escort, appointment):
         raise WrongStatus("This is settled otherwise.", visit_status=appointment.status)
     escort.confirmed_at = now if comes else None
     escort.version += 1
@@ -95,7 +95,7 @@ def answer(session: Session, escort_id: UUID, *, comes: bool, now: datetime) -> 
     wanted = Wanted(
         kind=TaskKind.FIND_ESCORT,
         subject_id=escort.id,
-        due_at=min(now + timedelta(hours=4), appointment.starts_at),
+        due_at=max(now, min(now + timedelta(hours=4), appointment.starts_at)),
         urgent=appointment.starts_at - now < timedelta(days=1),
         patient_id=appointment.patient_id,
         appointment_id=appointment.id,
@@ -105,6 +105,17 @@ def answer(session: Session, escort_id: UUID, *, comes: bool, now: datetime) -> 
     happened = Happened(action=action, before=history.state_of(appointment))
     history.record(session, appointment, happened, ESCORT, now)
     return escort
+
+
+def is_needed(escort: Escort, visit: Appointment) -> bool:
+    """Whether an escort is still to come: the visit stands, and the patient has not left."""
+    has_left = visit.progress is Progress.DISCHARGED
+    return escort.replaced_at is None and visit.status in _STANDS and not has_left
+
+
+_STANDS = frozenset(
+    {AppointmentStatus.BOOKED, AppointmentStatus.ARRIVED, AppointmentStatus.CHECKED_IN}
+)
 
 
 def ask_again(session: Session, appointment_id: UUID) -> None:

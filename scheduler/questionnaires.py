@@ -56,10 +56,13 @@ def keep(
 ) -> QuestionnaireDraft:
     """Keep what a patient has answered so far; flags are raised as soon as they are given.
 
-    Refuses with `NotFound` for an instrument that this visit does not ask for, and with `Unfit`
-    for answers that it does not have.
+    Refuses with `NotFound` for an instrument that this visit does not ask for, with `Unfit`
+    for answers that it does not have, and with `Taken` once it was sent.
     """
     instrument = _asked(session, visit, filled)
+    facts.to_change(session, Appointment, visit.id, None)  # of two who save at once, one waits
+    if instrument.code in facts.instruments_filled(session, visit.id):
+        raise Taken("This was sent already. Thank you.", field="instrument")
     draft = facts.draft_to_change(session, visit.id, instrument.code)
     if draft is None:
         draft = QuestionnaireDraft(

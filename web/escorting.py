@@ -12,7 +12,6 @@ from flask import Blueprint, current_app, redirect, render_template, request
 from flask.typing import ResponseReturnValue
 
 from models import Appointment, Escort, Patient, Site, db, enter_clinic
-from models.vocabulary import AppointmentStatus
 from notifications import links
 from scheduler import audit, escorts, facts
 from scheduler.audit import Act
@@ -41,7 +40,7 @@ def show(token: str) -> ResponseReturnValue:
         day=format_date(ends, "full", locale="en_US"),
         time=format_time(ends, "short", tzinfo=ends.tzinfo, locale="en_US"),
         answered=request.args.get("answered"),
-        is_ahead=visit.status is AppointmentStatus.BOOKED and escort.replaced_at is None,
+        is_needed=escorts.is_needed(escort, visit),
     )
 
 

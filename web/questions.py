@@ -12,7 +12,7 @@ from flask.typing import ResponseReturnValue
 
 from models import Appointment, db
 from scheduler import audit, facts, questionnaires, wordings
-from scheduler.errors import Refusal, Unfit
+from scheduler.errors import Refusal, Taken, Unfit
 from scheduler.questionnaires import Filled, known
 from scheduler.wordings import Sheet
 from web import visitor
@@ -71,36 +71,41 @@ def answer(number: int) -> ResponseReturnValue:
         return closed()
     if not here.is_known or not visitor.is_own_form(here, request.form.get("form", "")):
         return redirect("/p/", 303)
-    page = _page(here, number)
+    digest, page = here.link.token_hash, _page(here, number)
     filled = Filled(page.sheet.instrument.code, _chosen(page.sheet))
-    questionnaires.keep(db.session(), page.visit, filled, now=now())
+    try:
+        questionnaires.keep(db.session(), page.visit, filled, now=now())
+    except Taken:  # sent in the same moment
+        db.session.rollback()
+        return _back(digest, "sent")
     audit.record(db.session(), PATIENT, act_of(here, "update", "questions"), now())
     db.session.commit()  # kept, whatever comes of the rest
     if request.form.get("do") != "send":
-        return _back(here.link.token_hash, "kept")
-    return _sent(_again(), number, filled)
+        return _back(digest, "kept")
+    return _sent(digest, number, filled)
 
 
-def _sent(here: Visitor, number: int, filled: Filled) -> ResponseReturnValue:
-    digest = here.link.token_hash
+def _sent(digest: bytes, number: int, filled: Filled) -> ResponseReturnValue:
+    """Send it in a transaction of its own; what does not let it is told on the page."""
+    here = visitor.remembered(db.session(), now())
+    if here is None:
+        return closed()
     try:
         visit = _page(here, number).visit
         questionnaires.send(db.session(), visit, filled, by=PATIENT, now=now())
         db.session.commit()
+    except Taken:
+        db.session.rollback()
     except Refusal as refusal:
         db.session.rollback()
+        here = visitor.remembered(db.session(), now())
+        if here is None:
+            return closed()
         missing = refusal.facts.get("missing", ()) if isinstance(refusal, Unfit) else ()
         assert isinstance(missing, list | tuple)
         told = "Please answer the marked questions too." if missing else refusal.detail
-        return _page(_again(), number).shown(told, missing), 422
+        return _page(here, number).shown(told, missing), 422
     return _back(digest, "sent")
-
-
-def _again() -> Visitor:
-    """The same visitor in a new transaction."""
-    here = visitor.remembered(db.session(), now())
-    assert here is not None
-    return here
 
 
 def _page(here: Visitor, number: int) -> _Page:

@@ -178,6 +178,19 @@ class TestTheirPage:
             assert client.get(f"/e/{token}").status_code == 404
             assert client.post(f"/e/{token}", data={"comes": "yes"}).status_code == 404
 
+    def test_while_the_patient_is_here_they_are_needed(
+        self, session: Session, client: FlaskClient, visit: Appointment, page: str, clock: Clock
+    ) -> None:
+        client.post(page, data={"comes": "yes"})
+        clock.now = MONDAY_9
+        for action in (Action.ARRIVE, Action.START_DOSING, Action.START_RECOVERY):
+            sessions.act(session, Call(visit.id, None), action, by=DOCTOR, now=clock.now)
+            session.commit()
+            assert "Please be there" in client.get(page).text, action
+        client.post(page, data={"comes": "no"})
+        task = select(Task.status).where(Task.kind == TaskKind.FIND_ESCORT)
+        assert session.scalars(task).one() is TaskStatus.REQUESTED
+
     def test_once_it_is_off_nothing_is_asked(
         self, session: Session, client: FlaskClient, visit: Appointment, page: str, clock: Clock
     ) -> None:

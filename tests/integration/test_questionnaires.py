@@ -14,7 +14,7 @@ from scheduler import booking, courses, facts, questionnaires
 from scheduler.authority import Authority
 from scheduler.booking import Order
 from scheduler.checklists import Settling, settle
-from scheduler.errors import NotFound, Unfit
+from scheduler.errors import NotFound, Taken, Unfit
 from scheduler.questionnaires import Filled
 from tests.factories import MONDAY_9, World, figure, gate, make_protocol, protocol_content
 from tests.integration.conftest import Caller, Clock, Keyring
@@ -88,6 +88,15 @@ class TestOnThePage:
         rest = {str(number): 0 for number in range(4, 10)}
         response = send(session, visit, "phq-9", rest, clock)
         assert (response.id, response.score, response.band) == (draft.id, 4, "minimal")
+        assert session.scalars(select(QuestionnaireDraft)).all() == []
+
+    def test_what_was_sent_is_not_begun_anew(
+        self, session: Session, visit: Appointment, clock: Clock
+    ) -> None:
+        """Somebody presses twice: the second finds that it was sent."""
+        send(session, visit, "phq-9", CALM, clock)
+        with pytest.raises(Taken):
+            questionnaires.keep(session, visit, Filled("phq-9", {"1": 2}), now=clock.now)
         assert session.scalars(select(QuestionnaireDraft)).all() == []
 
     def test_the_item_is_ticked_once_all_are_sent(
