@@ -55,42 +55,40 @@ def revoke(session: Connection | Session, appointment_id: UUID, now: datetime) -
 
 def unsubscribe_token(secret: str, clinic_id: UUID, patient_id: UUID) -> str:
     """A token that stops a patient's e-mails and can do nothing else. It needs no storage."""
-    told = base64.urlsafe_b64encode(clinic_id.bytes + patient_id.bytes).rstrip(b"=")
-    return _unsubscribing(secret).sign(told).decode()
+    return _sealed(_signer(secret, "unsubscribe"), clinic_id, patient_id)
 
 
 def unsubscriber(secret: str, token: str) -> tuple[UUID, UUID] | None:
     """The clinic and the patient of such a token. None if it is not one."""
-    try:
-        told = base64.urlsafe_b64decode(_unsubscribing(secret).unsign(token) + b"==")
-        return UUID(bytes=told[:16]), UUID(bytes=told[16:])
-    except (BadSignature, ValueError):
-        return None
+    return _opened(_signer(secret, "unsubscribe"), token)
 
 
 def escort_token(secret: str, clinic_id: UUID, escort_id: UUID) -> str:
     """A token by which an escort says that they will come; of one visit, and nothing else."""
-    told = base64.urlsafe_b64encode(clinic_id.bytes + escort_id.bytes).rstrip(b"=")
-    return _escorting(secret).sign(told).decode()
+    return _sealed(_signer(secret, "escort"), clinic_id, escort_id)
 
 
 def escort(secret: str, token: str) -> tuple[UUID, UUID] | None:
     """The clinic and the escort of such a token. None if it is not one."""
+    return _opened(_signer(secret, "escort"), token)
+
+
+def _sealed(signer: Signer, clinic_id: UUID, row_id: UUID) -> str:
+    told = base64.urlsafe_b64encode(clinic_id.bytes + row_id.bytes).rstrip(b"=")
+    return signer.sign(told).decode()
+
+
+def _opened(signer: Signer, token: str) -> tuple[UUID, UUID] | None:
     try:
-        told = base64.urlsafe_b64decode(_escorting(secret).unsign(token) + b"==")
+        told = base64.urlsafe_b64decode(signer.unsign(token) + b"==")
         return UUID(bytes=told[:16]), UUID(bytes=told[16:])
     except (BadSignature, ValueError):
         return None
 
 
-@lru_cache(maxsize=4)
-def _escorting(secret: str) -> Signer:
-    return Signer(secret, salt="escort", digest_method=hashlib.sha256, key_derivation="hmac")
-
-
-@lru_cache(maxsize=4)
-def _unsubscribing(secret: str) -> Signer:
-    return Signer(secret, salt="unsubscribe", digest_method=hashlib.sha256, key_derivation="hmac")
+@lru_cache(maxsize=8)
+def _signer(secret: str, purpose: str) -> Signer:
+    return Signer(secret, salt=purpose, digest_method=hashlib.sha256, key_derivation="hmac")
 
 
 _MINT = """

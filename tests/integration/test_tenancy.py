@@ -1,9 +1,12 @@
 """What row-level security lets through, asked as the roles that the processes use."""
 
+import pytest
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from models import Clinic, Patient, enter_clinic
+from scheduler import facts
+from scheduler.errors import NotFound
 from tests.factories import World, make_world
 
 
@@ -17,6 +20,15 @@ def test_a_clinic_sees_its_own_rows_alone(session: Session) -> None:
 
     assert session.scalars(select(Patient.id)).all() == [two.patient_id]
     assert session.scalars(select(Clinic.name)).all() == ["Two"]
+
+
+def test_a_protocol_that_another_clinic_reads_is_nothing_here(session: Session) -> None:
+    one = make_world(session, "One")
+    assert facts.protocol(session, one.protocol_version_id).steps  # this process keeps it
+    make_world(session, "Two")
+
+    with pytest.raises(NotFound):
+        facts.protocol(session, one.protocol_version_id)
 
 
 def test_the_clinic_holds_over_a_commit_and_leaves_with_the_session(
