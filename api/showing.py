@@ -41,6 +41,10 @@ class AppointmentSchema(Schema):
     assignments = fields.List(fields.Nested(AssignmentSchema))
     confirmed_at = Instant(allow_none=True)
     move_requested_at = Instant(allow_none=True)
+    suspended_at = Instant(
+        allow_none=True,
+        metadata={"description": "Since when it does not go ahead: it was not ready in time."},
+    )
     held_until = Instant(allow_none=True)
     progress = fields.Enum(Progress, by_value=True, allow_none=True)
     revision = fields.Integer()

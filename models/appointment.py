@@ -40,6 +40,8 @@ class Appointment(Tenanted):
     """When the patient said they will come: a fact of its own, not a status."""
     move_requested_at: Mapped[datetime | None]
     """When the patient asked for another time."""
+    suspended_at: Mapped[datetime | None]
+    """Since when it is suspended: not ready at the time at which the protocol asks that it is."""
     revision: Mapped[int] = mapped_column(server_default=text("1"))
     """Rises when the visit is moved or cancelled: messages of an older revision do not go out.
     One less is its iCalendar SEQUENCE."""

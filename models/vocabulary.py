@@ -186,6 +186,8 @@ class MessageKind(StrEnum):
     SAFETY_CHECK = "safety-check"
     CHECK_BACK = "check-back"
     QUESTIONNAIRE_DUE = "questionnaire-due"
+    VISIT_SUSPENDED = "visit-suspended"
+    VISIT_RESUMED = "visit-resumed"
     OFFER = "offer"
     OFFER_GONE = "offer-gone"
     # answers to what a patient wrote
@@ -207,6 +209,7 @@ class MessageKind(StrEnum):
     WATCH_LATE = "watch-late"
     ANSWERS_FLAGGED = "answers-flagged"
     GATE_REOPENED = "gate-reopened"
+    PAPERWORK_DUE = "paperwork-due"
 
 
 class Condition(StrEnum):
@@ -228,6 +231,8 @@ class Condition(StrEnum):
     """A gate that the visit must pass to begin is shut."""
     INTEGRATION_UNBOOKED = "integration-unbooked"
     """An integration that comes next in the course is not booked."""
+    PAPERWORK_OPEN = "paperwork-open"
+    """The visit took place, and something that is due after it is still to be done."""
 
 
 class Channel(StrEnum):
@@ -272,6 +277,8 @@ class TaskKind(StrEnum):
     READ_ANSWERS = "read-answers"
     SETTLE_ANEW = "settle-anew"
     FIND_ESCORT = "find-escort"
+    DECIDE_VISIT = "decide-visit"
+    SEND_PAPERWORK = "send-paperwork"
 
 
 class MessageState(StrEnum):

@@ -58,6 +58,16 @@ CALM = frozenset(
 """What can wait: a patient gets at most one message of these a day, with all that is due on
 that day in it. What comes on top waits for the next day, unless it would then be too late."""
 
+ASSURING = frozenset(
+    {
+        MessageKind.REMINDER,
+        MessageKind.CONFIRM_REQUEST,
+        MessageKind.DAY_OF,
+        MessageKind.PICK_UP,
+    }
+)
+"""What says that a visit takes place: not said while it is suspended."""
+
 TOGETHER = frozenset({MessageKind.CONFIRMATION, MessageKind.MOVED, MessageKind.CANCELLATION})
 """Said at once, and in one message with others of these that are due: a plan that is booked or
 repaired is one letter, however many visits it has."""
@@ -187,13 +197,13 @@ def plan(rules: Iterable[Rule], visit: Timing, quiet: QuietHours) -> Iterator[Pl
     out: a visit booked for tomorrow has no reminder three days ahead.
     """
     for rule in rules:
-        wanted = _resolve(rule.when, visit, due=None)
-        not_after = _resolve(rule.not_after, visit, due=wanted)
+        wanted = resolve(rule.when, visit)
+        not_after = resolve(rule.not_after, visit, due=wanted)
         if wanted < visit.said_at:
             continue
         earliest = visit.said_at
         if rule.not_before is not None:
-            earliest = max(earliest, _resolve(rule.not_before, visit, due=wanted))
+            earliest = max(earliest, resolve(rule.not_before, visit, due=wanted))
         due_at = audible(wanted, quiet, earliest=earliest, not_after=not_after, kind=rule.kind)
         if due_at is not None and due_at <= not_after:
             yield Planned(rule, due_at, not_after)
@@ -224,7 +234,8 @@ def audible(
     return wanted if kind in MUST_BE_SAID else None
 
 
-def _resolve(moment: Moment, visit: Timing, *, due: datetime | None) -> datetime:
+def resolve(moment: Moment, visit: Timing, *, due: datetime | None = None) -> datetime:
+    """Say when a moment of a visit is. `due` is what the moment may count from: see `Anchor`."""
     if moment.at is not None:
         start = visit.starts_at.astimezone(visit.zone)
         at = start.time() if isinstance(moment.at, str) else moment.at

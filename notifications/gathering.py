@@ -19,7 +19,7 @@ from psycopg import Connection
 
 from models.vocabulary import Channel, MessageKind, Recipient
 from notifications import fallback, links, queue, reading
-from notifications.cadence import CALM, TOGETHER, audible
+from notifications.cadence import ASSURING, CALM, TOGETHER, audible
 from notifications.queue import Claimed, End, Result
 from notifications.reading import Letter
 from notifications.templates import Own
@@ -29,6 +29,8 @@ log = structlog.get_logger()
 
 LINK_LASTS = timedelta(days=7)
 """After the end of the visit."""
+ASK_AGAIN = timedelta(minutes=5)
+"""So long what may not be said of a suspended visit waits before it is looked at again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,7 @@ class _Gathering:
         """Whether it is; if not, note what becomes of it."""
         if letter is None:
             self._note(message, End.SUPERSEDED, code="gone")
-        elif is_unmet:
+        elif is_unmet or self._is_over(message, letter):
             self._note(message, End.SUPERSEDED, code="not-needed")
         elif message.not_after < self.now:
             self._note(message, End.EXPIRED)
@@ -159,7 +161,7 @@ class _Gathering:
             self._note(message, End.SUPPRESSED)
         elif not letter.address or (letter.channel is Channel.SMS and not letter.sms_from):
             self._note(message, End.FAILED, code="no-address")
-        elif (until := self._in_visit_until(message)) is not None:
+        elif (until := self._waits_until(message, letter)) is not None:
             self._note(message, End.PUT_BACK, due_at=until)
         else:
             due_at = audible(
@@ -175,8 +177,14 @@ class _Gathering:
             self._note(message, end, due_at=due_at)
         return False
 
-    def _in_visit_until(self, message: Claimed) -> datetime | None:
-        """No telephone rings in a visit for what can wait."""
+    def _is_over(self, message: Claimed, letter: Letter) -> bool:
+        """Whether the visit is suspended until it is too late to say this."""
+        return _is_out_of_place(message, letter) and self.now + ASK_AGAIN > message.not_after
+
+    def _waits_until(self, message: Claimed, letter: Letter) -> datetime | None:
+        """No telephone rings in a visit for what can wait, nor for what may not take place."""
+        if _is_out_of_place(message, letter):
+            return self.now + ASK_AGAIN
         until = self.in_visits.get(message.recipient_id) if _may_wait(message) else None
         return until if until is not None and until <= message.not_after else None
 
@@ -235,8 +243,12 @@ class _Gathering:
         more = queue.gather(self.connection, group.first, kinds, (self.now, until))
         letters = reading.letters(self.connection, [one.id for one in more])
         for message in more:
+            letter = letters[message.id]
+            if _is_out_of_place(message, letter):
+                self._note(message, End.PUT_BACK, due_at=self.now + ASK_AGAIN)
+                continue
             group.messages.append(message)
-            group.letters.append(letters[message.id])
+            group.letters.append(letter)
 
     def _note(
         self,
@@ -281,6 +293,10 @@ def _may_wait(message: Claimed) -> bool:
 
 def _joins(message: Claimed) -> bool:
     return message.recipient == Recipient.PATIENT and MessageKind(message.kind) in TOGETHER
+
+
+def _is_out_of_place(message: Claimed, letter: Letter) -> bool:
+    return letter.suspended and MessageKind(message.kind) in ASSURING
 
 
 def _day_of(now: datetime, letter: Letter) -> tuple[datetime, datetime]:

@@ -59,6 +59,7 @@ class Out:
     kind: MessageKind
     state: MessageState
     recipient: Recipient
+    recipient_id: UUID
 
 
 def announce(session: Session, subject: Subject, now: datetime) -> None:
@@ -158,18 +159,34 @@ def notify(session: Session, notice: Notice, now: datetime) -> bool:
 
 
 def supersede(
-    session: Session, appointment_id: UUID, now: datetime, recipient_id: UUID | None = None
+    session: Session,
+    appointment_id: UUID,
+    now: datetime,
+    recipient_id: UUID | None = None,
+    kind: MessageKind | None = None,
 ) -> list[Out]:
     """Take back everything planned about a visit, and say what can no longer be taken back.
 
     What is being sent at this moment is marked `withdrawn`: it stops if its point of no
-    return is still ahead. `recipient_id` limits this to one reader.
+    return is still ahead. `recipient_id` limits this to one reader, `kind` to one kind.
     """
     rows = session.execute(
-        _SUPERSEDE, {"appointment": appointment_id, "recipient": recipient_id, "now": now}
+        _SUPERSEDE,
+        {
+            "appointment": appointment_id,
+            "recipient": recipient_id,
+            "kind": None if kind is None else kind.value,
+            "now": now,
+        },
     )
     return [
-        Out(row.id, MessageKind(row.kind), MessageState(row.state), Recipient(row.recipient))
+        Out(
+            row.id,
+            MessageKind(row.kind),
+            MessageState(row.state),
+            Recipient(row.recipient),
+            row.recipient_id,
+        )
         for row in rows
         if row.released
     ]
@@ -283,6 +300,7 @@ _SUPERSEDE = text(
            AND state IN ('scheduled', 'sending', 'uncertain',
                                                            'sent', 'delivered')
            AND (CAST(:recipient AS uuid) IS NULL OR recipient_id = :recipient)
+           AND (CAST(:kind AS text) IS NULL OR kind = :kind)
          ORDER BY id FOR UPDATE  -- one lock order: no deadlock
     )
     UPDATE message m
@@ -292,7 +310,8 @@ _SUPERSEDE = text(
            version = m.version + 1
       FROM standing
      WHERE m.clinic_id = standing.clinic_id AND m.id = standing.id
-    RETURNING m.id, m.kind, m.state, m.recipient, m.released_at IS NOT NULL AS released
+    RETURNING m.id, m.kind, m.state, m.recipient, m.recipient_id,
+              m.released_at IS NOT NULL AS released
     """
 )
 

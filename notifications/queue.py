@@ -26,7 +26,7 @@ from psycopg.rows import class_row
 from uuid_utils.compat import uuid7
 
 from models.vocabulary import AppointmentStatus, Channel, MessageKind, MessageState, Recipient
-from notifications.cadence import CALM
+from notifications.cadence import ASSURING, CALM
 from notifications.reading import HERE
 
 LEASE = timedelta(seconds=60)
@@ -54,6 +54,7 @@ _STANDS: Mapping[MessageKind, tuple[AppointmentStatus, ...]] = {
             MessageKind.SAFETY_UNANSWERED,
             MessageKind.INTEGRATION_UNBOOKED,
             MessageKind.WATCH_LATE,
+            MessageKind.PAPERWORK_DUE,
         ),
         (AppointmentStatus.CHECKED_IN, AppointmentStatus.FULFILLED),
     ),
@@ -456,6 +457,7 @@ def _release(
             "now": now,
             "carrier": None if carrier is message else carrier.id,
             "stands": [status.value for status in stands_for(MessageKind(message.kind))],
+            "assuring": [kind.value for kind in ASSURING],
             "reader": message.recipient_id,
             "version": reader_version,
         },
@@ -523,7 +525,8 @@ _RELEASE = """
        AND (m.appointment_id IS NULL
             OR EXISTS (SELECT FROM appointment a WHERE a.clinic_id = m.clinic_id
                           AND a.id = m.appointment_id AND a.revision = m.revision
-                          AND a.status = ANY(%(stands)s)))
+                          AND a.status = ANY(%(stands)s)
+                          AND (a.suspended_at IS NULL OR m.kind <> ALL(%(assuring)s))))
 """
 """The row is locked by this statement, and a change of the visit withdraws its messages under
 the same lock: one of the two comes first, and the other sees it."""

@@ -68,6 +68,8 @@ class Letter:
     """Of the visit; when the message is due, where there is none."""
     ends_at: datetime
     revision: int
+    suspended: bool
+    """The visit is, so nothing may say that it takes place."""
     quiet: QuietHours
     """The reader's."""
     silent: bool
@@ -186,6 +188,7 @@ def _letter(connection: Connection, row: Mapping[str, Any]) -> Letter:
         starts_at=row["starts_at"] or row["due_at"],
         ends_at=row["ends_at"] or row["due_at"],
         revision=row["revision"] or 1,
+        suspended=row["suspended_at"] is not None,
         quiet=reader.quiet,
         silent=reader.silent or channel.value in reader.opted_out,
         lines=_agenda(connection, row, zone) if kind is MessageKind.AGENDA else (),
@@ -294,6 +297,7 @@ HERE = "(SELECT nullif(current_setting('afterglow.clinic', true), '')::uuid)"
 _LETTERS = f"""
     SELECT m.id, m.clinic_id, m.subject_id, m.kind, m.recipient, m.recipient_id, m.channel,
            m.appointment_id, m.due_at, a.starts_at, a.ends_at, a.revision,
+           a.suspended_at,
            p.id AS patient_id, p.given_name, p.family_name, p.version AS patient_version,
            p.email AS patient_email, p.phone AS patient_phone, p.time_zone AS patient_zone,
            p.language, p.opted_out, p.quiet_from AS patient_quiet_from,
@@ -368,7 +372,11 @@ _CONDITIONS = f"""
                                          AND b.course_step_id = next.id
                                          AND b.status NOT IN ('cancelled', 'noshow',
                                                               'entered-in-error')))
-               AS integration_unbooked
+               AS integration_unbooked,
+           a.status IN ('checked-in', 'fulfilled')
+               AND EXISTS (SELECT FROM checklist_item i WHERE i.clinic_id = a.clinic_id
+                              AND i.appointment_id = a.id AND i.status = 'requested'
+                              AND i.due_at > a.ends_at) AS paperwork_open
       FROM appointment a WHERE a.clinic_id = {HERE} AND a.id = ANY(%(ids)s)
 """
 

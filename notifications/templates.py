@@ -161,6 +161,7 @@ def sample(kind: MessageKind, recipient: Recipient, channel: Channel, language: 
         site="Harbor House",
         site_address="12 Example Wharf, Newport",
         zone=zone,
+        suspended=False,
         starts_at=starts,
         ends_at=starts + timedelta(hours=3),
         revision=1,

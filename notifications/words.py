@@ -119,6 +119,20 @@ PATIENT: Mapping[Kind, Words] = {
         "will call you about it; you can also call us, $phone.\n\nYour page:\n\n$link",
         "$clinic: something has to be settled once more before $day. We will call you. $phone",
     ),
+    Kind.VISIT_SUSPENDED: Words(
+        "Before $day: please call us",
+        "something for your appointment on $day, $time, is still open, so it cannot go ahead as "
+        "it stands. Please look at your page, or call $phone before you come:\n\n$link\n\nWe "
+        "keep the time for you until we have spoken.",
+        "$clinic: $day, $time cannot go ahead as it stands: something is open. Please look, or "
+        "call $phone before you come. $link",
+    ),
+    Kind.VISIT_RESUMED: Words(
+        "All is settled: see you on $day",
+        "what was open is settled, and your appointment goes ahead:\n\n" + _WHERE + "\n\nYour "
+        "page:\n\n$link",
+        "$clinic: all is settled, see you $day, $time. $link",
+    ),
     Kind.OFFER: Words(
         "A time is free: $day",
         "a time that you may like has become free:\n\n" + _WHERE + "\n\nTo take it, or to let it "
@@ -228,6 +242,21 @@ STAFF: Mapping[Kind, Words] = {
         "Open again: $patient, $day",
         "something that was settled for the appointment of $patient on $day, $time, is not any "
         "more. Its readiness shows what, and who can settle it.",
+    ),
+    Kind.VISIT_SUSPENDED: Words(
+        "Suspended: $patient, $day",
+        "the appointment of $patient on $day, $time, is not ready, and is suspended. It keeps its "
+        "time. Please settle what is open, or call the patient and move or cancel it: its "
+        "readiness shows what is open, and who can settle it.",
+    ),
+    Kind.VISIT_RESUMED: Words(
+        "Goes ahead: $patient, $day",
+        "what was open for the appointment of $patient on $day, $time, is settled. It goes ahead.",
+    ),
+    Kind.PAPERWORK_DUE: Words(
+        "Still to be sent: $patient, $day",
+        "something that is due after the appointment of $patient on $day is still open. Its "
+        "checklist shows what, and until when.",
     ),
     Kind.ANSWERS_FLAGGED: Words(
         "Urgent: please look at what $patient answered",

@@ -396,6 +396,7 @@ def _carry_out(session: Session, moving: _Moving, by: Authority, now: datetime) 
             waiting.serve_earlier(session, appointment, now)
     appointment.confirmed_at = None
     appointment.move_requested_at = None
+    appointment.suspended_at = None
     checklists.renew(session, appointment, about.visit)
     escorts.ask_again(session, appointment.id)
     links.revoke(session, appointment.id, now)

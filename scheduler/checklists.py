@@ -36,7 +36,10 @@ def make(session: Session, appointment: Appointment, visit: Visit) -> None:
             "titles": [check.title for check in visit.checklist],
             "owners": [check.owner.value for check in visit.checklist],
             "gates": [check.gate for check in visit.checklist],
-            "dues": [appointment.starts_at - check.due_before for check in visit.checklist],
+            "dues": [
+                check.due_at(appointment.starts_at, appointment.ends_at)
+                for check in visit.checklist
+            ],
         },
     )
 
@@ -52,7 +55,7 @@ def renew(session: Session, appointment: Appointment, visit: Visit) -> None:
             {
                 "appointment": appointment.id,
                 "code": check.code,
-                "due_at": appointment.starts_at - check.due_before,
+                "due_at": check.due_at(appointment.starts_at, appointment.ends_at),
             },
         )
 
@@ -85,7 +88,8 @@ def settle(
     if by.role is None and item.status not in _PATIENTS_OWN:
         raise WrongStatus("Our team has settled this item.", item_status=item.status)
     visit = facts.one(session, Appointment, item.appointment_id)
-    refuse_unless_ahead(visit)
+    if item.due_at <= visit.ends_at or visit.status is not AppointmentStatus.FULFILLED:
+        refuse_unless_ahead(visit)  # what is due after a visit can be done after it
     if by.role is None and settling.status is TaskStatus.COMPLETED:
         _refuse_to_tick(session, visit, item)
     if item.gate is not None and settling.status is TaskStatus.CANCELLED:

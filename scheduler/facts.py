@@ -61,6 +61,7 @@ from models.vocabulary import (
     Progress,
     Recipient,
     StepKind,
+    TaskKind,
     WaitingState,
 )
 from notifications.cadence import QuietHours, Rule, Timing
@@ -523,24 +524,22 @@ def licences_ending(session: Session, first: date, last: date) -> Sequence[Quali
     ).all()
 
 
-def told_to_staff(session: Session, since: datetime) -> Sequence[Message]:
-    """What staff were told about visits since then and has no task yet."""
-    kinds = (
-        MessageKind.UNCONFIRMED,
-        MessageKind.UNREADY,
-        MessageKind.SAFETY_UNANSWERED,
-        MessageKind.INTEGRATION_UNBOOKED,
-    )
+def told_to_staff(
+    session: Session, kind: MessageKind, task: TaskKind, since: datetime
+) -> Sequence[Message]:
+    """What the desk was told of a kind since then, of visits that have no such task yet."""
     return session.scalars(
         select(Message)
         .where(
             Message.recipient == Recipient.FRONT_DESK,
             Message.recipient_id == session.info["clinic_id"],
             Message.due_at >= since,
-            Message.kind.in_(kinds),
+            Message.kind == kind,
             Message.released_at.is_not(None),
             ~exists().where(
-                Task.clinic_id == Message.clinic_id, Task.subject_id == Message.subject_id
+                Task.clinic_id == Message.clinic_id,
+                Task.subject_id == Message.subject_id,
+                Task.kind == task,
             ),
         )
         .order_by(Message.id)
@@ -783,10 +782,24 @@ def missed(session: Session, now: datetime) -> Sequence[Appointment]:
         select(Appointment)
         .where(
             Appointment.status == AppointmentStatus.BOOKED,
+            Appointment.suspended_at.is_(None),  # it is not the patient who let that one down
             Appointment.ends_at <= now - patience,
         )
         .order_by(Appointment.id)
         .limit(200)
+    ).all()
+
+
+def booked_soon(session: Session, now: datetime, ahead: timedelta) -> Sequence[Appointment]:
+    """The booked visits that have not ended and begin within a while."""
+    return session.scalars(
+        select(Appointment)
+        .where(
+            Appointment.status == AppointmentStatus.BOOKED,
+            Appointment.starts_at <= now + ahead,
+            Appointment.ends_at > now,
+        )
+        .order_by(Appointment.id)
     ).all()
 
 

@@ -13,7 +13,17 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from notifications import queue, reading
-from scheduler import booking, notices, observing, offering, proposals, sessions, waiting, warmth
+from scheduler import (
+    booking,
+    notices,
+    observing,
+    offering,
+    proposals,
+    sessions,
+    suspending,
+    waiting,
+    warmth,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +69,7 @@ JOBS = (
     Job("offer-freed-times", timedelta(seconds=5), offering.offer_freed_times, again=True),
     Job("lapse-waiting", timedelta(minutes=1), waiting.lapse),
     Job("mark-noshows", timedelta(minutes=5), sessions.mark_noshows),
+    Job("suspend-unready", timedelta(seconds=15), suspending.review),
     Job("alarm-late-watches", timedelta(seconds=15), observing.alarm_late),
     Job("plan-agendas", timedelta(minutes=15), notices.plan_agendas),
     Job("warn-of-credentials", timedelta(hours=1), notices.warn_of_credentials),

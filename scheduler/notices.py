@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy.orm import Session
 
+from models import Message
 from models.vocabulary import MessageKind, Owner, Recipient, TaskKind
 from notifications import outbox
 from notifications.outbox import Notice
@@ -92,20 +93,25 @@ def warn_of_credentials(session: Session, now: datetime) -> int:
 
 def set_tasks(session: Session, now: datetime) -> int:
     """Set the tasks that go with what staff were told about visits. Returns how many."""
-    found = facts.told_to_staff(session, now - 3 * DAY)
-    for message in found:
-        kind, within = _TASKS[message.kind]
-        wanted = Wanted(
-            kind=kind,
-            subject_id=message.subject_id,
-            due_at=now + within,
-            owner=Owner.CLINICIAN if kind is TaskKind.SAFETY_CHECK else Owner.FRONT_DESK,
-            urgent=kind is TaskKind.SAFETY_CHECK,
-            patient_id=facts.patient_of(session, message.appointment_id),
-            appointment_id=message.appointment_id,
-        )
-        tasks.ask(session, wanted)
-    return len(found)
+    return sum(
+        _set_task(session, message, kind, now + within)
+        for said, (kind, within) in _TASKS.items()
+        for message in facts.told_to_staff(session, said, kind, now - 3 * DAY)
+    )
+
+
+def _set_task(session: Session, message: Message, kind: TaskKind, due_at: datetime) -> int:
+    wanted = Wanted(
+        kind=kind,
+        subject_id=message.subject_id,
+        due_at=due_at,
+        owner=Owner.CLINICIAN if kind is TaskKind.SAFETY_CHECK else Owner.FRONT_DESK,
+        urgent=kind is TaskKind.SAFETY_CHECK,
+        patient_id=facts.patient_of(session, message.appointment_id),
+        appointment_id=message.appointment_id,
+    )
+    tasks.ask(session, wanted)
+    return 1
 
 
 _TASKS = {
@@ -113,4 +119,5 @@ _TASKS = {
     MessageKind.UNREADY: (TaskKind.MAKE_READY, timedelta(hours=12)),
     MessageKind.SAFETY_UNANSWERED: (TaskKind.SAFETY_CHECK, timedelta(hours=2)),
     MessageKind.INTEGRATION_UNBOOKED: (TaskKind.BOOK_INTEGRATION, timedelta(hours=12)),
+    MessageKind.PAPERWORK_DUE: (TaskKind.SEND_PAPERWORK, timedelta(days=1)),
 }

@@ -10,7 +10,7 @@ Pure: no database, no clock, no Flask.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from models.vocabulary import (
     StepKind,
     WayHome,
 )
-from notifications.cadence import Rule
+from notifications.cadence import Moment, Rule
 from scheduler import checking
 from scheduler.checking import Fault as Fault
 from scheduler.spans import Span as Span
@@ -196,9 +196,17 @@ class Check:
     owner: Owner
     due_before: timedelta
     """Before the start of the visit."""
+    due_after: timedelta | None
+    """After its end instead: paperwork, a report."""
     gate: str | None
     instruments: tuple[str, ...] = ()
     """Questionnaires by which it is ticked, once all are filled in."""
+
+    def due_at(self, starts_at: datetime, ends_at: datetime) -> datetime:
+        """When it is due, of a visit at that time."""
+        if self.due_after is not None:
+            return ends_at + self.due_after
+        return starts_at - self.due_before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,6 +245,8 @@ class Visit:
     """What is measured when during the visit."""
     ways_home: tuple[WayHome, ...] = (WayHome.ESCORT,)
     """How the patient may get home."""
+    suspend: Moment | None = None
+    """From when on it is suspended unless it is ready. None: never."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -461,13 +471,12 @@ def _watch(told: Mapping[str, Any]) -> Watch:
 
 
 def _check(told: Mapping[str, Any]) -> Check:
-    due = _elapsed(told["due_before"])
-    assert due is not None
     return Check(
         code=told["code"],
         title=told["title"],
         owner=Owner(told["owner"]),
-        due_before=due,
+        due_before=_elapsed(told.get("due_before")) or timedelta(0),
+        due_after=_elapsed(told.get("due_after")),
         gate=told.get("gate"),
         instruments=tuple(told.get("instruments", ())),
     )
@@ -486,6 +495,7 @@ def _visit(key: str, told: Mapping[str, Any], cadences: Mapping[str, tuple[Rule,
         checklist=tuple(map(_check, told["checklist"])),
         watch=tuple(map(_watch, told.get("watch", ()))),
         ways_home=tuple(map(WayHome, told.get("ways_home", {"ways": ["escort"]})["ways"])),
+        suspend=Moment.read(told["suspend"]["when"]) if "suspend" in told else None,
         cadence_name=told["cadence"],
         cadence=cadences[told["cadence"]],
         place=Place(told.get("place", "site")),

@@ -23,6 +23,7 @@ from scheduler import (
     lifecycle,
     seating,
     steps,
+    suspending,
 )
 from scheduler.authority import Authority, Call, Reasons
 from scheduler.errors import (
@@ -65,6 +66,8 @@ def act(
         _refuse_unlicensed(session, appointment)
     if (stage := STAGE.get(action)) is not None:
         _refuse_unless_ready(session, appointment, stage, now)
+    if action is Action.ARRIVE and appointment.suspended_at is not None:
+        suspending.resume(session, appointment, now, by=by)
     appointment.status, appointment.progress = after.status, after.progress
     appointment.version += 1
     session.flush()

@@ -24,6 +24,7 @@ from notifications.templates import betrays
 from tests.browser import chromium
 from tests.stories.house import House, at
 
+TEAM = ("Dr. Paula Prescriber", "Mona Monitor, RN", "Tara Therapist")
 DESK = "Harbor & Mesa Practice"
 CALM = {"systolic": 124, "diastolic": 80, "heart_rate": 68, "oxygen_saturation": 98}
 RECOVERED = {"recovery_score": 10, "oriented": 1, "steady_gait": 1, "nausea_controlled": 1}
@@ -121,6 +122,15 @@ class Clinic(House):
         assert sorted(self._new()) == sorted(told), f"at {when}"
         self.heard = len(self.service.mail.mails)
         return mails
+
+    def hear_of(self, when: str, *told: str) -> None:
+        """The same of what the worker finds out by looking, rather than what was planned."""
+        self.service.set_clock(at(when) - timedelta(minutes=1))
+        assert self._new() == [], f"too early for {when}"
+        self.service.set_clock(at(when))
+        self.service.wait_until(lambda: len(self._new()) >= len(told), f"{told} at {when}")
+        assert sorted(self._new()) == sorted(told), f"at {when}"
+        self.heard = len(self.service.mail.mails)
 
     def quiet_until(self, when: str) -> None:
         """Nothing arrives until then."""
@@ -220,7 +230,13 @@ def test_a_course_from_intake_to_closing(clinic: Clinic) -> None:
         "Evan Escort: Thank you for taking Ada home on Monday, March 1, 2027",
     )
     clinic.hear(
-        "2027-03-01 09:00", "Ada: See you on Monday, March 1, 2027, 10:00 AM (New York time)"
+        "2027-02-28 13:00", *(f"{one}: Not ready: Ada E, Monday, March 1, 2027" for one in TEAM)
+    )
+    # On the evening before it is suspended: it keeps its time, and nobody says "see you".
+    clinic.hear_of(
+        "2027-02-28 17:00",
+        "Ada: Before Monday, March 1, 2027: please call us",
+        *(f"{one}: Suspended: Ada E, Monday, March 1, 2027" for one in (DESK, *TEAM)),
     )
 
     # The day: unready, it cannot begin; made ready, it runs to its end.
@@ -283,9 +299,7 @@ def test_a_course_from_intake_to_closing(clinic: Clinic) -> None:
     clinic.hear("2027-03-03 01:00", f"{DESK}: No answer yet: Ada E")
     clinic.hear(
         "2027-03-03 08:00",
-        "Dr. Paula Prescriber: No answer yet: Ada E",
-        "Mona Monitor, RN: No answer yet: Ada E",
-        "Tara Therapist: No answer yet: Ada E",
+        *(f"{one}: No answer yet: Ada E" for one in TEAM),
     )
     clinic.hear(
         "2027-03-03 09:00", "Ada: See you on Wednesday, March 3, 2027, 11:00 AM (New York time)"
@@ -309,7 +323,21 @@ def test_a_course_from_intake_to_closing(clinic: Clinic) -> None:
         "Ada: Will you come on Monday, March 15, 2027?",
         "Evan Escort: Thank you for taking Ada home on Monday, March 15, 2027",
     )
+    clinic.hear(
+        "2027-03-14 13:00", *(f"{one}: Not ready: Ada E, Monday, March 15, 2027" for one in TEAM)
+    )
     clinic.hear("2027-03-14 14:00", f"{DESK}: Not confirmed: Ada E, Monday, March 15, 2027")
+    clinic.hear_of(
+        "2027-03-14 17:00",
+        "Ada: Before Monday, March 15, 2027: please call us",
+        *(f"{one}: Suspended: Ada E, Monday, March 15, 2027" for one in (DESK, *TEAM)),
+    )
+    clinic.vouch("medications")  # what was open is settled, and it goes ahead by itself
+    clinic.hear_of(
+        "2027-03-14 17:01",
+        "Ada: All is settled: see you on Monday, March 15, 2027",
+        *(f"{one}: Goes ahead: Ada E, Monday, March 15, 2027" for one in (DESK, *TEAM)),
+    )
     clinic.hear(
         "2027-03-15 09:00", "Ada: See you on Monday, March 15, 2027, 10:00 AM (New York time)"
     )

@@ -1,0 +1,160 @@
+"""Suspending: a visit that is not ready when its protocol asks for it does not go ahead.
+
+It keeps its time, and nothing is cancelled: people are told and decide. Nothing that says it
+takes place is said meanwhile. Once what was open is settled it goes ahead by itself.
+
+Functions here flush and never commit.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from models import Appointment, Patient, Site
+from models.vocabulary import (
+    AppointmentStatus,
+    Channel,
+    MessageKind,
+    Owner,
+    Recipient,
+    Stage,
+    TaskKind,
+)
+from notifications import outbox
+from notifications.cadence import Timing, resolve
+from notifications.outbox import Notice
+from scheduler import evidence, facts, history, tasks
+from scheduler.authority import Authority
+from scheduler.history import Happened
+from scheduler.readiness import Judged
+from scheduler.tasks import Wanted
+
+JOB = Authority("job:suspending")
+AHEAD = timedelta(days=9)
+"""A protocol may ask for readiness a week ahead; the rest is for zones."""
+
+Reader = tuple[Recipient, UUID, Channel]
+
+
+def review(session: Session, now: datetime) -> int:
+    """Suspend what is not ready in time, and let go ahead what has become so. Returns how many."""
+    visits = [
+        one for one in facts.booked_soon(session, now, AHEAD) if _may_change(session, one, now)
+    ]
+    judged = evidence.judge(session, visits, now)
+    changed = 0
+    for visit in visits:
+        shut = judged[visit.id].shut(Stage.ARRIVAL)
+        if bool(shut) != (visit.suspended_at is not None):
+            changed += _change(session, visit.id, shut, now)
+    session.execute(_SETTLE_TASKS, {"now": now})
+    return changed
+
+
+def resume(
+    session: Session, visit: Appointment, now: datetime, *, by: Authority
+) -> list[outbox.Out]:
+    """Let a visit go ahead that was suspended. Returns what has left about that already."""
+    before = history.state_of(visit)
+    visit.suspended_at = None
+    visit.version += 1
+    session.flush()
+    history.record(session, visit, Happened(action="resume", before=before), by, now)
+    return outbox.supersede(session, visit.id, now, kind=MessageKind.VISIT_SUSPENDED)
+
+
+def _may_change(session: Session, visit: Appointment, now: datetime) -> bool:
+    """Whether it is suspended, or the time has come at which it must be ready."""
+    asked = facts.protocol(session, visit.protocol_version_id).visits[visit.visit].suspend
+    if visit.suspended_at is not None or asked is None:
+        return visit.suspended_at is not None
+    zone = ZoneInfo(facts.one(session, Site, visit.site_id).time_zone)
+    timing = Timing(visit.starts_at, visit.ends_at, zone, said_at=now)
+    return resolve(asked, timing) <= now
+
+
+def _change(session: Session, visit_id: UUID, shut: Sequence[Judged], now: datetime) -> bool:
+    visit = facts.to_change(session, Appointment, visit_id, None)
+    if visit.status is not AppointmentStatus.BOOKED:
+        return False  # the patient came in the same instant
+    if shut:
+        _suspend(session, visit, shut, now)
+    else:
+        heard = {one.recipient_id for one in resume(session, visit, now, by=JOB)}
+        readers = [one for one in _readers(session, visit) if one[1] in heard]
+        _tell(session, visit, MessageKind.VISIT_RESUMED, readers, now)
+    return True
+
+
+def _suspend(session: Session, visit: Appointment, shut: Sequence[Judged], now: datetime) -> None:
+    before = history.state_of(visit)
+    visit.suspended_at = now
+    visit.version += 1
+    session.flush()
+    told = {"open": [one.gate.code for one in shut]}
+    history.record(session, visit, Happened(action="suspend", before=before, facts=told), JOB, now)
+    wanted = Wanted(
+        kind=TaskKind.DECIDE_VISIT,
+        subject_id=visit.id,
+        due_at=visit.starts_at,
+        owner=Owner.FRONT_DESK,
+        urgent=True,
+        patient_id=visit.patient_id,
+        appointment_id=visit.id,
+    )
+    tasks.keep(session, wanted, now, stands=True)
+    _tell(session, visit, MessageKind.VISIT_SUSPENDED, _readers(session, visit), now)
+
+
+def _readers(session: Session, visit: Appointment) -> list[Reader]:
+    """The patient, the desk, and who serves the visit."""
+    home, patient = facts.clinic(session), facts.one(session, Patient, visit.patient_id)
+    channel = facts.channel_of(patient, home)
+    readers = [(Recipient.FRONT_DESK, home.clinic_id, Channel.EMAIL)]
+    readers += [
+        (Recipient.PRACTITIONER, one, Channel.EMAIL)
+        for one in facts.practitioners_of(session, visit.id)
+    ]
+    if channel is not None:
+        readers.append((Recipient.PATIENT, patient.id, channel))
+    return readers
+
+
+def _tell(
+    session: Session,
+    visit: Appointment,
+    kind: MessageKind,
+    readers: Iterable[Reader],
+    now: datetime,
+) -> None:
+    for recipient, recipient_id, channel in readers:
+        notice = Notice(
+            kind=kind,
+            recipient=recipient,
+            recipient_id=recipient_id,
+            subject_id=visit.id,
+            occasion=f"{kind}:{visit.version}",
+            due_at=now,
+            not_after=visit.starts_at,
+            appointment_id=visit.id,
+            revision=visit.revision,
+            starts_at=visit.starts_at,
+            channel=channel,
+        )
+        outbox.notify(session, notice, now)
+
+
+_SETTLE_TASKS = text(
+    """
+    UPDATE task t SET status = 'completed', settled_by = 'job:suspending', settled_at = :now,
+           version = t.version + 1
+     WHERE t.kind = 'decide-visit' AND t.status = 'requested'
+       AND NOT EXISTS (SELECT FROM appointment a
+                        WHERE a.clinic_id = t.clinic_id AND a.id = t.subject_id
+                          AND a.status = 'booked' AND a.suspended_at IS NOT NULL)
+    """
+)
