@@ -52,6 +52,7 @@ from scheduler import (
     booking,
     checklists,
     courses,
+    departures,
     escorts,
     evidence,
     facts,
@@ -62,7 +63,8 @@ from scheduler import (
 )
 from scheduler.authority import Authority, Call
 from scheduler.checklists import NewClearance, Settling
-from scheduler.escorts import Left, NewEscort
+from scheduler.departures import Left
+from scheduler.escorts import NewEscort
 from scheduler.instruments import LIBRARY
 from scheduler.jobs import JOBS
 from scheduler.lifecycle import Action
@@ -423,7 +425,7 @@ class Rehearsal:
         named = facts.escort_of(session, visit.id)
         if named is not None:
             left = Left(way=named.way, accompanied_by=named.name, left_at=self.now)
-            escorts.note_departure(session, visit.id, left, by=DOCTOR, now=self.now)
+            departures.note(session, visit.id, left, by=DOCTOR, now=self.now)
 
     def _clear_way(self, session: Session, visit: Appointment) -> list[str]:
         protocol = facts.brief_of(session, visit).protocol

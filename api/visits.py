@@ -17,7 +17,6 @@ from api.pages import PageQuery, page_of
 from models import (
     Appointment,
     AppointmentEvent,
-    ChecklistItem,
     Departure,
     Escort,
     Override,
@@ -27,19 +26,17 @@ from models import (
 from models.vocabulary import (
     AppointmentStatus,
     GateState,
-    Owner,
     Progress,
     Role,
     Stage,
-    TaskStatus,
     WayHome,
 )
-from scheduler import checklists, escorts, evidence, facts, history, lifecycle, sessions
+from scheduler import departures, escorts, evidence, facts, history, lifecycle, sessions
 from scheduler.audit import Act
 from scheduler.authority import Reasons
-from scheduler.checklists import Settling
+from scheduler.departures import Left
 from scheduler.errors import NotFound
-from scheduler.escorts import Left, NewEscort
+from scheduler.escorts import NewEscort
 from scheduler.readiness import Readiness
 
 blueprint = Blueprint("visits", __name__, url_prefix="/api/v1", description="A visit's parts.")
@@ -64,30 +61,6 @@ class ReadinessSchema(Schema):
     ready = fields.Boolean()
     stage = fields.Enum(Stage, by_value=True, allow_none=True)
     gates = fields.List(fields.Nested(GateSchema))
-
-
-class ChecklistItemSchema(Schema):
-    """One thing to be done before or around a visit."""
-
-    id = Id()
-    appointment_id = Id()
-    code = fields.String()
-    title = fields.String()
-    owner = fields.Enum(Owner, by_value=True)
-    gate = fields.String(allow_none=True)
-    due_at = Instant()
-    status = fields.Enum(TaskStatus, by_value=True)
-    answer = fields.String(allow_none=True)
-    settled_by = fields.String(allow_none=True)
-    settled_at = Instant(allow_none=True)
-    etag = fields.Function(lambda item: f'"{item.version}"')
-
-
-class SettlingSchema(Schema):
-    """Tick (completed), waive (cancelled), fail, or open again (requested)."""
-
-    status = fields.Enum(TaskStatus, by_value=True, required=True)
-    answer = Text(most=1000, lines=True, load_default=None, allow_none=True)
 
 
 class EscortSchema(Schema):
@@ -169,43 +142,6 @@ def read_readiness(appointment_id: UUID) -> dict[str, Any]:
     )
 
 
-@blueprint.route("/appointments/<uuid:appointment_id>/checklist", methods=["GET"])
-@requires(*STAFF)
-@blueprint.arguments(PageQuery, location="query")
-@blueprint.response(200, page_of(ChecklistItemSchema))
-def list_checklist(asked: dict[str, Any], appointment_id: UUID) -> dict[str, Any]:
-    """List what is to be done before and around a visit, in the order in which it is due."""
-    facts.one(db.session(), Appointment, appointment_id)
-    query = select(ChecklistItem).where(ChecklistItem.appointment_id == appointment_id)
-    return pages.page(query, [ChecklistItem.due_at, ChecklistItem.id], asked)
-
-
-@blueprint.route("/checklist-items/<uuid:item_id>", methods=["GET"])
-@requires(*STAFF)
-@blueprint.response(200, ChecklistItemSchema)
-def read_item(item_id: UUID) -> ChecklistItem:
-    """Read one item."""
-    item = facts.one(db.session(), ChecklistItem, item_id)
-    preconditions.tag(item.version)
-    return item
-
-
-@blueprint.route("/checklist-items/<uuid:item_id>", methods=["PATCH"])
-@requires(*STAFF)
-@blueprint.arguments(SettlingSchema)
-@blueprint.response(200, ChecklistItemSchema)
-@blueprint.alt_response(403, schema=ProblemSchema, description="may-not-override")
-def settle_item(told: dict[str, Any], item_id: UUID) -> Response:
-    """Tick, waive, fail or re-open an item."""
-    version = preconditions.seen_version()
-    item = facts.to_change(db.session(), ChecklistItem, item_id, version)
-    item = checklists.settle(db.session(), item, Settling(**told), by=by(), now=now())
-    preconditions.tag(item.version)
-    visit = facts.one(db.session(), Appointment, item.appointment_id)
-    act = _act("update", "checklist_item", visit, {"code": item.code, "status": item.status})
-    return edge.done(ChecklistItemSchema, item, act)
-
-
 @blueprint.route("/appointments/<uuid:appointment_id>/escort", methods=["GET"])
 @requires(*STAFF)
 @blueprint.response(200, EscortSchema)
@@ -253,7 +189,7 @@ def note_departure(told: dict[str, Any], appointment_id: UUID) -> Response:
     """Note who stands there to take the patient home, or how they left otherwise."""
     told.setdefault("left_at", now())
     left = Left(**told)
-    line = escorts.note_departure(db.session(), appointment_id, left, by=by(), now=now())
+    line = departures.note(db.session(), appointment_id, left, by=by(), now=now())
     visit = facts.one(db.session(), Appointment, appointment_id)
     return edge.done(DepartureSchema, line, _act("create", "departure", visit), status=201)
 

@@ -11,6 +11,7 @@ from models.checklist import ChecklistItem, Clearance, Departure, Escort, Health
 from models.clinic import Clinic, Device, Room, Site
 from models.course import Course, CourseStep
 from models.group import GroupSession
+from models.incident import Incident
 from models.message import Message, MessageArchive, Receipt
 from models.observation import Observation
 from models.people import Patient, Practitioner, Qualification
@@ -64,6 +65,7 @@ __all__ = [
     "GroupSession",
     "HealthEvent",
     "IdempotencyKey",
+    "Incident",
     "InstrumentWording",
     "Message",
     "MessageArchive",

@@ -55,11 +55,13 @@ class HealthEvent(Tenanted):
 
 
 class ChecklistItem(Tenanted):
-    """One thing to be done before or around a visit (FHIR Task)."""
+    """One thing to be done around a visit, or about an incident (FHIR Task)."""
 
     __tablename__ = "checklist_item"
 
-    appointment_id: Mapped[UUID]
+    appointment_id: Mapped[UUID | None]
+    incident_id: Mapped[UUID | None]
+    """What it is to be done about, where that is an incident."""
     code: Mapped[str]
     title: Mapped[str]
     owner: Mapped[Owner]
@@ -74,7 +76,12 @@ class ChecklistItem(Tenanted):
 
     __table_args__ = (
         references("appointment_id", "appointment", ondelete="CASCADE"),
+        references("incident_id", "incident"),
         unique_in_clinic("appointment_id", "code"),
+        unique_in_clinic("incident_id", "code"),
+        CheckConstraint(
+            "num_nonnulls(appointment_id, incident_id) = 1", name="of_a_visit_or_an_incident"
+        ),
         CheckConstraint(
             "(status = 'requested') = (settled_at IS NULL)", name="settled_unless_requested"
         ),

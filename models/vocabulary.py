@@ -210,6 +210,7 @@ class MessageKind(StrEnum):
     ANSWERS_FLAGGED = "answers-flagged"
     GATE_REOPENED = "gate-reopened"
     PAPERWORK_DUE = "paperwork-due"
+    INCIDENT = "incident"
 
 
 class Condition(StrEnum):
@@ -279,6 +280,7 @@ class TaskKind(StrEnum):
     FIND_ESCORT = "find-escort"
     DECIDE_VISIT = "decide-visit"
     SEND_PAPERWORK = "send-paperwork"
+    FOLLOW_INCIDENT = "follow-incident"
 
 
 class MessageState(StrEnum):

@@ -69,6 +69,7 @@ _STANDS: Mapping[MessageKind, tuple[AppointmentStatus, ...]] = {
             MessageKind.MESSAGE_FAILED,
             MessageKind.CRISIS,
             MessageKind.ANSWERS_FLAGGED,
+            MessageKind.INCIDENT,
         ),
         tuple(AppointmentStatus),
     ),

@@ -263,6 +263,11 @@ STAFF: Mapping[Kind, Words] = {
         "$patient has answered something that a clinician must see today. The answers stand in "
         "the record, and a task in the list. Please look now.",
     ),
+    Kind.INCIDENT: Words(
+        "Urgent: something happened to $patient",
+        "something happened to $patient that needs you now. What it is, and what to do, stands in "
+        "the record, and a task in the list. Please look now.",
+    ),
     Kind.WATCH_LATE: Words(
         "Please look after $patient now",
         "something that was to be looked at by now is not noted yet: $patient, at $site. Please "

@@ -46,12 +46,31 @@ def faults(content: Told) -> Iterator[Fault]:
         yield from _bad_gates(visit, here)
         yield from _bad_phases(visit, here)
         yield from _bad_visit(visit, here)
+    yield from _bad_incidents(content)
     for name, rules in content["cadences"].items():
         yield from cadence_faults(rules, f"/cadences/{name}")
     misplaced = list(_misplaced_steps(content))
     yield from misplaced
     if not misplaced:
         yield from _unplaceable_steps(content)
+
+
+def _bad_incidents(content: Told) -> Iterator[Fault]:
+    incidents = content.get("incidents", ())
+    yield from _twice(incidents, "code", "/incidents")
+    resting = {
+        gate["code"]
+        for visit in content["visits"].values()
+        for gate in visit["gates"]
+        if gate["by"] == "incidents"
+    }
+    for number, incident in enumerate(incidents):
+        here = f"/incidents/{number}/checklist"
+        yield from _twice(incident["checklist"], "code", here)
+        for place, duty in enumerate(incident["checklist"]):
+            if "gate" in duty and duty["gate"] not in resting:
+                detail = f"No visit has a gate {duty['gate']!r} that rests on incidents."
+                yield Fault(f"{here}/{place}/gate", detail)
 
 
 def cadence_faults(rules: Sequence[Told], here: str) -> Iterator[Fault]:

@@ -3,6 +3,7 @@
 Functions here flush and never commit, like booking.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -81,19 +82,28 @@ def settle(
     Refuses with `MayNotOverride` if the item is somebody else's to settle, and with
     `WrongStatus` once the visit is over.
     """
-    if not by.owns(item.owner):
-        raise MayNotOverride(f"This item is for a {item.owner} to settle.", owner=item.owner)
-    if by.role is None and settling.status is TaskStatus.CANCELLED:
-        raise MayNotOverride("Only staff may waive an item.", owner=item.owner)
-    if by.role is None and item.status not in _PATIENTS_OWN:
-        raise WrongStatus("Our team has settled this item.", item_status=item.status)
+    assert item.appointment_id is not None
     visit = facts.one(session, Appointment, item.appointment_id)
     if item.due_at <= visit.ends_at or visit.status is not AppointmentStatus.FULFILLED:
         refuse_unless_ahead(visit)  # what is due after a visit can be done after it
     if by.role is None and settling.status is TaskStatus.COMPLETED:
         _refuse_to_tick(session, visit, item)
     if item.gate is not None and settling.status is TaskStatus.CANCELLED:
-        _refuse_to_waive(session, visit, item.gate, settling, by)
+        gates = facts.brief_of(session, visit).visit.gates
+        refuse_to_waive([one for one in gates if one.code == item.gate], settling, by)
+    return mark(session, item, settling, by=by, now=now)
+
+
+def mark(
+    session: Session, item: ChecklistItem, settling: Settling, *, by: Authority, now: datetime
+) -> ChecklistItem:
+    """Write down how an item stands, if it is theirs to say: else refuse with `MayNotOverride`."""
+    if not by.owns(item.owner):
+        raise MayNotOverride(f"This item is for a {item.owner} to settle.", owner=item.owner)
+    if by.role is None and settling.status is TaskStatus.CANCELLED:
+        raise MayNotOverride("Only staff may waive an item.", owner=item.owner)
+    if by.role is None and item.status not in _PATIENTS_OWN:
+        raise WrongStatus("Our team has settled this item.", item_status=item.status)
     item.status = settling.status
     item.answer = settling.answer
     still_open = settling.status is TaskStatus.REQUESTED
@@ -112,12 +122,10 @@ def _refuse_to_tick(session: Session, visit: Appointment, item: ChecklistItem) -
         raise Unfit("Please fill in the questions; that ticks it.", field="status")
 
 
-def _refuse_to_waive(
-    session: Session, visit: Appointment, code: str, settling: Settling, by: Authority
-) -> None:
+def refuse_to_waive(gates: Iterable[Gate], settling: Settling, by: Authority) -> None:
     """To waive what a gate rests on is to pass over the gate: for whom it lets, with a reason."""
-    gate = next(one for one in facts.brief_of(session, visit).visit.gates if one.code == code)
-    Reasons({code: ""}).refuse_unless_lifted(code, gate.lift, by)
+    for gate in gates:
+        Reasons({gate.code: ""}).refuse_unless_lifted(gate.code, gate.lift, by)
     if not settling.answer:
         raise Unfit("Say why, in `answer`: this opens a gate.", field="answer")
 

@@ -1,4 +1,4 @@
-"""Escorts: who takes a patient home, what they say to it, and how the patient left.
+"""Escorts: who takes a patient home, and what they say to it.
 
 Functions here flush and never commit. Who was named and is not any more stays to be seen, and
 is told if they had been asked.
@@ -13,12 +13,12 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
-from models import Appointment, Departure, Escort
+from models import Appointment, Escort
 from models.vocabulary import AppointmentStatus, Progress, Recipient, TaskKind, WayHome
 from notifications import outbox
 from scheduler import checklists, facts, history, tasks
 from scheduler.authority import Authority
-from scheduler.errors import MayNotOverride, Stale, Taken, Unfit, WrongStatus
+from scheduler.errors import Stale, Unfit, WrongStatus
 from scheduler.history import Happened
 from scheduler.tasks import Wanted
 
@@ -121,61 +121,6 @@ _STANDS = frozenset(
 def ask_again(session: Session, appointment_id: UUID) -> None:
     """A yes was to the old time of a visit: for the new one it is asked for again."""
     session.execute(_ASK_AGAIN, {"appointment": appointment_id})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Left:
-    """How a patient left, or that an earlier line was entered in error."""
-
-    way: WayHome
-    left_at: datetime
-    accompanied_by: str | None = None
-    deviation: str | None = None
-    """Why it was otherwise than planned."""
-    replaces: UUID | None = None
-
-
-def note_departure(
-    session: Session, appointment_id: UUID, left: Left, *, by: Authority, now: datetime
-) -> Departure:
-    """Write down who stands there to take the patient home, or how they left otherwise.
-
-    Refuses with `MayNotOverride` whoever is no clinician, with `WrongStatus` unless a dose was
-    given, with `Unfit` where it is otherwise than planned and nobody says why, and with `Taken`
-    if it was noted already and this does not replace it.
-    """
-    if not by.practitioner_roles:
-        raise MayNotOverride("A clinician sees the patient off.", who=["clinician"])
-    visit = facts.to_change(session, Appointment, appointment_id, None)
-    if visit.status not in {AppointmentStatus.CHECKED_IN, AppointmentStatus.FULFILLED}:
-        raise WrongStatus("The patient is not under observation.", visit_status=visit.status)
-    if left.left_at > now:
-        raise Unfit("Nobody has left in the future.", field="left_at")
-    last = facts.departure_of(session, appointment_id)
-    if (None if last is None else last.id) != left.replaces:
-        raise Taken("How the patient left is noted already; replace that.", field="replaces")
-    if left.deviation is None and _deviates(session, visit, left):
-        raise Unfit("This is not as planned. Say why, in `deviation`.", field="deviation")
-    line = Departure(
-        id=uuid7(),
-        appointment_id=visit.id,
-        way=left.way,
-        accompanied_by=left.accompanied_by,
-        left_at=left.left_at,
-        deviation=left.deviation,
-        noted_by=by.name,
-        replaces=left.replaces,
-    )
-    session.add(line)
-    session.flush()
-    return line
-
-
-def _deviates(session: Session, visit: Appointment, left: Left) -> bool:
-    planned = facts.escort_of(session, visit.id)
-    if planned is None or left.way is not planned.way:
-        return True
-    return (left.accompanied_by or "").casefold() != planned.name.casefold()
 
 
 def _refuse_way(session: Session, visit: Appointment, way: WayHome) -> None:

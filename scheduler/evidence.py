@@ -29,7 +29,16 @@ from scheduler import facts, readiness, rules
 from scheduler.facts import Brief
 from scheduler.measuring import Measured
 from scheduler.protocols import Protocol, Step
-from scheduler.readiness import Answered, Companion, EarlierStep, Item, Known, Readiness, Vouched
+from scheduler.readiness import (
+    Answered,
+    Companion,
+    Duty,
+    EarlierStep,
+    Item,
+    Known,
+    Readiness,
+    Vouched,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +51,8 @@ class Lines:
     """For each patient and instrument the last response that counts."""
     happened: dict[UUID, dict[str, datetime]] = field(default_factory=partial(defaultdict, dict))
     """For each patient when something of a kind last happened."""
+    duties: dict[UUID, list[Duty]] = field(default_factory=partial(defaultdict, list))
+    """For each patient what is still to be done about what went wrong."""
     doses: dict[UUID, list[datetime]] = field(default_factory=partial(defaultdict, list))
     """For each patient the starts of all visits with a dose that took place or are booked."""
     items: dict[UUID, list[Item]] = field(default_factory=partial(defaultdict, list))
@@ -65,6 +76,8 @@ class Lines:
                 self.answered[subject][code] = Answered(at, state is not None)
             case "happened":
                 self.happened[subject][code] = at
+            case "duty":
+                self.duties[subject].append(Duty(code, words, _STATUSES[state], at))
             case "dose":
                 self.doses[subject].append(at)
             case "item":
@@ -128,6 +141,12 @@ _LINES = text(
            AND NOT EXISTS (SELECT FROM health_event l
                             WHERE l.clinic_id = e.clinic_id AND l.replaces = e.id)
          GROUP BY e.patient_id, e.kind
+        UNION ALL
+        SELECT 'duty', n.patient_id, i.gate, i.status, n.noted_at, NULL, NULL, i.title, i.id
+          FROM incident n
+          JOIN checklist_item i ON i.clinic_id = n.clinic_id AND i.incident_id = n.id
+         WHERE n.patient_id = ANY(CAST(:patients AS uuid[])) AND i.gate IS NOT NULL
+           AND i.status IN ('requested', 'failed')
         UNION ALL
         SELECT 'dose', a.patient_id, NULL, NULL, a.starts_at, NULL, NULL, NULL, a.id
           FROM appointment a
@@ -195,6 +214,7 @@ def before_booking(session: Session, about: Brief) -> Known | None:
         starts_at=_ANY_TIME,
         clearances=lines.cleared[patient_id],
         happened=lines.happened[patient_id],
+        duties=lines.duties[patient_id],
         earlier=earlier,
         first_of_kind=first,
     )
@@ -213,6 +233,7 @@ def before_course(
             starts_at=_ANY_TIME,
             clearances=lines.cleared[patient_id],
             happened=lines.happened[patient_id],
+            duties=lines.duties[patient_id],
             earlier=earlier,
             first_of_kind=first,
         )
@@ -256,6 +277,7 @@ def _known(session: Session, visits: Sequence[Appointment]) -> dict[UUID, Known]
             measured=lines.measured[visit.id],
             answered=lines.answered[patient_id],
             happened=lines.happened[patient_id],
+            duties=lines.duties[patient_id],
             last_dosed_at=max(doses, default=None),
             overridden=lines.overridden[visit.id],
         )

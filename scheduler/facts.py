@@ -31,6 +31,7 @@ from models import (
     FreedTime,
     GroupSession,
     HealthEvent,
+    Incident,
     InstrumentWording,
     Message,
     Observation,
@@ -62,6 +63,7 @@ from models.vocabulary import (
     Recipient,
     StepKind,
     TaskKind,
+    TaskStatus,
     WaitingState,
 )
 from notifications.cadence import QuietHours, Rule, Timing
@@ -597,6 +599,47 @@ def booked_ahead(session: Session, patient_id: UUID, now: datetime) -> Sequence[
         )
         .order_by(Appointment.starts_at, Appointment.id)
     ).all()
+
+
+def protocol_over(session: Session, patient_id: UUID, visit: Appointment | None) -> Protocol:
+    """The protocol that a patient is under: of a visit, or of the latest course.
+
+    Without any it is the clinic's own, as it is today. Refuses with `Unfit` if there is none.
+    """
+    if visit is not None:
+        return protocol(session, visit.protocol_version_id)
+    latest = (
+        select(Course.protocol_version_id)
+        .where(Course.patient_id == patient_id)
+        .order_by(Course.id.desc())
+        .limit(1)
+    )
+    version_id = session.scalar(latest) or session.scalar(text(DEFAULT_VERSION))
+    if version_id is None:
+        raise Unfit("This patient is under no protocol; name the visit.", field="appointment_id")
+    return protocol(session, version_id)
+
+
+def is_incident_replaced(session: Session, incident_id: UUID) -> bool:
+    """Whether an incident was taken back."""
+    return session.scalars(select(exists().where(Incident.replaces == incident_id))).one()
+
+
+def patient_of_item(session: Session, item: ChecklistItem) -> UUID | None:
+    """Whom a checklist item is about."""
+    if item.incident_id is None:
+        return patient_of(session, item.appointment_id)
+    return one(session, Incident, item.incident_id).patient_id
+
+
+def next_due_of_incident(session: Session, incident_id: UUID) -> datetime | None:
+    """When the next thing is due about an incident. None: all is done."""
+    return session.scalar(
+        select(func.min(ChecklistItem.due_at)).where(
+            ChecklistItem.incident_id == incident_id,
+            ChecklistItem.status.in_((TaskStatus.REQUESTED, TaskStatus.FAILED)),
+        )
+    )
 
 
 def is_event_replaced(session: Session, event_id: UUID) -> bool:

@@ -28,8 +28,9 @@ from models.vocabulary import (
     WayHome,
 )
 from notifications.cadence import Moment, Rule
-from scheduler import checking
+from scheduler import checking, incident_kinds
 from scheduler.checking import Fault as Fault
+from scheduler.incident_kinds import IncidentKind
 from scheduler.spans import Span as Span
 
 SCHEMA_FILE = Path(__file__).with_name("protocol.schema.json")
@@ -59,6 +60,8 @@ class SettledBy(StrEnum):
     """What was measured lies within its limits."""
     QUESTIONNAIRE = "questionnaire"
     """A questionnaire was filled in, and its answers let the visit go on."""
+    INCIDENTS = "incidents"
+    """What was to be done about what went wrong is done."""
 
 
 class IfSkipped(StrEnum):
@@ -341,6 +344,8 @@ class Protocol:
     caps: tuple[Cap, ...]
     gaps: tuple[Gap, ...]
     visits: Mapping[str, Visit]
+    incidents: Mapping[str, IncidentKind]
+    """What may go wrong, by code, and what is done about it."""
     steps: tuple[Step, ...]
 
     def step(self, key: str) -> Step:
@@ -385,6 +390,9 @@ def read(content: Mapping[str, Any]) -> Protocol:
         caps=tuple(map(_cap, content.get("caps", ()))),
         gaps=tuple(map(_gap, content.get("gaps", ()))),
         visits=visits,
+        incidents={
+            kind.code: kind for kind in map(incident_kinds.read, content.get("incidents", ()))
+        },
         steps=tuple(
             _step(position, told, visits) for position, told in enumerate(content["steps"], start=1)
         ),

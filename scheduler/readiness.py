@@ -63,6 +63,16 @@ class Answered:
     """Its answers are such that a clinician decides."""
 
 
+class Duty(NamedTuple):
+    """Something still to be done about an incident, as far as its gate cares."""
+
+    gate: str
+    title: str
+    status: TaskStatus
+    noted_at: datetime
+    """When the incident was written down."""
+
+
 @dataclass(frozen=True, slots=True)
 class EarlierStep:
     """A step of the course before this one, if it is part of the course at all."""
@@ -103,6 +113,8 @@ class Known:
     """The last dose in an earlier visit."""
     answered: Mapping[str, Answered] = field(default_factory=dict)
     """By instrument."""
+    duties: Sequence[Duty] = ()
+    """Still to be done about what went wrong."""
     overridden: Mapping[str, datetime] = field(default_factory=dict)
     """When a gate was last opened by a reason."""
 
@@ -308,6 +320,16 @@ def _by_observation(gate: Gate, known: Known, at: datetime) -> _Verdict:
     return _Verdict(GateState.MET, f"At least {minutes} minutes have passed.", None)
 
 
+def _by_incidents(gate: Gate, known: Known, at: datetime) -> _Verdict:
+    left = [duty for duty in known.duties if duty.gate == gate.code]
+    if not left:
+        return _Verdict(GateState.MET, "Nothing is left to do.")
+    failed = any(duty.status is TaskStatus.FAILED for duty in left)
+    state = GateState.FAILED if failed else GateState.OPEN
+    detail = "To do: " + "; ".join(duty.title for duty in left)
+    return _Verdict(state, detail, None, max(duty.noted_at for duty in left))
+
+
 def _by_measurement(gate: Gate, known: Known, at: datetime) -> _Verdict:
     assert gate.holds is not None
     readings: list[Reading] = []
@@ -378,4 +400,5 @@ _SETTLED: Mapping[SettledBy, Callable[[Gate, Known, datetime], _Verdict]] = {
     SettledBy.OBSERVATION: _by_observation,
     SettledBy.MEASUREMENT: _by_measurement,
     SettledBy.QUESTIONNAIRE: _by_questionnaire,
+    SettledBy.INCIDENTS: _by_incidents,
 }

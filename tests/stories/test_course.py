@@ -252,8 +252,10 @@ def test_a_course_from_intake_to_closing(clinic: Clinic) -> None:
         "safety-screen",
         "vitals",
         "pregnancy-status",
+        "changes",
     ]
     clinic.vouch("pregnancy-status")
+    clinic.settle("dosing-1")
     clinic.screen()
     clinic.measure("dosing-1", **CALM)
     clinic.quiet_until("2027-03-01 10:10")

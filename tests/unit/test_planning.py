@@ -117,6 +117,7 @@ def protocols(draw: st.DrawFn) -> Protocol:
         minimum_age=0,
         caps=(cap,) if draw(st.booleans()) else (),
         gaps=(gap,) if draw(st.booleans()) else (),
+        incidents={},
         visits={},
         steps=tuple(steps),
     )
