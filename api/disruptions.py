@@ -19,10 +19,10 @@ from api.repaired import AcceptedRepairSchema, RepairSchema
 from api.shelf import Shelf
 from api.showing import AssignmentSchema
 from models import Disruption, db
-from models.vocabulary import Role, StepKind
+from models.vocabulary import PractitionerRole, Role, StepKind
 from scheduler import facts, regrouping, repairs
 from scheduler.audit import Act
-from scheduler.repairs import Trouble
+from scheduler.repairs import Lapse, Proposed, Trouble
 
 blueprint = Blueprint(
     "disruptions", __name__, url_prefix="/api/v1/disruptions", description="What breaks visits."
@@ -37,16 +37,26 @@ class DisruptionSchema(Schema):
     starts_at = Instant(data_key="from")
     ends_at = Instant(data_key="to")
     reason = fields.String()
+    role = fields.Enum(
+        PractitionerRole,
+        by_value=True,
+        allow_none=True,
+        metadata={"description": "In which role alone, for want of a licence."},
+    )
     told_by = fields.String()
     created_at = Instant()
 
 
 class NewDisruptionSchema(Schema):
-    """Who or what, and for how long. Nothing new is booked there meanwhile."""
+    """Who or what, and for how long. Nothing new is booked there meanwhile.
 
-    schedule_id = Id(required=True)
-    starts_at = Instant(required=True, data_key="from")
-    ends_at = Instant(required=True, data_key="to")
+    Or a licence that ends: then from the day after it on, `to` at most.
+    """
+
+    schedule_id = Id(metadata={"description": "Who or what cannot serve."})
+    qualification_id = Id(metadata={"description": "Or the licence that ends."})
+    starts_at = Instant(data_key="from")
+    ends_at = Instant(data_key="to")
     reason = Text(load_default="disruption")
     effort = fields.String(
         load_default="quick",
@@ -56,9 +66,20 @@ class NewDisruptionSchema(Schema):
 
     @validates_schema
     def ends_after_it_starts(self, data: dict[str, Any], **_: Any) -> None:
-        """Refuse time that runs backwards."""
+        """Refuse time that runs backwards, and two causes at once."""
+        if "qualification_id" in data:
+            for name, key in (("schedule_id", "schedule_id"), ("starts_at", "from")):
+                if name in data:
+                    raise ValidationError("The licence says so.", key)
+            return
+        for name, key in _OF_A_SCHEDULE:
+            if name not in data:
+                raise ValidationError("Give this, or `qualification_id`.", key)
         if data["ends_at"] <= data["starts_at"]:
             raise ValidationError("It must end after it starts.", "to")
+
+
+_OF_A_SCHEDULE = (("schedule_id", "schedule_id"), ("starts_at", "from"), ("ends_at", "to"))
 
 
 class GroupMoveSchema(Schema):
@@ -140,15 +161,11 @@ def list_disruptions(asked: dict[str, Any]) -> dict[str, Any]:
 @blueprint.response(201, DisruptedSchema)
 @blueprint.alt_response(422, schema=ProblemSchema, description="unfit")
 def report_disruption(told: dict[str, Any]) -> Response:
-    """Close somebody or something for a while, and see where the visits there could go."""
-    trouble = Trouble(
-        schedule_id=told["schedule_id"],
-        start=told["starts_at"],
-        end=told["ends_at"],
-        reason=told["reason"],
-        best=told["effort"] == "best",
-    )
-    disruption, found = repairs.disrupt(db.session(), trouble, by=by(), now=now())
+    """Close somebody or something for a while, and see where the visits there could go.
+
+    Of a licence that ends nothing is closed: see who else could serve, or when.
+    """
+    disruption, found = _disrupt(told)
     regrouping.propose(db.session(), disruption, by=by(), now=now())
     db.session.refresh(disruption)
     preconditions.tag(disruption.version)
@@ -204,6 +221,21 @@ def accept_repair(told: dict[str, Any], disruption_id: UUID) -> Response:
         "group_sessions": _groups(facts.one(session, Disruption, disruption_id)),
     }
     return edge.done(AcceptedDisruptionSchema, {**repaired.accepted(done), **shown_groups}, act)
+
+
+def _disrupt(told: dict[str, Any]) -> tuple[Disruption, Proposed]:
+    best = told["effort"] == "best"
+    if "qualification_id" in told:
+        lapse = Lapse(qualification_id=told["qualification_id"], end=told.get("ends_at"), best=best)
+        return repairs.relieve(db.session(), lapse, by=by(), now=now())
+    trouble = Trouble(
+        schedule_id=told["schedule_id"],
+        start=told["starts_at"],
+        end=told["ends_at"],
+        reason=told["reason"],
+        best=best,
+    )
+    return repairs.disrupt(db.session(), trouble, by=by(), now=now())
 
 
 def _told(disruption: Disruption, proposal: dict[str, Any]) -> dict[str, Any]:

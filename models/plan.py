@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Tenanted, references
+from models.vocabulary import PractitionerRole
 
 
 class Disruption(Tenanted):
@@ -20,8 +21,11 @@ class Disruption(Tenanted):
     starts_at: Mapped[datetime]
     ends_at: Mapped[datetime]
     reason: Mapped[str]
-    closure_id: Mapped[UUID]
+    closure_id: Mapped[UUID | None]
     """The closure that it made, so that nothing new is booked there."""
+    role: Mapped[PractitionerRole | None]
+    """In which role alone they cannot serve, for want of a licence. Then nothing is closed: the
+    licence's end does that."""
     told_by: Mapped[str]
     group_moves: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, server_default=text("'[]'"))
     """For each group session that it hits what is proposed instead, and when that was accepted."""
@@ -30,6 +34,7 @@ class Disruption(Tenanted):
     __table_args__ = (
         references("schedule_id", "schedule"),
         CheckConstraint("starts_at < ends_at", name="is_real"),
+        CheckConstraint("(closure_id IS NULL) = (role IS NOT NULL)", name="closed_or_unlicensed"),
         Index("ix__disruption__starts_at", "clinic_id", "starts_at"),
     )
 

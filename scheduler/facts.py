@@ -731,6 +731,17 @@ def unlicensed(session: Session, visit: Appointment, day: date) -> Sequence[str]
     ).all()
 
 
+def is_licensed(session: Session, practitioner_id: UUID, role: PractitionerRole, day: date) -> bool:
+    """Whether a clinician holds a licence for a role on `day`."""
+    held = exists().where(
+        Qualification.practitioner_id == practitioner_id,
+        Qualification.role == role,
+        Qualification.valid_from <= day,
+        Qualification.valid_until >= day,
+    )
+    return session.scalars(select(held)).one()
+
+
 def patient_of(session: Session, appointment_id: UUID | None) -> UUID | None:
     """Whose visit it is."""
     if appointment_id is None:

@@ -8,15 +8,28 @@ a time meanwhile gets a fresh one. Functions here flush and never commit.
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
-from models import Appointment, Closure, Course, Disruption, Patient, Proposal, Schedule, Slot
+from models import (
+    Appointment,
+    Closure,
+    Course,
+    Disruption,
+    Patient,
+    Practitioner,
+    Proposal,
+    Qualification,
+    Schedule,
+    Slot,
+)
 from models.vocabulary import ActorKind, AppointmentStatus, CourseStatus, Stage
+from notifications.wall_time import at_wall_time
 from scheduler import (
     booking,
     calendars,
@@ -64,6 +77,16 @@ class Trouble:
     """Whether to look for the best answer, for some seconds."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lapse:
+    """A licence that ends: its holder cannot serve in its role any more."""
+
+    qualification_id: UUID
+    end: datetime | None = None
+    """Until when visits are looked at. None: as far as a disruption may reach."""
+    best: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Proposed:
     """What is proposed; a proposal for each patient who is concerned."""
@@ -108,6 +131,41 @@ def disrupt(
     session.add_all([closure, disruption])
     session.flush()
     return disruption, _propose(session, disruption, _Asked(by, now, trouble.best))
+
+
+def relieve(
+    session: Session, lapse: Lapse, *, by: Authority, now: datetime
+) -> tuple[Disruption, Proposed]:
+    """Propose who else serves, or when, the visits that a licence does not cover any more.
+
+    Nothing is closed: its holder can serve in other roles, and in this one if it is renewed.
+    Refuses with `NotFound`, and with `Unfit` if another licence covers the day after.
+    """
+    licence = facts.one(session, Qualification, lapse.qualification_id)
+    holder = facts.one(session, Practitioner, licence.practitioner_id)
+    first = licence.valid_until + DAY
+    if facts.is_licensed(session, holder.id, licence.role, first):
+        raise Unfit("Another licence covers the days after it.", field="qualification_id")
+    _refuse_effort(best=lapse.best)
+    zone = ZoneInfo(facts.clinic(session).time_zone)
+    start = max(now, at_wall_time(datetime.combine(first, time(0)), zone)).astimezone(UTC)
+    end = start + LONGEST if lapse.end is None else lapse.end.astimezone(UTC)
+    if not start < end <= start + LONGEST:
+        raise Unfit(f"It must end after the licence, within {LONGEST.days} days.", field="to")
+    disruption = Disruption(
+        id=uuid7(),
+        schedule_id=holder.schedule_id,
+        starts_at=start,
+        ends_at=end,
+        reason=f"The licence as {licence.role} ends on {licence.valid_until}.",
+        role=licence.role,
+        told_by=by.name,
+        version=1,
+    )
+    calendars.lock(session, [holder.schedule_id])
+    session.add(disruption)
+    session.flush()
+    return disruption, _propose(session, disruption, _Asked(by, now, lapse.best))
 
 
 def accept(
@@ -245,6 +303,7 @@ def _struck(
 def _falls_in(slot: Slot, disruption: Disruption) -> bool:
     return (
         slot.schedule_id == disruption.schedule_id
+        and disruption.role in {None, slot.role}
         and slot.starts_at < disruption.ends_at
         and slot.ends_at > disruption.starts_at
     )
