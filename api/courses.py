@@ -66,9 +66,20 @@ class CourseSchema(Schema):
     created_at = Instant()
 
 
+class CourseFlagSchema(Schema):
+    """Something that stands out in a course."""
+
+    code = fields.String()
+    detail = fields.String()
+
+
 class WholeCourseSchema(CourseSchema):
     """A course with its steps."""
 
+    flags = fields.List(
+        fields.Nested(CourseFlagSchema),
+        metadata={"description": "What a clinician should look at."},
+    )
     steps = fields.List(fields.Nested(CourseStepSchema))
 
 
@@ -204,7 +215,7 @@ def skip_step(told: dict[str, Any], course_id: UUID, step_id: UUID) -> Response:
 @blueprint.alt_response(409, schema=ProblemSchema, description="course-closed")
 def unskip_step(course_id: UUID, step_id: UUID) -> Response:
     """Ask for a skipped step after all."""
-    steps.unskip(db.session(), _call(course_id, step_id))
+    steps.unskip(db.session(), _call(course_id, step_id), now=now())
     return _changed(course_id, step_id, "unskip")
 
 
@@ -257,7 +268,7 @@ def _newest(code: str) -> UUID:
 
 def _whole(course: Course) -> dict[str, Any]:
     shown = {name: getattr(course, name) for name in CourseSchema._declared_fields}
-    return {**shown, "steps": _steps(course)}
+    return {**shown, "flags": steps.flags(db.session(), course), "steps": _steps(course)}
 
 
 def _step(course: Course, step_id: UUID) -> dict[str, Any]:

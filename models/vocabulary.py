@@ -281,6 +281,7 @@ class TaskKind(StrEnum):
     DECIDE_VISIT = "decide-visit"
     SEND_PAPERWORK = "send-paperwork"
     FOLLOW_INCIDENT = "follow-incident"
+    ONLY_DOSES = "only-doses"
 
 
 class MessageState(StrEnum):

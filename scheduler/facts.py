@@ -381,6 +381,18 @@ def steps_with(
     )
 
 
+def kinds_done(session: Session, course_id: UUID) -> Sequence[StepKind]:
+    """What the visits of a course that took place were for, in the order of time."""
+    return session.scalars(
+        select(Appointment.kind)
+        .where(
+            Appointment.course_id == course_id,
+            Appointment.status == AppointmentStatus.FULFILLED,
+        )
+        .order_by(Appointment.starts_at, Appointment.id)
+    ).all()
+
+
 def last_time_of(session: Session, course_step_id: UUID) -> datetime | None:
     """When the last visit that was booked for a step was to start; None: there was none."""
     return session.scalar(

@@ -344,6 +344,8 @@ class Protocol:
     caps: tuple[Cap, ...]
     gaps: tuple[Gap, ...]
     visits: Mapping[str, Visit]
+    doses_alone: int | None = None
+    """So many doses in a row, with nothing but doses since, flag a course. None: never."""
     incidents: Mapping[str, IncidentKind]
     """What may go wrong, by code, and what is done about it."""
     steps: tuple[Step, ...]
@@ -390,6 +392,7 @@ def read(content: Mapping[str, Any]) -> Protocol:
         caps=tuple(map(_cap, content.get("caps", ()))),
         gaps=tuple(map(_gap, content.get("gaps", ()))),
         visits=visits,
+        doses_alone=content["doses_alone"]["value"] if "doses_alone" in content else None,
         incidents={
             kind.code: kind for kind in map(incident_kinds.read, content.get("incidents", ()))
         },

@@ -125,6 +125,17 @@ def belongs(
     return None if outcome is None else outcome in step.only_if.outcomes
 
 
+def doses_in_a_row(kinds: Iterable[StepKind]) -> int:
+    """How many doses were given since anything else, of visits in the order of time.
+
+    A course that only doses leaves out what makes a therapy of it.
+    """
+    counted = 0
+    for kind in kinds:
+        counted = counted + 1 if kind is StepKind.DOSING else 0
+    return counted
+
+
 def earliest(step: Step, others: Iterable[Booked], zone: ZoneInfo) -> datetime | None:
     """The first moment that the step's windows allow, as far as its anchors are booked."""
     known = list(others)

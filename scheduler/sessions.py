@@ -77,7 +77,7 @@ def act(
         outbox.supersede(session, appointment.id, now)
         booking.give_back(session, appointment, now)
     if course is not None:
-        steps.settle(session, course)
+        steps.settle(session, course, now)
     return appointment
 
 
@@ -102,7 +102,7 @@ def correct(session: Session, call: Call, *, by: Authority, now: datetime) -> Ap
     happened = Happened(action=Action.ENTER_IN_ERROR, before=before, reason=call.reason)
     history.record(session, appointment, happened, by, now)
     if course is not None and appointment.course_step_id is not None:
-        steps.reopen(session, course, appointment.course_step_id)
+        steps.reopen(session, course, appointment.course_step_id, now)
     return appointment
 
 

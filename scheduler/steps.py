@@ -5,17 +5,21 @@ steps, and the booking of one, happen one after the other.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
 from models import Course, CourseStep
-from models.vocabulary import AppointmentStatus, CourseStatus
-from scheduler import facts, rules
+from models.vocabulary import AppointmentStatus, CourseStatus, Owner, TaskKind
+from scheduler import facts, rules, tasks
 from scheduler.authority import Authority, Call
 from scheduler.errors import CourseClosed, StepAlreadyBooked, TooEarly, Unfit
 from scheduler.protocols import Protocol
+from scheduler.tasks import Wanted
+
+SOON = timedelta(days=2)
+"""By when what stands out in a course is to be looked at."""
 
 
 def skip(session: Session, call: Call, *, by: Authority, now: datetime) -> CourseStep:
@@ -31,11 +35,11 @@ def skip(session: Session, call: Call, *, by: Authority, now: datetime) -> Cours
     if step.skipped_at is None:
         step.planned_at = facts.last_time_of(session, step.id) or step.planned_at
         step.skipped_at, step.skipped_by, step.skip_reason = now, by.name, call.reason
-        _keep(session, course, step)
+        _keep(session, course, step, now)
     return step
 
 
-def unskip(session: Session, call: Call) -> CourseStep:
+def unskip(session: Session, call: Call, *, now: datetime) -> CourseStep:
     """Ask for a skipped step after all. Not skipped, nothing changes.
 
     Refuses with `NotFound`, `Stale` and `CourseClosed`.
@@ -43,7 +47,7 @@ def unskip(session: Session, call: Call) -> CourseStep:
     course, step = _to_change(session, call)
     if step.skipped_at is not None:
         step.skipped_at = step.skipped_by = step.skip_reason = None
-        _keep(session, course, step)
+        _keep(session, course, step, now)
     return step
 
 
@@ -66,7 +70,7 @@ def conclude(
     step.outcome, step.outcome_by, step.outcome_at = outcome, by.name, now
     session.flush()
     _refuse_cut_off(session, course, protocol)
-    _keep(session, course, step)
+    _keep(session, course, step, now)
     return step
 
 
@@ -76,13 +80,22 @@ def course_in_hand(session: Session, appointment_id: UUID) -> Course | None:
     return None if course_id is None else facts.to_change(session, Course, course_id, None)
 
 
-def settle(session: Session, course: Course) -> None:
+def settle(session: Session, course: Course, now: datetime) -> None:
     """Complete a course when every step that belongs to it is fulfilled or skipped.
 
-    A step that is asked for again, by a correction, opens it again.
+    A step that is asked for again, by a correction, opens it again. What a clinician should look
+    at in it is a task as long as it stands.
     """
     if course.status is CourseStatus.REVOKED:
         return
+    wanted = Wanted(
+        kind=TaskKind.ONLY_DOSES,
+        subject_id=course.id,
+        due_at=now + SOON,
+        owner=Owner.CLINICIAN,
+        patient_id=course.patient_id,
+    )
+    tasks.keep(session, wanted, now, stands=bool(flags(session, course)))
     protocol = facts.protocol(session, course.protocol_version_id)
     steps = facts.steps_of(session, course.id)
     done = facts.steps_with(session, course.id, [AppointmentStatus.FULFILLED])
@@ -98,12 +111,22 @@ def settle(session: Session, course: Course) -> None:
     session.flush()
 
 
-def reopen(session: Session, course: Course, step_id: UUID) -> None:
+def flags(session: Session, course: Course) -> list[dict[str, str]]:
+    """What a clinician should look at in a course: each a code, and what it means."""
+    most = facts.protocol(session, course.protocol_version_id).doses_alone
+    in_a_row = rules.doses_in_a_row(facts.kinds_done(session, course.id))
+    if most is None or in_a_row < most or course.status is CourseStatus.REVOKED:
+        return []
+    detail = f"{in_a_row} doses in a row, and nothing but doses since."
+    return [{"code": TaskKind.ONLY_DOSES.value, "detail": detail}]
+
+
+def reopen(session: Session, course: Course, step_id: UUID, now: datetime) -> None:
     """Ask for a step again whose visit never was: what came of it never did."""
     step = facts.to_change(session, CourseStep, step_id, None)
     if step.id not in facts.steps_with(session, course.id, [AppointmentStatus.FULFILLED]):
         step.outcome = step.outcome_by = step.outcome_at = None
-        _keep(session, course, step)
+        _keep(session, course, step, now)
 
 
 def belonging(protocol: Protocol, steps: Sequence[CourseStep]) -> dict[str, bool | None]:
@@ -137,7 +160,7 @@ def _refuse_cut_off(session: Session, course: Course, protocol: Protocol) -> Non
         )
 
 
-def _keep(session: Session, course: Course, step: CourseStep) -> None:
+def _keep(session: Session, course: Course, step: CourseStep, now: datetime) -> None:
     step.version += 1
     session.flush()
-    settle(session, course)
+    settle(session, course, now)

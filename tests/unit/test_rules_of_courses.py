@@ -342,3 +342,21 @@ def test_the_day_on_which_somebody_is_so_old_is_the_first_such_day(born: date, y
     day = rules.of_age(born, years)
 
     assert rules.age_on(day, born) >= years > rules.age_on(day - DAY, born)
+
+
+DOSED, TALKED, READIED = StepKind.DOSING, StepKind.INTEGRATION, StepKind.PREPARATION
+
+
+@pytest.mark.parametrize(
+    ("kinds", "expected"),
+    [
+        ([], 0),
+        ([READIED], 0),
+        ([READIED, DOSED], 1),
+        ([DOSED, DOSED, DOSED], 3),
+        ([DOSED, DOSED, TALKED], 0),
+        ([DOSED, TALKED, DOSED, DOSED], 2),
+    ],
+)
+def test_doses_are_counted_since_anything_else(kinds: list[StepKind], expected: int) -> None:
+    assert rules.doses_in_a_row(kinds) == expected

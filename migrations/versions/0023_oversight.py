@@ -1,12 +1,14 @@
-"""Lapses: a disruption by a licence that ends closes nothing.
+"""Oversight: licences that end are relieved of visits, and a course that only doses stands out.
 
-Revision ID: 0023_lapses
+Revision ID: 0023_oversight
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0023_lapses"
+from migrations import codes
+
+revision = "0023_oversight"
 down_revision = "0022_incidents"
 branch_labels = None
 depends_on = None
@@ -32,6 +34,7 @@ def upgrade() -> None:
         ),
     )
     op.alter_column("disruption", "closure_id", nullable=True)
+    codes.add("task", "only-doses")
     op.create_check_constraint(
         op.f(ONE_OF), "disruption", "(closure_id IS NULL) = (role IS NOT NULL)"
     )
@@ -39,6 +42,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Forget them."""
+    codes.drop("task", "only-doses")
     op.drop_constraint(op.f(ONE_OF), "disruption", type_="check")
     op.execute("ALTER TABLE disruption NO FORCE ROW LEVEL SECURITY")
     op.execute("ALTER TABLE proposal NO FORCE ROW LEVEL SECURITY")
