@@ -1,19 +1,29 @@
 """A real Chromium, headless. Where there is none, tests that need it are skipped, never in CI."""
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
+from email.message import EmailMessage
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.expected_conditions import staleness_of
+from selenium.webdriver.support.ui import WebDriverWait
+
+Chrome = webdriver.Chrome
 
 
 @contextmanager
-def chromium(*, javascript: bool = False) -> Iterator[webdriver.Chrome]:
+def chromium(*, javascript: bool = False) -> Iterator[Chrome]:
     """A phone-sized browser that may talk to this machine alone."""
     binary = (
         shutil.which("chromium")
@@ -54,3 +64,35 @@ def chromium(*, javascript: bool = False) -> Iterator[webdriver.Chrome]:
             yield browser
         finally:
             browser.quit()
+
+
+def prove(browser: Chrome, born: date) -> None:
+    """Give the date of birth that opens the patient's page."""
+    for name in ("month", "day", "year"):
+        browser.find_element(By.NAME, name).send_keys(str(getattr(born, name)))
+    press(browser, "Go on")
+
+
+def press(browser: Chrome, told: str) -> None:
+    """Press the first such button, and wait for the next page.
+
+    Asked in the midst of the change of pages, the driver may answer with an error of its own.
+    """
+    button = buttons(browser, told)[0]
+    button.click()
+    wait = WebDriverWait(browser, 20, ignored_exceptions=[WebDriverException])
+    wait.until(staleness_of(button))
+
+
+def buttons(browser: Chrome, told: str) -> list[WebElement]:
+    """The buttons that say so."""
+    return browser.find_elements(By.XPATH, f"//button[text()='{told}']")
+
+
+def link_in(mail: EmailMessage) -> str:
+    """The address of the patient's page in a mail."""
+    body = mail.get_body(("plain",))
+    assert body is not None
+    found = re.search(r"http://\S+/p/\S+", body.get_content())
+    assert found
+    return found.group()

@@ -12,16 +12,11 @@ from typing import Any
 
 import pytest
 import requests
-from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
-from selenium.webdriver.remote.webdriver import WebDriver
-from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.expected_conditions import staleness_of
-from selenium.webdriver.support.ui import WebDriverWait
 
 from models.vocabulary import Role
 from notifications.templates import betrays
-from tests.browser import chromium
+from tests.browser import Chrome, buttons, chromium, link_in, press, prove
 from tests.stories.house import House, at
 
 TEAM = ("Dr. Paula Prescriber", "Mona Monitor, RN", "Tara Therapist")
@@ -222,7 +217,7 @@ def test_a_course_from_intake_to_closing(clinic: Clinic) -> None:
 
     # Three days before: the reminder; the patient opens the link and does what there is to do.
     clinic.hear("2027-02-26 10:00", "Ada: Reminder: your appointment on Monday, March 1, 2027")
-    _fill_in_the_page(clinic, _link(request))
+    _fill_in_the_page(clinic, link_in(request))
     clinic.hear("2027-02-27 10:00", f"{DESK}: Not ready: Ada E, Monday, March 1, 2027")
     clinic.hear(
         "2027-02-28 10:00",
@@ -367,21 +362,21 @@ def test_a_course_from_intake_to_closing(clinic: Clinic) -> None:
     assert "Traceback" not in log
 
 
-def _answer_the_questions(browser: WebDriver) -> None:
+def _answer_the_questions(browser: Chrome) -> None:
     """All but one, kept for later; then the last one, and sent."""
     browser.find_element(By.PARTIAL_LINK_TEXT, "Part 1: begin").click()
     assert "phq" not in browser.current_url
     for number in range(1, 9):
         browser.find_element(By.CSS_SELECTOR, f"#q{number} input[value='1']").click()
-    _press(browser, "Keep, and go on later")
+    press(browser, "Keep, and go on later")
     assert "Kept" in browser.find_element(By.CLASS_NAME, "done").text
     browser.find_element(By.PARTIAL_LINK_TEXT, "Part 1: go on").click()
     assert len(browser.find_elements(By.CSS_SELECTOR, "input:checked")) == 8
-    _press(browser, "Send")
+    press(browser, "Send")
     assert "marked" in browser.find_element(By.CLASS_NAME, "problem").text
     assert len(browser.find_elements(By.CSS_SELECTOR, ".missing")) == 1
     browser.find_element(By.CSS_SELECTOR, "#q9 input[value='0']").click()
-    _press(browser, "Send")
+    press(browser, "Send")
     assert "Thank you for your answers" in browser.find_element(By.CLASS_NAME, "done").text
 
 
@@ -394,15 +389,15 @@ def _fill_in_the_page(clinic: Clinic, link: str) -> None:
         assert "Harbor & Mesa Practice" in browser.find_element(By.TAG_NAME, "body").text
 
         born = date.fromisoformat(clinic.patient["birth_date"])
-        _prove(browser, (1, 1, 1990))
+        prove(browser, date(1990, 1, 1))
         assert "4 tries left" in browser.find_element(By.CLASS_NAME, "problem").text
-        _prove(browser, (born.month, born.day, born.year))
+        prove(browser, born)
         assert browser.find_element(By.TAG_NAME, "h1").text == "Hello Ada"
         assert "10:00" in browser.find_element(By.CLASS_NAME, "when").text
         assert "New York time" in browser.find_element(By.CLASS_NAME, "when").text
 
-        while _buttons(browser, "Done"):
-            _press(browser, "Done")
+        while buttons(browser, "Done"):
+            press(browser, "Done")
         _answer_the_questions(browser)
         ticked = browser.find_elements(By.CLASS_NAME, "ticked")
         assert len(ticked) == len(browser.find_elements(By.CSS_SELECTOR, ".list li")) == 8
@@ -414,15 +409,15 @@ def _fill_in_the_page(clinic: Clinic, link: str) -> None:
         ):
             browser.find_element(By.NAME, name).send_keys(told)
         browser.find_element(By.NAME, "may_message").click()
-        _press(browser, "Save")
+        press(browser, "Save")
         assert "telephone number" in browser.find_element(By.CLASS_NAME, "problem").text
         phone = browser.find_element(By.NAME, "phone")
         phone.clear()
         phone.send_keys("212 555 0199")
         browser.find_element(By.NAME, "may_message").click()
-        _press(browser, "Save")
+        press(browser, "Save")
         assert "Evan Escort" in browser.find_element(By.TAG_NAME, "main").text
-        _press(browser, "I will come")
+        press(browser, "I will come")
         assert "We know that you will come" in browser.find_element(By.CLASS_NAME, "done").text
 
         asked = [
@@ -434,34 +429,6 @@ def _fill_in_the_page(clinic: Clinic, link: str) -> None:
         assert {url.split("/")[2] for url in asked if url.startswith("http")} == {
             clinic.service.url.split("/")[2]
         }
-
-
-def _prove(browser: Any, born: tuple[int, int, int]) -> None:
-    for name, value in zip(("month", "day", "year"), born, strict=True):
-        browser.find_element(By.NAME, name).send_keys(str(value))
-    _press(browser, "Go on")
-
-
-def _press(browser: Any, told: str) -> None:
-    """Press the first such button, and wait for the next page.
-
-    Asked in the midst of the change of pages, the driver may answer with an error of its own.
-    """
-    button = _buttons(browser, told)[0]
-    button.click()
-    wait = WebDriverWait(browser, 20, ignored_exceptions=[WebDriverException])
-    wait.until(staleness_of(button))
-
-
-def _buttons(browser: Any, told: str) -> list[WebElement]:
-    found: list[WebElement] = browser.find_elements(By.XPATH, f"//button[text()='{told}']")
-    return found
-
-
-def _link(mail: Any) -> str:
-    found = re.search(r"http://\S+/p/\S+", mail.get_body(("plain",)).get_content())
-    assert found
-    return found.group()
 
 
 def _routes_apart(log: str) -> str:
