@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from models.vocabulary import Severity, Stage
-from scheduler import evidence, facts, readiness, rules
+from scheduler import evidence, facts, readiness, rules, written
 from scheduler.actors import Assignment, Site
 from scheduler.authority import Authority, Reasons
 from scheduler.errors import NotReady, OffGrid, RuleBroken, StartsInThePast, TooYoung
@@ -124,6 +124,8 @@ def told(gates: list[Judged]) -> list[dict[str, object]]:
             "shuts": judged.gate.shuts,
             "detail": judged.detail,
             "who": list(judged.gate.who),
+            "lift": sorted(judged.gate.lift),
+            "expires_at": judged.expires_at and written.instant(judged.expires_at),
         }
         for judged in gates
     ]

@@ -89,10 +89,10 @@ def buttons(browser: Chrome, told: str) -> list[WebElement]:
     return browser.find_elements(By.XPATH, f"//button[text()='{told}']")
 
 
-def link_in(mail: EmailMessage) -> str:
-    """The address of the patient's page in a mail."""
+def link_in(mail: EmailMessage, page: str = "p") -> str:
+    """The address of the patient's page in a mail, or of the escort's: `e`."""
     body = mail.get_body(("plain",))
     assert body is not None
-    found = re.search(r"http://\S+/p/\S+", body.get_content())
+    found = re.search(rf"http://\S+/{page}/\S+", body.get_content())
     assert found
     return found.group()

@@ -71,6 +71,64 @@ class House:
         etag = self.service.call(role, "GET", path).headers["ETag"]
         return self.post(f"{path}/{action}", told, role, **{"If-Match": etag})
 
+    def refused(self, visit: str, action: str, role: Role = Role.CLINICIAN) -> list[str]:
+        """Try to do something to a visit that is not ready; the gates that are in the way."""
+        path = f"/appointments/{visit}"
+        etag = self.service.call(role, "GET", path).headers["ETag"]
+        answer = self.service.call(role, "POST", f"{path}/{action}", {}, **{"If-Match": etag})
+        assert (answer.status_code, answer.json()["type"]) == (422, "/problems/not-ready")
+        return [gate["code"] for gate in answer.json()["gates"]]
+
+    def gates(self, visit: str) -> dict[str, Any]:
+        """How every gate of a visit stands, by code."""
+        shown = self.get(f"/appointments/{visit}/readiness")
+        return {one["code"]: one for one in shown["gates"]}
+
+    def measure(self, visit: str, **values: float) -> None:
+        """The nurse notes what she measured."""
+        told = {"values": {code.replace("_", "-"): value for code, value in values.items()}}
+        self.post(f"/appointments/{visit}/observations", told, Role.CLINICIAN, **self.as_nurse)
+
+    def screen(self, patient: str) -> None:
+        """A clinician asks the safety questions of the day, and hears nothing that worries."""
+        answers = dict.fromkeys(("1", "2", "3", "4", "5", "6", "6-recent"), 0)
+        told = {"instrument": "c-ssrs", "answers": answers}
+        self.post(f"/patients/{patient}/questionnaire-responses", told, Role.CLINICIAN)
+
+    def tick(self, visit: str, *codes: str) -> None:
+        """Staff settle what is open on a visit's checklist, all of it or these."""
+        for item in self.get(f"/appointments/{visit}/checklist")["items"]:
+            if item["status"] == "requested" and (not codes or item["code"] in codes):
+                answer = self.service.call(
+                    Role.CLINICIAN,
+                    "PATCH",
+                    f"/checklist-items/{item['id']}",
+                    {"status": "completed"},
+                    **{"If-Match": item["etag"]},
+                )
+                assert answer.ok, answer.text
+
+    def escort(self, visit: str, name: str = "Evan Escort", **told: Any) -> None:
+        """Name who takes the patient home."""
+        path = f"/appointments/{visit}/escort"
+        now = self.service.call(Role.SCHEDULER, "GET", path)
+        seen = {"If-Match": now.headers["ETag"]} if now.ok else {}
+        named = {
+            "name": name,
+            "phone": "+12125550199",
+            "relation": "partner",
+            "email": "evan.escort@example.com",
+            "may_message": True,
+            "confirmed": True,
+            **told,
+        }
+        answer = self.service.call(Role.SCHEDULER, "PUT", path, named, **seen)
+        assert answer.ok, answer.text
+
+    @property
+    def as_nurse(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.nurse}"}
+
     def said(self, since: int = 0) -> list[str]:
         """To whom what was written, in the order of arrival."""
         return [

@@ -68,46 +68,6 @@ class Clinic(House):
             path = f"/patients/{self.patient['id']}/clearances"
             self.post(path, {"gate": gate, "outcome": "cleared"}, Role.CLINICIAN, **who)
 
-    def screen(self, **yes: int) -> None:
-        """A clinician asks the safety questions of the day."""
-        codes = ("1", "2", "3", "4", "5", "6", "6-recent")
-        answers = {code: yes.get(f"q{code}", 0) for code in codes}
-        path = f"/patients/{self.patient['id']}/questionnaire-responses"
-        self.post(path, {"instrument": "c-ssrs", "answers": answers}, Role.CLINICIAN)
-
-    def measure(self, step: str, **values: float) -> None:
-        """The nurse notes what she measured."""
-        path = f"/appointments/{self.visits[step]}/observations"
-        told = {"values": {code.replace("_", "-"): value for code, value in values.items()}}
-        key = {"Authorization": f"Bearer {self.nurse}"}
-        self.post(path, told, Role.CLINICIAN, **key)
-
-    def settle(self, step: str) -> None:
-        """Staff do what the patient would do on the page."""
-        for item in self.get(f"/appointments/{self.visits[step]}/checklist")["items"]:
-            if item["status"] == "requested":
-                answer = self.service.call(
-                    Role.CLINICIAN,
-                    "PATCH",
-                    f"/checklist-items/{item['id']}",
-                    {"status": "completed"},
-                    **{"If-Match": item["etag"]},
-                )
-                assert answer.ok, answer.text
-
-    def escort(self, step: str, **headers: str) -> None:
-        told = {
-            "name": "Evan Escort",
-            "phone": "+12125550199",
-            "relation": "partner",
-            "email": "evan.escort@example.com",
-            "may_message": True,
-            "confirmed": True,
-        }
-        path = f"/appointments/{self.visits[step]}/escort"
-        answer = self.service.call(Role.SCHEDULER, "PUT", path, told, **headers)
-        assert answer.ok, answer.text
-
     def hear(self, when: str, *told: str) -> list[Any]:
         """Nothing more arrives until the minute before; these, and no others, at the minute."""
         self.service.set_clock(at(when) - timedelta(minutes=1))
@@ -240,7 +200,7 @@ def test_a_course_from_intake_to_closing(clinic: Clinic) -> None:
     assert (refused.status_code, refused.json()["type"]) == (422, "/problems/not-ready")
     assert [gate["code"] for gate in refused.json()["gates"]] == ["medications", "transport-home"]
     clinic.vouch("medications")
-    clinic.escort("dosing-1", **{"If-Match": '"1"'})
+    clinic.escort(clinic.visits["dosing-1"])
     assert clinic.step("dosing-1", "arrive", Role.SCHEDULER).ok
     refused = clinic.step("dosing-1", "start-dosing")
     assert [gate["code"] for gate in refused.json()["gates"]] == [
@@ -250,9 +210,9 @@ def test_a_course_from_intake_to_closing(clinic: Clinic) -> None:
         "changes",
     ]
     clinic.vouch("pregnancy-status")
-    clinic.settle("dosing-1")
-    clinic.screen()
-    clinic.measure("dosing-1", **CALM)
+    clinic.tick(clinic.visits["dosing-1"])
+    clinic.screen(clinic.patient["id"])
+    clinic.measure(clinic.visits["dosing-1"], **CALM)
     clinic.quiet_until("2027-03-01 10:10")
     assert clinic.step("dosing-1", "start-dosing").json()["progress"] == "dosing"
 
@@ -267,7 +227,7 @@ def test_a_course_from_intake_to_closing(clinic: Clinic) -> None:
     open_tasks = clinic.get("/tasks?status=requested")["items"]
     assert "watch-late" in {task["kind"] for task in open_tasks}
     clinic.heard = len(clinic.service.mail.mails)
-    clinic.measure("dosing-1", **CALM | {"systolic": 146})
+    clinic.measure(clinic.visits["dosing-1"], **CALM | {"systolic": 146})
     watch = clinic.get(f"/appointments/{clinic.visits['dosing-1']}/watch")["items"]
     assert [(one["code"], one["state"]) for one in watch] == [
         ("before", "done"),
@@ -276,9 +236,9 @@ def test_a_course_from_intake_to_closing(clinic: Clinic) -> None:
         ("leaving", "ahead"),
     ]
     clinic.quiet_until("2027-03-01 11:40")
-    clinic.measure("dosing-1", **CALM)
+    clinic.measure(clinic.visits["dosing-1"], **CALM)
     assert clinic.step("dosing-1", "start-recovery").ok
-    clinic.measure("dosing-1", **CALM | RECOVERED)
+    clinic.measure(clinic.visits["dosing-1"], **CALM | RECOVERED)
     refused = clinic.step("dosing-1", "discharge")
     assert [gate["code"] for gate in refused.json()["gates"]] == ["way-home", "observation"]
     leaving = f"/appointments/{clinic.visits['dosing-1']}/departure"
@@ -310,8 +270,8 @@ def test_a_course_from_intake_to_closing(clinic: Clinic) -> None:
     # Across the change of clocks: a week before is the same wall time, 72 and 24 hours elapse.
     [both] = clinic.hear("2027-03-08 10:00", "Ada: News about your appointments")
     assert "Reading it takes ten minutes" in both.get_body(("plain",)).get_content()
-    clinic.settle("dosing-2")
-    clinic.escort("dosing-2")
+    clinic.tick(clinic.visits["dosing-2"])
+    clinic.escort(clinic.visits["dosing-2"])
     clinic.hear("2027-03-12 09:00", "Ada: Reminder: your appointment on Monday, March 15, 2027")
     clinic.hear("2027-03-13 09:00", f"{DESK}: Not ready: Ada E, Monday, March 15, 2027")
     clinic.hear(
