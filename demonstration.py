@@ -29,9 +29,9 @@ from models import (
     Qualification,
     enter_clinic,
 )
-from models.vocabulary import ClearanceOutcome, PractitionerRole, Role, Stage
+from models.vocabulary import Answer, ClearanceOutcome, PractitionerRole, Role, Stage
 from notifications import links, reading
-from scheduler import booking, checklists, courses, facts, openings, rules
+from scheduler import booking, checklists, courses, facts, openings, rules, screens
 from scheduler.authority import Authority
 from scheduler.booking import Order
 from scheduler.checklists import NewClearance
@@ -39,6 +39,7 @@ from scheduler.errors import NotReady
 from scheduler.openings import Search
 from scheduler.placing import Named
 from scheduler.protocols import SettledBy
+from scheduler.screens import NewScreen
 
 FOLDER = Path(__file__).parent / "demo"
 BY = Authority("demonstration", Role.ADMIN, None, frozenset({"prescriber"}))
@@ -158,6 +159,9 @@ def _clear(session: Session, patient_id: UUID, now: datetime) -> None:
     for code in sorted(codes):
         told = NewClearance(gate=code, outcome=ClearanceOutcome.CLEARED, cleared_at=now)
         checklists.clear(session, patient_id, told, by=BY, now=now)
+    answers = {one.code: Answer.ABSENT for one in screens.asked(session, patient_id)}
+    screen = NewScreen(screened_at=now, answers=answers, notes={})
+    screens.record(session, patient_id, screen, by=BY, now=now)
 
 
 def _book_first_visits(session: Session, course: Course, start: datetime, now: datetime) -> None:

@@ -34,6 +34,7 @@ from models import (
     enter_clinic,
 )
 from models.vocabulary import (
+    Answer,
     AppointmentStatus,
     ClearanceOutcome,
     Measure,
@@ -56,9 +57,11 @@ from scheduler import (
     escorts,
     evidence,
     facts,
+    medicines,
     observing,
     questionnaires,
     replies,
+    screens,
     sessions,
 )
 from scheduler.authority import Authority, Call
@@ -69,9 +72,11 @@ from scheduler.instruments import LIBRARY
 from scheduler.jobs import JOBS
 from scheduler.lifecycle import Action
 from scheduler.measuring import DueState
+from scheduler.medicines import NewReconciliation
 from scheduler.observing import Noted
 from scheduler.protocols import SettledBy
 from scheduler.questionnaires import Filled, New
+from scheduler.screens import NewScreen
 
 DESK = Authority("key:front-desk", Role.SCHEDULER)
 TEAM = frozenset({"prescriber", "monitor", "therapist"})
@@ -397,6 +402,9 @@ class Rehearsal:
         for gate in facts.brief_of(session, visit).visit.gates:
             if gate.settled_by is SettledBy.CLEARANCE and gate.shuts in stages:
                 self._vouch(session, gate.code)
+            if gate.settled_by is SettledBy.MEDICINES and gate.shuts in stages:
+                taken = NewReconciliation(reconciled_at=self.now, medicines=())
+                medicines.reconcile(session, visit.patient_id, taken, by=DOCTOR, now=self.now)
             if gate.instrument is not None and gate.shuts in stages:
                 answers = self._calm(gate.instrument)
                 new = New(visit.patient_id, gate.instrument, self.now, answers)
@@ -437,6 +445,10 @@ class Rehearsal:
         }
         for code in sorted(codes):
             self._vouch(session, code)
+        answers = {one.code: Answer.ABSENT for one in screens.asked(session, visit.patient_id)}
+        if answers:
+            screen = NewScreen(screened_at=self.now, answers=answers, notes={})
+            screens.record(session, visit.patient_id, screen, by=DOCTOR, now=self.now)
         return sorted(codes)
 
     def _vouch(self, session: Session, code: str) -> None:

@@ -27,6 +27,13 @@ from models.schedule import (
     Schedule,
     Slot,
 )
+from models.screening import (
+    Eligibility,
+    MedicineRuling,
+    Reconciliation,
+    Screen,
+    ScreenDecision,
+)
 from models.talk import (
     CadenceOverride,
     CalendarFeed,
@@ -60,6 +67,7 @@ __all__ = [
     "Departure",
     "Device",
     "Disruption",
+    "Eligibility",
     "Escort",
     "FreedTime",
     "GroupSession",
@@ -67,6 +75,7 @@ __all__ = [
     "IdempotencyKey",
     "Incident",
     "InstrumentWording",
+    "MedicineRuling",
     "Message",
     "MessageArchive",
     "Observation",
@@ -83,9 +92,12 @@ __all__ = [
     "QuestionnaireDraft",
     "QuestionnaireResponse",
     "Receipt",
+    "Reconciliation",
     "Reply",
     "Room",
     "Schedule",
+    "Screen",
+    "ScreenDecision",
     "SendBucket",
     "Site",
     "Slot",

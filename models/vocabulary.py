@@ -139,6 +139,53 @@ class ClearanceOutcome(StrEnum):
     REFUSED = "refused"
 
 
+class ConditionAction(StrEnum):
+    """What follows where a patient has a condition that the protocol screens for."""
+
+    BLOCK = "block"
+    """No dose, unless somebody whom the protocol names passes over it with a reason."""
+    HOLD = "hold"
+    """No dose before somebody whom the protocol names has decided."""
+    CAUTION = "caution"
+    DISCUSS = "discuss"
+
+
+class Answer(StrEnum):
+    """What a screen found of one condition."""
+
+    PRESENT = "present"
+    ABSENT = "absent"
+    UNKNOWN = "unknown"
+
+
+class HoldOutcome(StrEnum):
+    """What was decided about a condition that is on hold."""
+
+    GO_AHEAD = "go-ahead"
+    REFUSED = "refused"
+
+
+class MedicineAction(StrEnum):
+    """What follows from a medicine of a class that the protocol names."""
+
+    NONE = "none"
+    DISCUSS = "discuss"
+    HOLD_DOSE_DAY = "hold-dose-day"
+    """Left out on the day of the dose."""
+    HOLD_24H = "hold-24h"
+    """Left out for 24 hours before."""
+    BLOCK = "block"
+
+
+class EligibilityOutcome(StrEnum):
+    """Whether a course goes on to its doses."""
+
+    ELIGIBLE = "eligible"
+    ELIGIBLE_WITH_CONDITIONS = "eligible-with-conditions"
+    DEFERRED = "deferred"
+    NOT_ELIGIBLE = "not-eligible"
+
+
 class TaskStatus(StrEnum):
     """Where a checklist item stands (FHIR R4 TaskStatus; `cancelled` is a waived item).
 
@@ -190,6 +237,7 @@ class MessageKind(StrEnum):
     VISIT_RESUMED = "visit-resumed"
     OFFER = "offer"
     OFFER_GONE = "offer-gone"
+    TALK_AGAIN = "talk-again"
     # answers to what a patient wrote
     NOTED = "noted"
     DECLINED = "declined"
@@ -282,6 +330,7 @@ class TaskKind(StrEnum):
     SEND_PAPERWORK = "send-paperwork"
     FOLLOW_INCIDENT = "follow-incident"
     ONLY_DOSES = "only-doses"
+    RESCREEN = "rescreen"
 
 
 class MessageState(StrEnum):

@@ -192,6 +192,11 @@ def supersede(
     ]
 
 
+def take_back(session: Session, subject_id: UUID, now: datetime) -> None:
+    """Take back what is planned about something that is no visit, as far as it is not out yet."""
+    session.execute(_TAKE_BACK, {"subject": subject_id, "now": now})
+
+
 def wake(session: Session) -> None:
     """Let the workers look at once when this transaction commits."""
     session.execute(_WAKE)
@@ -292,15 +297,11 @@ _NOTIFY = """
     ON CONFLICT ON CONSTRAINT uq__message__once DO NOTHING
 """
 
-_SUPERSEDE = text(
-    """
+_WITHDRAW = """
     WITH standing AS (
         SELECT clinic_id, id FROM message
-         WHERE appointment_id = :appointment AND NOT withdrawn
-           AND state IN ('scheduled', 'sending', 'uncertain',
-                                                           'sent', 'delivered')
-           AND (CAST(:recipient AS uuid) IS NULL OR recipient_id = :recipient)
-           AND (CAST(:kind AS text) IS NULL OR kind = :kind)
+         WHERE {which} AND NOT withdrawn
+           AND state IN ('scheduled', 'sending', 'uncertain', 'sent', 'delivered')
          ORDER BY id FOR UPDATE  -- one lock order: no deadlock
     )
     UPDATE message m
@@ -312,8 +313,17 @@ _SUPERSEDE = text(
      WHERE m.clinic_id = standing.clinic_id AND m.id = standing.id
     RETURNING m.id, m.kind, m.state, m.recipient, m.recipient_id,
               m.released_at IS NOT NULL AS released
-    """
+"""
+
+_SUPERSEDE = text(
+    _WITHDRAW.format(
+        which="appointment_id = :appointment "
+        "AND (CAST(:recipient AS uuid) IS NULL OR recipient_id = :recipient) "
+        "AND (CAST(:kind AS text) IS NULL OR kind = :kind)"
+    )
 )
+
+_TAKE_BACK = text(_WITHDRAW.format(which="appointment_id IS NULL AND subject_id = :subject"))
 
 _TOLD = text(
     """

@@ -133,6 +133,12 @@ PATIENT: Mapping[Kind, Words] = {
         "page:\n\n$link",
         "$clinic: all is settled, see you $day, $time. $link",
     ),
+    Kind.TALK_AGAIN: Words(
+        "Time to talk again",
+        "we agreed to talk again about now. Please call $phone; we will find a time that suits "
+        "you.",
+        "$clinic: we agreed to talk again about now. Please call $phone to find a time.",
+    ),
     Kind.OFFER: Words(
         "A time is free: $day",
         "a time that you may like has become free:\n\n" + _WHERE + "\n\nTo take it, or to let it "

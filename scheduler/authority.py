@@ -3,7 +3,7 @@
 Pure: no database, no clock, no Flask.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -26,6 +26,11 @@ class Authority:
     def may_lift(self, lift: frozenset[str]) -> bool:
         """Whether they hold one of the roles in `lift`."""
         return not self.practitioner_roles.isdisjoint(lift)
+
+    def may_settle(self, who: Collection[str]) -> bool:
+        """Whether they are among `who`, as a gate names those who can settle it."""
+        any_clinician = "clinician" in who and bool(self.practitioner_roles)
+        return any_clinician or self.may_lift(frozenset(who))
 
     def owns(self, owner: Owner) -> bool:
         """Whether a checklist item of `owner` is theirs to settle.

@@ -39,6 +39,7 @@ def faults(content: Told) -> Iterator[Fault]:
     yield from _unlisted_sources(content, set(content["sources"]), "")
     for name in ("caps", "gaps"):
         yield from _twice(content.get(name, ()), "code", f"/{name}")
+    yield from _bad_screening(content)
     for key, visit in content["visits"].items():
         here = f"/visits/{key}"
         if visit["cadence"] not in content["cadences"]:
@@ -87,6 +88,28 @@ def _twice(told: Sequence[Told], name: str, here: str) -> Iterator[Fault]:
         if one[name] in seen:
             yield Fault(f"{here}/{number}/{name}", f"Two of these are called {one[name]!r}.")
         seen.add(one[name])
+
+
+def _bad_screening(content: Told) -> Iterator[Fault]:
+    screening = content.get("screening", {})
+    for name, by in (("conditions", "screen"), ("medicines", "medicines")):
+        here, listed = f"/screening/{name}", screening.get(name, ())
+        yield from _twice(listed, "code", here)
+        gates = list(_gates_by(content, by))
+        if listed and not gates:
+            yield Fault(here, f"No gate is settled by {by!r}: nothing asks for these.")
+        for where, gate in gates:
+            if not listed:
+                yield Fault(f"{where}/by", f"There are no {name} in `screening` to ask for.")
+            if by == "medicines" and not gate["lift"]:
+                yield Fault(f"{where}/lift", "Nobody may approve what is held back.")
+
+
+def _gates_by(content: Told, by: str) -> Iterator[tuple[str, Told]]:
+    for key, visit in content["visits"].items():
+        for number, gate in enumerate(visit["gates"]):
+            if gate["by"] == by:
+                yield f"/visits/{key}/gates/{number}", gate
 
 
 def _bad_gates(visit: Told, here: str) -> Iterator[Fault]:

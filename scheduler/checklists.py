@@ -195,18 +195,22 @@ def _refuse_unless_theirs(
     if not gates:
         raise Unfit(f"No protocol of this patient has a gate {told.gate!r}.", field="gate")
     if all(gate.settled_by is not SettledBy.CLEARANCE for gate in gates):
-        raise Unfit(f"{told.gate} is not for anybody to vouch for.", field="gate")
+        instead = _INSTEAD.get(gates[0].settled_by, "")
+        raise Unfit(f"{told.gate} is not for anybody to vouch for.{instead}", field="gate")
     if told.outcome is ClearanceOutcome.REFUSED and by.practitioner_roles:
         return
     for gate in gates:  # it counts under all of them, so the strictest decides
-        if not _may_vouch(gate, by):
+        if not by.may_settle(gate.who):
             names = " or ".join(sorted(gate.who))
             raise MayNotOverride(f"{told.gate}: {names} may vouch for this.", who=sorted(gate.who))
 
 
-def _may_vouch(gate: Gate, by: Authority) -> bool:
-    any_clinician = "clinician" in gate.who and bool(by.practitioner_roles)
-    return any_clinician or by.may_lift(frozenset(gate.who))
+_INSTEAD = {
+    SettledBy.SCREEN: " Record a screen of the patient: `screens`.",
+    SettledBy.MEDICINES: " Go through what the patient takes: `reconciliations`.",
+    SettledBy.ELIGIBILITY: " Decide about the course: `eligibility`.",
+}
+"""What to do where a gate rests on something that is recorded elsewhere."""
 
 
 def refuse_unless_ahead(appointment: Appointment) -> None:

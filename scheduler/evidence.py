@@ -7,7 +7,7 @@ many queries as one visit does.
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -17,9 +17,13 @@ from sqlalchemy.orm import Session
 
 from models import Appointment, CourseStep
 from models.vocabulary import (
+    Answer,
     AppointmentStatus,
     ClearanceOutcome,
+    EligibilityOutcome,
+    HoldOutcome,
     Measure,
+    MedicineAction,
     Stage,
     StepKind,
     TaskStatus,
@@ -39,6 +43,7 @@ from scheduler.readiness import (
     Readiness,
     Vouched,
 )
+from scheduler.screening import Decided, Medicine, Reconciled, Ruled, Ruling, Screen
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +70,37 @@ class Lines:
     """What was measured in each visit and still counts, in the order of time."""
     overridden: dict[UUID, dict[str, datetime]] = field(default_factory=partial(defaultdict, dict))
     """When gates were last opened by a reason, for the time at which each visit stands now."""
+    screens: dict[UUID, tuple[datetime, dict[str, Answer]]] = field(default_factory=dict)
+    """For each patient when the latest screen was, and what it found."""
+    decided: dict[UUID, dict[str, Decided]] = field(default_factory=partial(defaultdict, dict))
+    """For each patient and condition of that screen what was decided last."""
+    reconciled: dict[UUID, tuple[datetime, tuple[Medicine, ...]]] = field(default_factory=dict)
+    """For each patient when what they take was last gone through, and what it is."""
+    ruled: dict[UUID, dict[str, Ruled]] = field(default_factory=partial(defaultdict, dict))
+    """For each patient and class of these medicines what was ruled last."""
+    eligibility: dict[UUID, Ruling] = field(default_factory=dict)
+    """For each course what was decided last; for each patient the same of all their courses."""
+
+    def screen_of(self, patient_id: UUID) -> Screen | None:
+        """The latest screen of a patient, with what was decided on it."""
+        found = self.screens.get(patient_id)
+        return None if found is None else Screen(*found, self.decided[patient_id])
+
+    def reconciled_of(self, patient_id: UUID) -> Reconciled | None:
+        """What a patient takes, with what was ruled on it."""
+        found = self.reconciled.get(patient_id)
+        return None if found is None else Reconciled(*found, self.ruled[patient_id])
+
+    def eligibility_of(self, patient_id: UUID, course_id: UUID | None) -> Ruling | None:
+        """What was decided about a course; of a visit outside any, about the patient last."""
+        return self.eligibility.get(course_id or patient_id)
 
     def take(self, row: Sequence[Any]) -> None:
         """Take in a line as the database tells it."""
         what, subject, code, state, at, until, told, words = row
+        if what in _OF_SCREENING:
+            self._take_of_screening(row)
+            return
         match what:
             case "cleared":
                 self.cleared[subject][code] = Vouched(_OUTCOMES[state], at, until)
@@ -103,6 +135,25 @@ class Lines:
             case "overridden":
                 self.overridden[subject][code] = at
 
+    def _take_of_screening(self, row: Sequence[Any]) -> None:
+        what, subject, code, state, at, until, told, words = row
+        match what:
+            case "screened":
+                self.screens[subject] = at, {one: Answer(found) for one, found in told.items()}
+            case "decided":
+                self.decided[subject][code] = Decided(HoldOutcome(state), at)
+            case "reconciled":
+                self.reconciled[subject] = at, tuple(Medicine(m["name"], m["class"]) for m in told)
+            case "ruled":
+                self.ruled[subject][code] = Ruled(MedicineAction(state), at)
+            case "eligibility":
+                day = None if told["until"] is None else date.fromisoformat(told["until"])
+                ruling = Ruling(EligibilityOutcome(state), at, words, day, until)
+                self.eligibility[subject] = self.eligibility[UUID(told["course"])] = ruling
+
+
+_OF_SCREENING = frozenset({"screened", "decided", "reconciled", "ruled", "eligibility"})
+
 
 def read(session: Session, patient_ids: Sequence[UUID], visit_ids: Sequence[UUID]) -> Lines:
     """Read everything that gates of these patients and visits are judged by, in one query."""
@@ -118,7 +169,15 @@ _MEASURES = {one.value: one for one in Measure}
 
 _LINES = text(
     """
-    WITH lines AS (
+    WITH screens AS (
+        SELECT DISTINCT ON (patient_id) * FROM screen
+         WHERE patient_id = ANY(CAST(:patients AS uuid[]))
+         ORDER BY patient_id, screened_at DESC, created_at DESC, id DESC
+    ), reconciliations AS (
+        SELECT DISTINCT ON (patient_id) * FROM reconciliation
+         WHERE patient_id = ANY(CAST(:patients AS uuid[]))
+         ORDER BY patient_id, reconciled_at DESC, created_at DESC, id DESC
+    ), lines AS (
         SELECT 'cleared' AS what, c.patient_id AS subject, c.gate AS code, c.outcome AS state,
                c.cleared_at AS at, c.valid_until AS until, NULL::jsonb AS told,
                NULL AS words, c.id
@@ -181,6 +240,31 @@ _LINES = text(
           FROM override o
           JOIN appointment a ON a.clinic_id = o.clinic_id AND a.id = o.appointment_id
          WHERE o.appointment_id = ANY(CAST(:visits AS uuid[])) AND o.revision = a.revision
+        UNION ALL
+        SELECT 'screened', s.patient_id, NULL, NULL, s.screened_at, NULL, s.answers, NULL, s.id
+          FROM screens s
+        UNION ALL
+        SELECT 'decided', s.patient_id, d.condition, d.outcome, d.decided_at, NULL, NULL, NULL,
+               d.id
+          FROM screens s
+          JOIN screen_decision d ON d.clinic_id = s.clinic_id AND d.screen_id = s.id
+        UNION ALL
+        SELECT 'reconciled', r.patient_id, NULL, NULL, r.reconciled_at, NULL, r.medicines, NULL,
+               r.id
+          FROM reconciliations r
+        UNION ALL
+        SELECT 'ruled', r.patient_id, m.medicine_class, m.action, m.ruled_at, NULL, NULL, NULL,
+               m.id
+          FROM reconciliations r
+          JOIN medicine_ruling m ON m.clinic_id = r.clinic_id AND m.reconciliation_id = r.id
+        UNION ALL
+        SELECT 'eligibility', e.patient_id, NULL, e.outcome, e.decided_at, e.lapses_at,
+               jsonb_build_object('course', e.course_id,
+                                  'until', coalesce(e.deferred_until, e.rescreen_on)),
+               e.conditions, e.id
+          FROM (SELECT DISTINCT ON (course_id) * FROM eligibility
+                 WHERE patient_id = ANY(CAST(:patients AS uuid[]))
+                 ORDER BY course_id, decided_at DESC, id DESC) AS e
     )
     SELECT what, subject, code, state, at, until, told, words FROM lines ORDER BY at, id
     """
@@ -215,6 +299,9 @@ def before_booking(session: Session, about: Brief) -> Known | None:
         clearances=lines.cleared[patient_id],
         happened=lines.happened[patient_id],
         duties=lines.duties[patient_id],
+        screen=lines.screen_of(patient_id),
+        reconciled=lines.reconciled_of(patient_id),
+        eligibility=lines.eligibility_of(patient_id, about.course_id),
         earlier=earlier,
         first_of_kind=first,
     )
@@ -234,6 +321,9 @@ def before_course(
             clearances=lines.cleared[patient_id],
             happened=lines.happened[patient_id],
             duties=lines.duties[patient_id],
+            screen=lines.screen_of(patient_id),
+            reconciled=lines.reconciled_of(patient_id),
+            eligibility=lines.eligibility_of(patient_id, course_id),
             earlier=earlier,
             first_of_kind=first,
         )
@@ -276,6 +366,9 @@ def _known(session: Session, visits: Sequence[Appointment]) -> dict[UUID, Known]
             dosed_at=lines.dosed.get(visit.id),
             measured=lines.measured[visit.id],
             answered=lines.answered[patient_id],
+            screen=lines.screen_of(patient_id),
+            reconciled=lines.reconciled_of(patient_id),
+            eligibility=lines.eligibility_of(patient_id, visit.course_id),
             happened=lines.happened[patient_id],
             duties=lines.duties[patient_id],
             last_dosed_at=max(doses, default=None),

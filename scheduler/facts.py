@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, Select, exists, func, select, text
+from sqlalchemy import ColumnElement, Select, exists, func, select, text, tuple_
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session, aliased
 
@@ -27,6 +27,7 @@ from models import (
     Course,
     CourseStep,
     Departure,
+    Eligibility,
     Escort,
     FreedTime,
     GroupSession,
@@ -44,6 +45,8 @@ from models import (
     Qualification,
     QuestionnaireDraft,
     QuestionnaireResponse,
+    Reconciliation,
+    Screen,
     Site,
     Slot,
     Task,
@@ -70,7 +73,7 @@ from notifications.cadence import QuietHours, Rule, Timing
 from notifications.outbox import Reader, Subject
 from scheduler import protocols
 from scheduler.errors import CourseClosed, NotFound, NotSigned, Stale, StepSkipped, Unfit
-from scheduler.protocols import Gate, Protocol, Step, Visit
+from scheduler.protocols import Gate, Protocol, SettledBy, Step, Visit
 from scheduler.rules import STANDING, Booked
 
 Row = TypeVar("Row", bound=Tenanted)
@@ -413,6 +416,23 @@ def gates_of(session: Session, patient_id: UUID, code: str | None = None) -> lis
 
     Where none of these has it: in the clinic's own protocol, as it is today. No code: all.
     """
+    own, default = _versions_over(session, patient_id)
+    return _gates(session, own, code) or _gates(session, default, code)
+
+
+def gates_settled_by(
+    session: Session, patient_id: UUID, settled_by: SettledBy, *, everywhere: bool = False
+) -> list[Gate]:
+    """The same, of the gates that are settled in a way. `everywhere`: in both."""
+    own, default = (
+        [gate for gate in _gates(session, versions, None) if gate.settled_by is settled_by]
+        for versions in _versions_over(session, patient_id)
+    )
+    return [*own, *default] if everywhere else own or default
+
+
+def _versions_over(session: Session, patient_id: UUID) -> tuple[Sequence[UUID], Sequence[UUID]]:
+    """The protocol versions that a patient is under, and the clinic's own."""
     of_courses = select(Course.protocol_version_id).where(
         Course.patient_id == patient_id, Course.status == CourseStatus.ACTIVE
     )
@@ -420,8 +440,7 @@ def gates_of(session: Session, patient_id: UUID, code: str | None = None) -> lis
         Appointment.patient_id == patient_id, Appointment.status.in_(STANDING)
     )
     own = session.scalars(of_courses.union(of_visits)).all()
-    found = _gates(session, own, code)
-    return found or _gates(session, session.scalars(text(DEFAULT_VERSION)).all(), code)
+    return own, session.scalars(text(DEFAULT_VERSION)).all()
 
 
 def _gates(session: Session, version_ids: Iterable[UUID], code: str | None) -> list[Gate]:
@@ -652,6 +671,86 @@ def next_due_of_incident(session: Session, incident_id: UUID) -> datetime | None
             ChecklistItem.status.in_((TaskStatus.REQUESTED, TaskStatus.FAILED)),
         )
     )
+
+
+def latest_screen(session: Session, patient_id: UUID) -> Screen | None:
+    """The screen of a patient that counts."""
+    return session.scalars(
+        select(Screen)
+        .where(Screen.patient_id == patient_id)
+        .order_by(Screen.screened_at.desc(), Screen.created_at.desc(), Screen.id.desc())
+        .limit(1)
+    ).one_or_none()
+
+
+def latest_reconciliation(session: Session, patient_id: UUID) -> Reconciliation | None:
+    """The list of what a patient takes that counts."""
+    return session.scalars(
+        select(Reconciliation)
+        .where(Reconciliation.patient_id == patient_id)
+        .order_by(
+            Reconciliation.reconciled_at.desc(),
+            Reconciliation.created_at.desc(),
+            Reconciliation.id.desc(),
+        )
+        .limit(1)
+    ).one_or_none()
+
+
+def latest_eligibility(session: Session, course_id: UUID) -> Eligibility | None:
+    """What was decided last about a course."""
+    return session.scalars(
+        select(Eligibility)
+        .where(Eligibility.course_id == course_id)
+        .order_by(Eligibility.decided_at.desc(), Eligibility.id.desc())
+        .limit(1)
+    ).one_or_none()
+
+
+def _decides() -> ColumnElement[bool]:
+    """Holds for decisions about a course under way that no later one replaced."""
+    later = aliased(Eligibility)
+    is_replaced = exists().where(
+        later.clinic_id == Eligibility.clinic_id,
+        later.course_id == Eligibility.course_id,
+        tuple_(later.decided_at, later.id) > tuple_(Eligibility.decided_at, Eligibility.id),
+    )
+    is_active = exists().where(
+        Course.clinic_id == Eligibility.clinic_id,
+        Course.id == Eligibility.course_id,
+        Course.status == CourseStatus.ACTIVE,
+    )
+    return ~is_replaced & is_active
+
+
+def still_decides(session: Session, decision_id: UUID) -> bool:
+    """Whether a decision about a course stands."""
+    query = select(exists().where(Eligibility.id == decision_id, _decides()))
+    return session.scalars(query).one()
+
+
+def looked_at_again(session: Session, now: datetime) -> Sequence[Eligibility]:
+    """The decisions that stand, whose day has come, and of which nobody has a task yet."""
+    is_asked = exists().where(
+        Task.clinic_id == Eligibility.clinic_id,
+        Task.kind == TaskKind.RESCREEN,
+        Task.subject_id == Eligibility.id,
+    )
+    return session.scalars(
+        select(Eligibility)
+        .where(Eligibility.remind_at <= now, ~is_asked, _decides())
+        .order_by(Eligibility.id)
+    ).all()
+
+
+def rescreenings_over(session: Session) -> Sequence[UUID]:
+    """The decisions of which somebody has a task, and that do not stand any more."""
+    return session.scalars(
+        select(Eligibility.id)
+        .join(Task, (Task.clinic_id == Eligibility.clinic_id) & (Task.subject_id == Eligibility.id))
+        .where(Task.kind == TaskKind.RESCREEN, Task.status == TaskStatus.REQUESTED, ~_decides())
+        .order_by(Eligibility.id)
+    ).all()
 
 
 def is_event_replaced(session: Session, event_id: UUID) -> bool:

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from notifications import queue, reading
 from scheduler import (
     booking,
+    eligibility,
     notices,
     observing,
     offering,
@@ -73,6 +74,7 @@ JOBS = (
     Job("alarm-late-watches", timedelta(seconds=15), observing.alarm_late),
     Job("plan-agendas", timedelta(minutes=15), notices.plan_agendas),
     Job("warn-of-credentials", timedelta(hours=1), notices.warn_of_credentials),
+    Job("look-again", timedelta(minutes=1), eligibility.remind),
     Job("set-tasks", timedelta(minutes=1), notices.set_tasks),
     Job("archive-messages", timedelta(hours=1), archive_messages),
     Job("forget-answers", timedelta(hours=1), forget_answers),

@@ -77,7 +77,7 @@ def _weigh_gates(shut: list[Judged], reasons: Reasons, by: Authority) -> list[st
     if missing:
         raise NotReady("The visit cannot be booked yet.", gates=told(missing))
     for judged in shut:
-        reasons.refuse_unless_lifted(judged.gate.code, judged.gate.lift, by)
+        reasons.refuse_unless_lifted(judged.gate.code, judged.lift, by)
     return [judged.gate.code for judged in shut]
 
 

@@ -31,6 +31,7 @@ from notifications.cadence import Moment, Rule
 from scheduler import checking, incident_kinds
 from scheduler.checking import Fault as Fault
 from scheduler.incident_kinds import IncidentKind
+from scheduler.screening import HealthCondition, MedicineClass
 from scheduler.spans import Span as Span
 
 SCHEMA_FILE = Path(__file__).with_name("protocol.schema.json")
@@ -62,6 +63,12 @@ class SettledBy(StrEnum):
     """A questionnaire was filled in, and its answers let the visit go on."""
     INCIDENTS = "incidents"
     """What was to be done about what went wrong is done."""
+    SCREEN = "screen"
+    """The patient was screened for the protocol's conditions, and nothing speaks against it."""
+    MEDICINES = "medicines"
+    """What the patient takes was gone through, and what is held back was approved."""
+    ELIGIBILITY = "eligibility"
+    """Nobody has decided that the course does not go on to its doses."""
 
 
 class IfSkipped(StrEnum):
@@ -171,9 +178,9 @@ class Gate:
     holds_first: timedelta | None
     """The same for the course's first visit of its kind, where the protocol tells them apart."""
     ends_on: frozenset[HealthEventKind]
-    """For `clearance`: what ends one that was given before it happened."""
+    """For what somebody vouches for or finds: what ends it if it was given before that."""
     longest_gap: timedelta | None
-    """For `clearance`: it ends so long after the last dose, unless it was given since."""
+    """The same: it ends so long after the last dose, unless it was given since."""
     kinds: frozenset[StepKind]
     """For `steps`: all earlier steps of these kinds must be fulfilled."""
     minutes: timedelta
@@ -184,6 +191,10 @@ class Gate:
     """For `measurement`."""
     recheck: Recheck | None = None
     """For `measurement`; None: what is on hold stays so until it passes."""
+    conditions: tuple[HealthCondition, ...] = ()
+    """For `screen`."""
+    medicines: tuple[MedicineClass, ...] = ()
+    """For `medicines`."""
     who: tuple[str, ...]
     """Who can settle it."""
     lift: frozenset[str]
@@ -384,7 +395,10 @@ def check_cadence(rules: Any) -> list[Fault]:
 def read(content: Mapping[str, Any]) -> Protocol:
     """Turn checked `content` into a Protocol."""
     cadences = {name: tuple(map(Rule.read, rules)) for name, rules in content["cadences"].items()}
-    visits = {key: _visit(key, told, cadences) for key, told in content["visits"].items()}
+    screening = content.get("screening", {})
+    visits = {
+        key: _visit(key, told, cadences, screening) for key, told in content["visits"].items()
+    }
     return Protocol(
         code=content["code"],
         title=content["title"],
@@ -426,12 +440,15 @@ def _phase(told: Mapping[str, Any]) -> Phase:
     )
 
 
-def _gate(told: Mapping[str, Any]) -> Gate:
+def _gate(told: Mapping[str, Any], screening: Mapping[str, Any]) -> Gate:
+    settled_by = SettledBy(told["by"])
+    conditions = screening.get("conditions", ()) if settled_by is SettledBy.SCREEN else ()
+    medicines = screening.get("medicines", ()) if settled_by is SettledBy.MEDICINES else ()
     return Gate(
         code=told["code"],
         title=told["title"],
         shuts=Stage(told["shuts"]),
-        settled_by=SettledBy(told["by"]),
+        settled_by=settled_by,
         holds=_elapsed(told.get("holds")),
         holds_first=_elapsed(told.get("holds_first")),
         ends_on=frozenset(map(HealthEventKind, told.get("ends_on", ()))),
@@ -441,6 +458,8 @@ def _gate(told: Mapping[str, Any]) -> Gate:
         instrument=told.get("instrument"),
         limits=tuple(map(_limit, told.get("limits", ()))),
         recheck=_recheck(told.get("recheck")),
+        conditions=tuple(map(HealthCondition.read, conditions)),
+        medicines=tuple(map(MedicineClass.read, medicines)),
         who=tuple(told["who"]),
         lift=frozenset(told["lift"]),
     )
@@ -493,7 +512,12 @@ def _check(told: Mapping[str, Any]) -> Check:
     )
 
 
-def _visit(key: str, told: Mapping[str, Any], cadences: Mapping[str, tuple[Rule, ...]]) -> Visit:
+def _visit(
+    key: str,
+    told: Mapping[str, Any],
+    cadences: Mapping[str, tuple[Rule, ...]],
+    screening: Mapping[str, Any],
+) -> Visit:
     length = _elapsed(told["minutes"])
     assert length is not None
     return Visit(
@@ -502,7 +526,7 @@ def _visit(key: str, told: Mapping[str, Any], cadences: Mapping[str, tuple[Rule,
         title=told["title"],
         length=length,
         phases=tuple(map(_phase, told["phases"])),
-        gates=tuple(map(_gate, told["gates"])),
+        gates=tuple(_gate(gate, screening) for gate in told["gates"]),
         checklist=tuple(map(_check, told["checklist"])),
         watch=tuple(map(_watch, told.get("watch", ()))),
         ways_home=tuple(map(WayHome, told.get("ways_home", {"ways": ["escort"]})["ways"])),

@@ -25,9 +25,10 @@ from models.vocabulary import (
     TaskStatus,
     WayHome,
 )
-from scheduler import measuring
+from scheduler import measuring, screening
 from scheduler.measuring import Measured, Reading, Zone
 from scheduler.protocols import Gate, SettledBy
+from scheduler.screening import Found, Reconciled, Ruling, Screen
 
 
 class Vouched(NamedTuple):
@@ -115,6 +116,12 @@ class Known:
     """By instrument."""
     duties: Sequence[Duty] = ()
     """Still to be done about what went wrong."""
+    screen: Screen | None = None
+    """The latest of the patient."""
+    reconciled: Reconciled | None = None
+    """When what the patient takes was last gone through."""
+    eligibility: Ruling | None = None
+    """What was last decided about the course."""
     overridden: Mapping[str, datetime] = field(default_factory=dict)
     """When a gate was last opened by a reason."""
 
@@ -129,6 +136,8 @@ class Judged(NamedTuple):
     expires_at: datetime | None = None
     is_fixed: bool = False
     """Whether no reason can open it as things stand."""
+    lift: frozenset[str] = frozenset()
+    """Who may open it with a reason as things stand: those of the gate, or fewer."""
 
     @property
     def is_shut(self) -> bool:
@@ -194,17 +203,31 @@ def assess(gates: Iterable[Gate], known: Known, at: datetime) -> Readiness:
 
 def turns(gates: Iterable[Gate], known: Known) -> set[datetime]:
     """The instants at, or right after, which a gate may stand otherwise than before."""
-    found: set[datetime | None] = set()
+    ruling = known.eligibility
+    found: set[datetime | None] = set() if ruling is None else {ruling.lapses_at}
     for gate in gates:
         vouched = known.clearances.get(gate.code)
         if vouched is not None:
-            found |= {vouched.cleared_at, vouched.valid_until}
-            found |= {
-                vouched.cleared_at + holds for holds in (gate.holds, gate.holds_first) if holds
-            }
+            found.add(vouched.valid_until)
+        given_at = _given_at(gate, known)
+        if given_at is not None:
+            found.add(given_at)
+            found |= {given_at + holds for holds in (gate.holds, gate.holds_first) if holds}
         if known.dosed_at is not None:
             found.add(known.dosed_at + gate.minutes)
     return {one for one in found if one is not None}
+
+
+def _given_at(gate: Gate, known: Known) -> datetime | None:
+    """When what a gate rests on was vouched for or found."""
+    given: Vouched | Screen | Reconciled | None = known.clearances.get(gate.code)
+    if gate.settled_by is SettledBy.SCREEN:
+        given = known.screen
+    if gate.settled_by is SettledBy.MEDICINES:
+        given = known.reconciled
+    if given is None:
+        return None
+    return given.cleared_at if isinstance(given, Vouched) else given.at
 
 
 def moment(starts_at: datetime, now: datetime, *, under_way: bool) -> datetime:
@@ -226,7 +249,8 @@ def _judge(gate: Gate, known: Known, at: datetime) -> Judged:
     for item in known.items:
         if item.gate == gate.code and item.due_at < due_at:
             due_at = item.due_at
-    return Judged(gate, state, detail, due_at, found.expires_at, found.is_fixed)
+    lift = gate.lift if found.lift is None else gate.lift & found.lift
+    return Judged(gate, state, detail, due_at, found.expires_at, found.is_fixed, lift)
 
 
 class _Verdict(NamedTuple):
@@ -238,6 +262,8 @@ class _Verdict(NamedTuple):
     since: datetime | None = None
     """When it came to light: a reason that was given before does not speak about it."""
     is_fixed: bool = False
+    lift: frozenset[str] | None = None
+    """Who may pass over it, of those who may pass over the gate. None: all of them."""
 
     def yields_to(self, given_at: datetime) -> bool:
         """Whether a reason that was given then opens the gate."""
@@ -250,6 +276,11 @@ def _by_clearance(gate: Gate, known: Known, at: datetime) -> _Verdict:
         return _Verdict(GateState.OPEN, "Nobody has cleared it yet.", None)
     if vouched.outcome is ClearanceOutcome.REFUSED:
         return _Verdict(GateState.FAILED, "It was refused.", None)
+    return _holding(gate, known, vouched, at)
+
+
+def _holding(gate: Gate, known: Known, vouched: Vouched, at: datetime) -> _Verdict:
+    """Whether what somebody vouched for or found still holds."""
     holds = gate.holds_first if known.first_of_kind and gate.holds_first else gate.holds
     expires_at = vouched.valid_until
     if holds is not None:
@@ -276,6 +307,35 @@ def _ended(gate: Gate, known: Known, vouched: Vouched, at: datetime) -> _Verdict
             detail = f"More than {days} days since the last dose."
             return _Verdict(GateState.EXPIRED, detail, ends_at, ends_at)
     return None
+
+
+def _by_screen(gate: Gate, known: Known, at: datetime) -> _Verdict:
+    screen = known.screen
+    if screen is None or screen.at > at:
+        return _Verdict(GateState.OPEN, "The patient was not screened yet.")
+    return _while_it_holds(gate, known, at, screen.at, screening.of_screen(gate.conditions, screen))
+
+
+def _by_medicines(gate: Gate, known: Known, at: datetime) -> _Verdict:
+    told = known.reconciled
+    if told is None or told.at > at:
+        return _Verdict(GateState.OPEN, "Nobody went through what the patient takes.")
+    return _while_it_holds(gate, known, at, told.at, screening.of_medicines(gate.medicines, told))
+
+
+def _while_it_holds(
+    gate: Gate, known: Known, at: datetime, found_at: datetime, found: Found
+) -> _Verdict:
+    """What was found, as long as it holds; what speaks against the visit does so for good."""
+    holding = _holding(gate, known, Vouched(ClearanceOutcome.CLEARED, found_at), at)
+    if holding.state is not GateState.MET and found.state is not GateState.FAILED:
+        return holding
+    return _Verdict(found.state, found.detail, holding.expires_at, found.since, lift=found.lift)
+
+
+def _by_eligibility(gate: Gate, known: Known, at: datetime) -> _Verdict:
+    found = screening.of_eligibility(known.eligibility, at)
+    return _Verdict(found.state, found.detail, found.expires_at, found.since)
 
 
 def _by_checklist(gate: Gate, known: Known, at: datetime) -> _Verdict:
@@ -401,4 +461,7 @@ _SETTLED: Mapping[SettledBy, Callable[[Gate, Known, datetime], _Verdict]] = {
     SettledBy.MEASUREMENT: _by_measurement,
     SettledBy.QUESTIONNAIRE: _by_questionnaire,
     SettledBy.INCIDENTS: _by_incidents,
+    SettledBy.SCREEN: _by_screen,
+    SettledBy.MEDICINES: _by_medicines,
+    SettledBy.ELIGIBILITY: _by_eligibility,
 }

@@ -15,6 +15,8 @@ from models.vocabulary import Channel, GateState, MessageKind, Recipient, TaskKi
 from notifications import outbox
 from notifications.outbox import Notice
 from scheduler import evidence, facts, tasks
+from scheduler.protocols import SettledBy
+from scheduler.readiness import Judged
 from scheduler.tasks import Wanted
 
 Settled = Mapping[UUID, frozenset[str]]
@@ -43,8 +45,7 @@ def tell(session: Session, visits: Sequence[Appointment], before: Settled, now: 
         visit
         for visit in visits
         if any(
-            one.state in {GateState.EXPIRED, GateState.FAILED}
-            and one.gate.code in before.get(visit.id, frozenset())
+            _is_open_anew(one) and one.gate.code in before.get(visit.id, frozenset())
             for one in judged[visit.id].gates
         )
     ]
@@ -56,6 +57,11 @@ def tell(session: Session, visits: Sequence[Appointment], before: Settled, now: 
             told.add(visit.patient_id)
             _tell(session, visit, now)
     return len(lapsed)
+
+
+def _is_open_anew(one: Judged) -> bool:
+    waits = one.state is GateState.OPEN and one.gate.settled_by is SettledBy.SCREEN
+    return waits or one.state in {GateState.EXPIRED, GateState.FAILED}
 
 
 def _set_task(session: Session, visit: Appointment, now: datetime) -> None:

@@ -117,7 +117,7 @@ def override(
     """
     appointment = facts.to_change(session, Appointment, appointment_id, None)
     judged = evidence.judge(session, [appointment], now)[appointment.id]
-    gates = {one.gate.code: one.gate for one in judged.gates}
+    gates = {one.gate.code: one for one in judged.gates}
     fixed = [one for one in judged.gates if one.gate.code in reasons.given and one.is_fixed]
     if fixed:
         raise NotReady("No reason opens this now.", gates=judging.told(fixed))

@@ -25,10 +25,12 @@ from models import (
     Qualification,
     Room,
     Schedule,
+    Screen,
     Site,
     enter_clinic,
 )
 from models.vocabulary import ActorKind, ClearanceOutcome, PractitionerRole
+from scheduler import screens
 
 SUNDAY_NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)  # what the clock says in most tests
 MONDAY_9 = datetime(2026, 3, 2, 14, 0, tzinfo=UTC)  # 09:00 in New York
@@ -458,6 +460,22 @@ def make_protocol(session: Session, content: dict[str, Any]) -> UUID:
     session.add(version)
     session.flush()
     return version.id
+
+
+def screen(session: Session, patient_id: UUID, *present: str, at: datetime = SUNDAY_NOON) -> UUID:
+    """Ask a patient for all that the clinic's protocols ask; what is not named is absent."""
+    asked = screens.asked(session, patient_id, everywhere=True)
+    line = Screen(
+        id=uuid7(),
+        patient_id=patient_id,
+        screened_at=at,
+        answers={one.code: "present" if one.code in present else "absent" for one in asked},
+        notes={},
+        screened_by="test",
+    )
+    session.add(line)
+    session.flush()
+    return line.id
 
 
 def clear(

@@ -245,7 +245,7 @@ def _offer_call(here: Visitor) -> Call:
 
 
 def _page(here: Visitor, done: str | None, problem: str | None = None) -> str:
-    shown = showing.visit(db.session(), here)
+    shown = showing.visit(db.session(), here, now())
     return render_template(
         "visit.html",
         clinic=here.clinic,

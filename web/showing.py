@@ -10,12 +10,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models import Appointment, ChecklistItem, Escort, Offer, Patient, Site
-from models.vocabulary import AppointmentStatus, Owner
+from models.vocabulary import AppointmentStatus, GateState, MedicineAction, Owner
 from notifications import invitation
 from notifications.invitation import Entry, Method
-from scheduler import facts, questionnaires, wordings
+from scheduler import evidence, facts, questionnaires, screening, wordings
 from scheduler.protocols import SettledBy
 from scheduler.questionnaires import known
+from scheduler.screening import LEFT_OUT
 from web.visitor import Visitor
 
 
@@ -27,6 +28,15 @@ class Ask:
     """Which of them, from 1."""
     is_filled: bool
     is_begun: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Medicines that the patient leaves out, as it was approved."""
+
+    names: Sequence[str]
+    for_a_day: bool
+    """For 24 hours before; else on the day alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +57,8 @@ class Shown:
     """The visit is merely offered, or was."""
     sheets: Mapping[str, Sequence["Ask"]] = field(default_factory=dict)
     """By checklist item the questions that it waits for."""
+    left_out: Sequence[LeftOut] = ()
+    """What was agreed that they leave out before this visit."""
 
     @property
     def is_ahead(self) -> bool:
@@ -84,7 +96,7 @@ def calendar(session: Session, visitor: Visitor, now: datetime) -> bytes:
     return invitation.calendar([entry], Method.PUBLISH, now)
 
 
-def visit(session: Session, visitor: Visitor) -> Shown:
+def visit(session: Session, visitor: Visitor, now: datetime) -> Shown:
     """Gather what the page shows to a visitor who is known."""
     appointment = facts.one(session, Appointment, visitor.link.appointment_id)
     patient = facts.one(session, Patient, visitor.link.patient_id)
@@ -108,6 +120,7 @@ def visit(session: Session, visitor: Visitor) -> Shown:
         escort=facts.escort_of(session, appointment.id),
         offer=offer,
         sheets=_sheets(session, appointment),
+        left_out=_left_out(session, appointment, now),
         asks_for_escort=offer is None
         and any(gate.settled_by is SettledBy.ESCORT for gate in gates),
     )
@@ -128,3 +141,18 @@ def _sheets(session: Session, visit: Appointment) -> Mapping[str, Sequence[Ask]]
         for check in facts.brief_of(session, visit).visit.checklist
         if check.instruments
     }
+
+
+def _left_out(session: Session, visit: Appointment, now: datetime) -> list[LeftOut]:
+    """What was approved, once all of it is and as long as the list holds for this visit."""
+    gates = facts.brief_of(session, visit).visit.gates
+    if visit.status is not AppointmentStatus.BOOKED or not any(one.medicines for one in gates):
+        return []
+    told = evidence.read(session, [visit.patient_id], []).reconciled_of(visit.patient_id)
+    return [
+        LeftOut(flag.names, flag.action is MedicineAction.HOLD_24H)
+        for one in evidence.judge(session, [visit], now)[visit.id].gates
+        if one.state is GateState.MET and told is not None
+        for flag in screening.flags(one.gate.medicines, told)
+        if flag.action in LEFT_OUT
+    ]

@@ -19,7 +19,7 @@ from database.access import Access
 from models import Appointment, AppointmentEvent, Message, Patient, Slot, enter_clinic
 from models.vocabulary import Role
 from tests.conftest import clean
-from tests.factories import clear
+from tests.factories import clear, screen
 from tests.fakes import mail_server
 from tests.service import ROOT, Service, give_keys, running
 
@@ -36,8 +36,8 @@ def service(database: Access, service_engine: Engine, tmp_path: Path) -> Iterato
             files = intake.clinic.read(ROOT / "demo")
             clinic_id = intake.clinic.store(session, files, "import", START)
             for patient_id in session.scalars(select(Patient.id)):
-                codes = ["medical-clearance", "consent", "contraindication-screen"]
-                clear(session, patient_id, codes, at=START)
+                clear(session, patient_id, ["medical-clearance", "consent"], at=START)
+                screen(session, patient_id, at=START)
             session.commit()
             give_keys(service, session, clinic_id, START)
         service.start("web")

@@ -9,7 +9,7 @@ from models.vocabulary import Role
 from tests.service import Service
 
 NEW_YORK = ZoneInfo("America/New_York")
-GATES = ("medical-clearance", "consent", "contraindication-screen")
+GATES = ("medical-clearance", "consent")
 
 
 def at(told: str) -> datetime:
@@ -57,10 +57,30 @@ class House:
         return str(self.post("/patients", told, Role.ADMIN)["id"])
 
     def clear(self, patient: str, *gates: str) -> None:
-        """The prescriber vouches for gates."""
+        """The prescriber vouches for gates; for all that shut booking, if none are named."""
         for gate in gates or GATES:
             told = {"gate": gate, "outcome": "cleared"}
             self.post(f"/patients/{patient}/clearances", told, Role.CLINICIAN)
+        if not gates:
+            self.ask(patient)
+
+    def ask(self, patient: str, **answers: str) -> Any:
+        """The prescriber asks for all that may speak against a dose; unless named it is absent."""
+        asked = self.get(f"/patients/{patient}/screening", Role.CLINICIAN)["conditions"]
+        told = [
+            {
+                "condition": one["code"],
+                "answer": answers.get(one["code"].replace("-", "_"), "absent"),
+            }
+            for one in asked
+        ]
+        return self.post(f"/patients/{patient}/screens", {"answers": told}, Role.CLINICIAN)
+
+    def reconcile(self, patient: str, **taken: str) -> Any:
+        """The prescriber goes through what a patient takes: names, each with its class."""
+        listed = [{"name": name, "class": code} for name, code in taken.items()]
+        path = f"/patients/{patient}/reconciliations"
+        return self.post(path, {"medicines": listed}, Role.CLINICIAN)
 
     def open_course(self, patient: str, protocol: str = "kap") -> Any:
         return self.post("/courses", {"patient_id": patient, "protocol_code": protocol})

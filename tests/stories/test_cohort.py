@@ -34,8 +34,7 @@ from tests.fakes import mail_server
 from tests.service import ROOT, Service, give_keys, running
 
 NAMES = ("Ada", "Ben", "Cleo", "Dan", "Eve", "Finn")
-BOOKED = ("medical-clearance", "consent", "contraindication-screen")
-OF_THE_DAY = ("medications", "pregnancy-status")
+BOOKED = ("medical-clearance", "consent")
 NOTHING = dict.fromkeys(("1", "2", "3", "4", "5", "6", "6-recent"), 0)
 CALM = {"systolic": 124, "diastolic": 80, "heart-rate": 68, "oxygen-saturation": 98}
 RECOVERED = {"recovery-score": 10, "oriented": 1, "steady-gait": 1, "nausea-controlled": 1}
@@ -101,6 +100,13 @@ class Desk:
             path = f"/patients/{self.patients[name]}/clearances"
             self.call("POST", path, told, Role.CLINICIAN)
 
+    def ask(self, name: str) -> None:
+        """The prescriber asks for all that may speak against a dose, and finds nothing."""
+        path = f"/patients/{self.patients[name]}"
+        asked = self.call("GET", f"{path}/screening", role=Role.CLINICIAN)["conditions"]
+        told = [{"condition": one["code"], "answer": "absent"} for one in asked]
+        self.call("POST", f"{path}/screens", {"answers": told}, Role.CLINICIAN)
+
     def measure(self, visit_id: str, **values: float) -> None:
         """The nurse notes what she measured."""
         key = {"Authorization": f"Bearer {self.nurse}"}
@@ -165,6 +171,7 @@ def desk(database: Access, service_engine: Engine, tmp_path: Path) -> Iterator[D
         for name, known in patients.items():
             course = desk.call("POST", "/courses", {"patient_id": known, "protocol_code": "group"})
             desk.courses[name] = {step["key"]: step["id"] for step in course["steps"]}
+            desk.ask(name)
         yield desk
     clean(database)
 
@@ -209,7 +216,9 @@ def test_a_cohort_of_six_with_one_unready(desk: Desk) -> None:
     desk.skip("2026-03-09 10:50")
     for name, visit_id in visits.items():
         desk.ready(name, visit_id)
-        desk.clear(name, *OF_THE_DAY)
+        desk.clear(name, "pregnancy-status")
+        path = f"/patients/{desk.patients[name]}/reconciliations"
+        desk.call("POST", path, {"medicines": []}, Role.CLINICIAN)
         path = f"/patients/{desk.patients[name]}/questionnaire-responses"
         desk.call("POST", path, {"instrument": "c-ssrs", "answers": NOTHING}, Role.CLINICIAN)
         desk.act(f"/appointments/{visit_id}", "arrive")

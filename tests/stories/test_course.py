@@ -133,7 +133,7 @@ def test_a_course_from_intake_to_closing(clinic: Clinic) -> None:
     assert clinic.step("intake", "arrive", Role.SCHEDULER).ok
     clinic.quiet_until("2027-02-17 11:15")
     assert clinic.step("intake", "fulfil").json()["status"] == "fulfilled"
-    clinic.vouch("medical-clearance", "consent", "contraindication-screen")
+    clinic.clear(clinic.patient["id"])
 
     # The course is booked as far as its dates are known.
     clinic.book("preparation-1", "2027-02-19 11:00")
@@ -199,7 +199,7 @@ def test_a_course_from_intake_to_closing(clinic: Clinic) -> None:
     refused = clinic.step("dosing-1", "arrive", Role.SCHEDULER)
     assert (refused.status_code, refused.json()["type"]) == (422, "/problems/not-ready")
     assert [gate["code"] for gate in refused.json()["gates"]] == ["medications", "transport-home"]
-    clinic.vouch("medications")
+    clinic.reconcile(clinic.patient["id"])
     clinic.escort(clinic.visits["dosing-1"])
     assert clinic.step("dosing-1", "arrive", Role.SCHEDULER).ok
     refused = clinic.step("dosing-1", "start-dosing")
@@ -289,7 +289,7 @@ def test_a_course_from_intake_to_closing(clinic: Clinic) -> None:
         "Ada: Before Monday, March 15, 2027: please call us",
         *(f"{one}: Suspended: Ada E, Monday, March 15, 2027" for one in (DESK, *TEAM)),
     )
-    clinic.vouch("medications")  # what was open is settled, and it goes ahead by itself
+    clinic.reconcile(clinic.patient["id"])  # what was open is settled, and it goes ahead by itself
     clinic.hear_of(
         "2027-03-14 17:01",
         "Ada: All is settled: see you on Monday, March 15, 2027",

@@ -1,0 +1,267 @@
+"""Screening: what a screen, what a patient takes, and what was decided come to under a protocol.
+
+Which conditions are asked for, which classes of medicines matter, and what follows from each is
+protocol data; here is what a gate that rests on them says.
+
+Pure: no database, no clock, no Flask. All datetimes are aware.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any, NamedTuple
+
+from models.vocabulary import (
+    Answer,
+    ConditionAction,
+    EligibilityOutcome,
+    GateState,
+    HoldOutcome,
+    MedicineAction,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthCondition:
+    """A condition that a protocol screens for, and what follows where a patient has it."""
+
+    code: str
+    title: str
+    action: ConditionAction
+    lift: frozenset[str]
+    """Practitioner roles that may decide on a hold, or pass over a block with a reason."""
+
+    @classmethod
+    def read(cls, told: Mapping[str, Any]) -> "HealthCondition":
+        """Read one as protocol files write it."""
+        return cls(
+            code=told["code"],
+            title=told["title"],
+            action=ConditionAction(told["action"]),
+            lift=frozenset(told.get("lift", ())),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MedicineClass:
+    """A class of medicines that a protocol names, and what follows from taking one."""
+
+    code: str
+    title: str
+    action: MedicineAction
+
+    @classmethod
+    def read(cls, told: Mapping[str, Any]) -> "MedicineClass":
+        """Read one as protocol files write it."""
+        return cls(code=told["code"], title=told["title"], action=MedicineAction(told["action"]))
+
+
+class Decided(NamedTuple):
+    """The latest decision on a condition that is on hold."""
+
+    outcome: HoldOutcome
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """The latest screen of a patient."""
+
+    at: datetime
+    answers: Mapping[str, Answer]
+    """By condition."""
+    decided: Mapping[str, Decided] = field(default_factory=dict)
+
+    def has(self, condition: HealthCondition) -> bool:
+        """Whether it found the condition."""
+        return self.answers.get(condition.code) is Answer.PRESENT
+
+
+class Medicine(NamedTuple):
+    """Something that a patient takes."""
+
+    name: str
+    medicine_class: str | None
+    """A class of the protocol. None: of none that matters."""
+
+
+class Ruled(NamedTuple):
+    """The latest ruling on the medicines of a class."""
+
+    action: MedicineAction
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """The last time that somebody went through what a patient takes."""
+
+    at: datetime
+    medicines: tuple[Medicine, ...]
+    ruled: Mapping[str, Ruled] = field(default_factory=dict)
+    """By class."""
+
+
+class Flag(NamedTuple):
+    """What follows from the medicines of one class."""
+
+    medicine_class: MedicineClass
+    names: tuple[str, ...]
+    action: MedicineAction
+    """As it was ruled, or else as the protocol has it."""
+    ruled_at: datetime | None
+
+    @property
+    def waits(self) -> bool:
+        """Whether somebody must rule on it before the gate opens."""
+        return self.ruled_at is None and self.action in HOLDS
+
+
+LEFT_OUT = frozenset({MedicineAction.HOLD_DOSE_DAY, MedicineAction.HOLD_24H})
+"""Actions by which a patient leaves a medicine out for a while."""
+
+HOLDS = LEFT_OUT | {MedicineAction.BLOCK}
+"""Actions that count once somebody has approved them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """The latest decision about the eligibility of a course."""
+
+    outcome: EligibilityOutcome
+    at: datetime
+    conditions: str | None = None
+    until: date | None = None
+    """Until when it is deferred, or through when it holds."""
+    lapses_at: datetime | None = None
+
+
+class Found(NamedTuple):
+    """How a gate that rests on any of this stands."""
+
+    state: GateState
+    detail: str
+    since: datetime | None = None
+    """When it came to light."""
+    lift: frozenset[str] | None = None
+    """Who may pass over it, of those who may pass over the gate. None: all of them."""
+    expires_at: datetime | None = None
+
+
+def of_screen(conditions: Sequence[HealthCondition], screen: Screen) -> Found:
+    """What a screen comes to. A condition that was not asked for is as one that is unknown."""
+    present = [one for one in conditions if screen.has(one)]
+    held = [one for one in present if one.action is ConditionAction.HOLD]
+    refused = [one for one in held if _outcome(screen, one) is HoldOutcome.REFUSED]
+    against = [one for one in present if one.action is ConditionAction.BLOCK or one in refused]
+    if against:
+        since = max([screen.at, *(screen.decided[one.code].at for one in refused)])
+        return Found(GateState.FAILED, _told("Against it", against), since, _lift(against))
+    unasked = [one for one in conditions if one.code not in screen.answers]
+    if unasked:
+        return Found(GateState.OPEN, _told("Not asked yet", unasked), screen.at)
+    unknown = [one for one in conditions if screen.answers[one.code] is Answer.UNKNOWN]
+    if unknown:
+        return Found(GateState.OPEN, _told("Not known yet", unknown), screen.at)
+    waiting = [one for one in held if one.code not in screen.decided]
+    if waiting:
+        who = " or ".join(sorted(_lift(waiting))) or "nobody"
+        told = _told(f"To be decided by {who}", waiting)
+        return Found(GateState.OPEN, told, screen.at, _lift(waiting))
+    return Found(GateState.MET, _let_through(present))
+
+
+def _outcome(screen: Screen, condition: HealthCondition) -> HoldOutcome | None:
+    decided = screen.decided.get(condition.code)
+    return None if decided is None else decided.outcome
+
+
+def _let_through(present: Sequence[HealthCondition]) -> str:
+    parts = ["Screened: nothing speaks against it."]
+    for action, told in _LET_THROUGH.items():
+        those = [one for one in present if one.action is action]
+        if those:
+            parts.append(_told(told, those))
+    return " ".join(parts)
+
+
+_LET_THROUGH = {
+    ConditionAction.HOLD: "Decided to go ahead with",
+    ConditionAction.CAUTION: "Take care",
+    ConditionAction.DISCUSS: "To discuss",
+}
+
+
+def _told(what: str, conditions: Iterable[HealthCondition]) -> str:
+    return f"{what}: {'; '.join(one.title for one in conditions)}."
+
+
+def _lift(conditions: Sequence[HealthCondition]) -> frozenset[str]:
+    return frozenset.intersection(*(one.lift for one in conditions))
+
+
+def flags(classes: Iterable[MedicineClass], reconciled: Reconciled) -> list[Flag]:
+    """What follows from what a patient takes, in the order of the protocol."""
+    found = []
+    for one in classes:
+        names = [it.name for it in reconciled.medicines if it.medicine_class == one.code]
+        ruled = reconciled.ruled.get(one.code)
+        if names and ruled is not None:
+            found.append(Flag(one, tuple(names), ruled.action, ruled.at))
+        elif names:
+            found.append(Flag(one, tuple(names), one.action, None))
+    return found
+
+
+def of_medicines(classes: Iterable[MedicineClass], reconciled: Reconciled) -> Found:
+    """What a patient's medicines come to. What is held back counts once it was approved."""
+    found = flags(classes, reconciled)
+    waiting = [one for one in found if one.waits]
+    if waiting:
+        told = "; ".join(f"{_names(one)} ({one.action})" for one in waiting)
+        return Found(GateState.OPEN, f"To be approved: {told}.", reconciled.at)
+    blocked = [one for one in found if one.action is MedicineAction.BLOCK]
+    if blocked:
+        since = max(one.ruled_at for one in blocked if one.ruled_at is not None)
+        return Found(GateState.FAILED, f"Not with {_named(blocked)}.", since)
+    parts = ["Gone through."]
+    for action, told in _SAID.items():
+        those = [one for one in found if one.action is action]
+        if those:
+            parts.append(f"{told}: {_named(those)}.")
+    return Found(GateState.MET, " ".join(parts))
+
+
+_SAID = {
+    MedicineAction.HOLD_DOSE_DAY: "Left out on the day",
+    MedicineAction.HOLD_24H: "Left out for 24 hours before",
+    MedicineAction.DISCUSS: "To discuss",
+}
+
+
+def _names(flag: Flag) -> str:
+    return ", ".join(flag.names)
+
+
+def _named(flags: Iterable[Flag]) -> str:
+    return "; ".join(map(_names, flags))
+
+
+def of_eligibility(ruling: Ruling | None, at: datetime) -> Found:
+    """What was decided about a course comes to. Where nobody has decided, nothing is in the way.
+
+    A deferral does not end by itself: on its day somebody decides anew. A decision that is to be
+    looked at again holds through the day that it names.
+    """
+    if ruling is None:
+        return Found(GateState.MET, "Nobody has decided otherwise.")
+    if ruling.outcome is EligibilityOutcome.NOT_ELIGIBLE:
+        return Found(GateState.FAILED, "Not eligible.", ruling.at)
+    if ruling.outcome is EligibilityOutcome.DEFERRED:
+        detail = f"Deferred until {ruling.until}, when it is decided anew."
+        return Found(GateState.FAILED, detail, ruling.at)
+    if ruling.lapses_at is not None and at >= ruling.lapses_at:
+        detail = f"To be decided anew: it held through {ruling.until}."
+        return Found(GateState.EXPIRED, detail, expires_at=ruling.lapses_at)
+    detail = "Eligible." if ruling.conditions is None else f"Eligible if: {ruling.conditions}"
+    return Found(GateState.MET, detail, expires_at=ruling.lapses_at)
