@@ -192,7 +192,7 @@ def _shown(rows: Sequence[Screen]) -> list[dict[str, Any]]:
             **{column.key: getattr(row, column.key) for column in Screen.__table__.columns},
             "answers": [
                 {"condition": code, "answer": Answer(answer), "note": row.notes.get(code)}
-                for code, answer in row.answers.items()
+                for code, answer in sorted(row.answers.items())
             ],
             "decisions": decided[row.id],
         }

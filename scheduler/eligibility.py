@@ -26,7 +26,7 @@ from models.vocabulary import (
 from notifications import outbox
 from notifications.outbox import Notice
 from notifications.wall_time import at_wall_time
-from scheduler import facts, reopening, tasks
+from scheduler import calendars, facts, reopening, tasks
 from scheduler.authority import Authority
 from scheduler.errors import CourseClosed, MayNotOverride, Unfit
 from scheduler.protocols import SettledBy
@@ -64,6 +64,7 @@ def decide(
     not let decide, and with `Unfit` for what does not go together or a day that is not ahead.
     """
     course = facts.to_change(session, Course, course_id, None)
+    _lock(session, course.id)
     if course.status is not CourseStatus.ACTIVE:
         raise CourseClosed("The course is not active any more.", course_status=course.status)
     _refuse_unless_theirs(session, course, by)
@@ -140,7 +141,7 @@ def remind(session: Session, now: datetime) -> int:
     """
     told = 0
     for due in facts.looked_at_again(session, now):
-        facts.to_change(session, Course, due.course_id, None)  # a new decision waits, or was first
+        _lock(session, due.course_id)  # a new decision waits, or was first
         if facts.still_decides(session, due.id):
             _ask(session, due)
             _tell(session, due, now)
@@ -184,6 +185,11 @@ def _tell(session: Session, due: Eligibility, now: datetime) -> None:
         ),
         now,
     )
+
+
+def _lock(session: Session, course_id: UUID) -> None:
+    """Let one at a time decide about a course, or remind of it: the worker locks no course."""
+    calendars.lock_name(session, f"eligibility of {course_id}")
 
 
 def _withdraw(session: Session, decision_id: UUID, now: datetime) -> None:
