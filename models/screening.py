@@ -22,7 +22,9 @@ class Screen(Tenanted):
 
     patient_id: Mapped[UUID]
     screened_at: Mapped[datetime]
-    """When it was done, which may be before it was typed in (`created_at`)."""
+    """When it was done, which may be before it was known here."""
+    recorded_at: Mapped[datetime]
+    """Since when it is known: a reason given before does not speak about it."""
     answers: Mapped[dict[str, str]] = mapped_column(JSONB)
     """By condition what was found: an `Answer`."""
     notes: Mapped[dict[str, str]] = mapped_column(JSONB)
@@ -61,6 +63,7 @@ class Reconciliation(Tenanted):
 
     patient_id: Mapped[UUID]
     reconciled_at: Mapped[datetime]
+    recorded_at: Mapped[datetime]
     medicines: Mapped[list[dict[str, Any]]] = mapped_column(JSONB)
     """Each with `name`, `class` (a class of the protocol, or none) and `note`."""
     note: Mapped[str | None]

@@ -70,12 +70,14 @@ class Lines:
     """What was measured in each visit and still counts, in the order of time."""
     overridden: dict[UUID, dict[str, datetime]] = field(default_factory=partial(defaultdict, dict))
     """When gates were last opened by a reason, for the time at which each visit stands now."""
-    screens: dict[UUID, tuple[datetime, dict[str, Answer]]] = field(default_factory=dict)
-    """For each patient when the latest screen was, and what it found."""
+    screens: dict[UUID, tuple[datetime, datetime, dict[str, Answer]]] = field(default_factory=dict)
+    """For each patient when the latest screen was done, when it was known, and what it found."""
     decided: dict[UUID, dict[str, Decided]] = field(default_factory=partial(defaultdict, dict))
     """For each patient and condition of that screen what was decided last."""
-    reconciled: dict[UUID, tuple[datetime, tuple[Medicine, ...]]] = field(default_factory=dict)
-    """For each patient when what they take was last gone through, and what it is."""
+    reconciled: dict[UUID, tuple[datetime, datetime, tuple[Medicine, ...]]] = field(
+        default_factory=dict
+    )
+    """For each patient the same of what they take."""
     ruled: dict[UUID, dict[str, Ruled]] = field(default_factory=partial(defaultdict, dict))
     """For each patient and class of these medicines what was ruled last."""
     eligibility: dict[UUID, Ruling] = field(default_factory=dict)
@@ -139,11 +141,13 @@ class Lines:
         what, subject, code, state, at, until, told, words = row
         match what:
             case "screened":
-                self.screens[subject] = at, {one: Answer(found) for one, found in told.items()}
+                answers = {one: Answer(found) for one, found in told.items()}
+                self.screens[subject] = at, until, answers
             case "decided":
                 self.decided[subject][code] = Decided(HoldOutcome(state), at)
             case "reconciled":
-                self.reconciled[subject] = at, tuple(Medicine(m["name"], m["class"]) for m in told)
+                taken = tuple(Medicine(one["name"], one["class"]) for one in told)
+                self.reconciled[subject] = at, until, taken
             case "ruled":
                 self.ruled[subject][code] = Ruled(MedicineAction(state), at)
             case "eligibility":
@@ -241,7 +245,8 @@ _LINES = text(
           JOIN appointment a ON a.clinic_id = o.clinic_id AND a.id = o.appointment_id
          WHERE o.appointment_id = ANY(CAST(:visits AS uuid[])) AND o.revision = a.revision
         UNION ALL
-        SELECT 'screened', s.patient_id, NULL, NULL, s.screened_at, NULL, s.answers, NULL, s.id
+        SELECT 'screened', s.patient_id, NULL, NULL, s.screened_at, s.recorded_at, s.answers, NULL,
+               s.id
           FROM screens s
         UNION ALL
         SELECT 'decided', s.patient_id, d.condition, d.outcome, d.decided_at, NULL, NULL, NULL,
@@ -249,8 +254,8 @@ _LINES = text(
           FROM screens s
           JOIN screen_decision d ON d.clinic_id = s.clinic_id AND d.screen_id = s.id
         UNION ALL
-        SELECT 'reconciled', r.patient_id, NULL, NULL, r.reconciled_at, NULL, r.medicines, NULL,
-               r.id
+        SELECT 'reconciled', r.patient_id, NULL, NULL, r.reconciled_at, r.recorded_at,
+               r.medicines, NULL, r.id
           FROM reconciliations r
         UNION ALL
         SELECT 'ruled', r.patient_id, m.medicine_class, m.action, m.ruled_at, NULL, NULL, NULL,

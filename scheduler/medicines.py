@@ -79,6 +79,7 @@ def reconcile(
         id=uuid7(),
         patient_id=patient_id,
         reconciled_at=new.reconciled_at,
+        recorded_at=now,
         medicines=[
             {"name": one.name, "class": one.medicine_class, "note": one.note}
             for one in new.medicines

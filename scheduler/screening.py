@@ -68,6 +68,8 @@ class Screen:
     """The latest screen of a patient."""
 
     at: datetime
+    known_at: datetime
+    """When it was written down."""
     answers: Mapping[str, Answer]
     """By condition."""
     decided: Mapping[str, Decided] = field(default_factory=dict)
@@ -97,6 +99,8 @@ class Reconciled:
     """The last time that somebody went through what a patient takes."""
 
     at: datetime
+    known_at: datetime
+    """When it was written down."""
     medicines: tuple[Medicine, ...]
     ruled: Mapping[str, Ruled] = field(default_factory=dict)
     """By class."""
@@ -155,19 +159,19 @@ def of_screen(conditions: Sequence[HealthCondition], screen: Screen) -> Found:
     refused = [one for one in held if _outcome(screen, one) is HoldOutcome.REFUSED]
     against = [one for one in present if one.action is ConditionAction.BLOCK or one in refused]
     if against:
-        since = max([screen.at, *(screen.decided[one.code].at for one in refused)])
+        since = max([screen.known_at, *(screen.decided[one.code].at for one in refused)])
         return Found(GateState.FAILED, _told("Against it", against), since, _lift(against))
     unasked = [one for one in conditions if one.code not in screen.answers]
     if unasked:
-        return Found(GateState.OPEN, _told("Not asked yet", unasked), screen.at)
+        return Found(GateState.OPEN, _told("Not asked yet", unasked), screen.known_at)
     unknown = [one for one in conditions if screen.answers[one.code] is Answer.UNKNOWN]
     if unknown:
-        return Found(GateState.OPEN, _told("Not known yet", unknown), screen.at)
+        return Found(GateState.OPEN, _told("Not known yet", unknown), screen.known_at)
     waiting = [one for one in held if one.code not in screen.decided]
     if waiting:
         who = " or ".join(sorted(_lift(waiting))) or "nobody"
         told = _told(f"To be decided by {who}", waiting)
-        return Found(GateState.OPEN, told, screen.at, _lift(waiting))
+        return Found(GateState.OPEN, told, screen.known_at, _lift(waiting))
     return Found(GateState.MET, _let_through(present))
 
 
@@ -219,7 +223,7 @@ def of_medicines(classes: Iterable[MedicineClass], reconciled: Reconciled) -> Fo
     waiting = [one for one in found if one.waits]
     if waiting:
         told = "; ".join(f"{_names(one)} ({one.action})" for one in waiting)
-        return Found(GateState.OPEN, f"To be approved: {told}.", reconciled.at)
+        return Found(GateState.OPEN, f"To be approved: {told}.", reconciled.known_at)
     blocked = [one for one in found if one.action is MedicineAction.BLOCK]
     if blocked:
         since = max(one.ruled_at for one in blocked if one.ruled_at is not None)

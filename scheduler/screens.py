@@ -70,6 +70,7 @@ def record(
         id=uuid7(),
         patient_id=patient_id,
         screened_at=new.screened_at,
+        recorded_at=now,
         answers={code: answer.value for code, answer in new.answers.items()},
         notes=dict(new.notes),
         note=new.note,

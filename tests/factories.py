@@ -469,6 +469,7 @@ def screen(session: Session, patient_id: UUID, *present: str, at: datetime = SUN
         id=uuid7(),
         patient_id=patient_id,
         screened_at=at,
+        recorded_at=at,
         answers={one.code: "present" if one.code in present else "absent" for one in asked},
         notes={},
         screened_by="test",

@@ -85,7 +85,7 @@ CODES = ("never", "block", "hold", "caution", "discuss")
 
 
 def screen(at: datetime = VISIT - DAY, **found: Answer) -> Screen:
-    return Screen(at, dict.fromkeys(CODES, ABSENT) | found)
+    return Screen(at, at, dict.fromkeys(CODES, ABSENT) | found)
 
 
 def decided(outcome: HoldOutcome, at: datetime = VISIT - HOUR) -> Screen:
@@ -112,7 +112,10 @@ class TestScreens:
             (screen(hold=UNKNOWN), GateState.OPEN),
             (screen(caution=UNKNOWN), GateState.OPEN),
             (screen(discuss=UNKNOWN), GateState.OPEN),
-            (Screen(VISIT - DAY, {"never": ABSENT}), GateState.OPEN),  # not asked for the rest
+            (
+                Screen(VISIT - DAY, VISIT - DAY, {"never": ABSENT}),
+                GateState.OPEN,
+            ),  # not asked for the rest
             (screen(never=PRESENT), GateState.FAILED),
             (screen(block=PRESENT), GateState.FAILED),
             (screen(block=PRESENT, hold=UNKNOWN), GateState.FAILED),
@@ -160,7 +163,7 @@ class TestScreens:
             screen(block=PRESENT, never=PRESENT),
             screen(caution=UNKNOWN),
             screen(hold=PRESENT),
-            Screen(VISIT - DAY, dict.fromkeys(CODES[:-1], ABSENT)),
+            Screen(VISIT - DAY, VISIT - DAY, dict.fromkeys(CODES[:-1], ABSENT)),
         ]
         assert [judged("screen", screen=one).detail for one in found] == [
             "Against it: Never; Block.",
@@ -189,6 +192,7 @@ class TestScreens:
             (screen(hold=UNKNOWN), VISIT - DAY),
             (screen(hold=PRESENT), VISIT - DAY),
             (decided(HoldOutcome.REFUSED), VISIT - HOUR),
+            (replace(screen(block=PRESENT), known_at=VISIT - HOUR), VISIT - HOUR),  # written late
         ],
     )
     def test_a_reason_speaks_of_what_was_known(self, told: Screen, since: datetime) -> None:
@@ -205,7 +209,7 @@ def taking(
 ) -> Reconciled:
     names = tuple(Medicine(f"A {one}", one) for one in classes)
     told = {code.replace("_", "-"): Ruled(action, VISIT - HOUR) for code, action in ruled.items()}
-    return Reconciled(at, names, told)
+    return Reconciled(at, at, names, told)
 
 
 HELD = MedicineAction.HOLD_DOSE_DAY
