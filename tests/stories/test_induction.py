@@ -71,7 +71,7 @@ def _an_enrolment_that_ends(house: House, patient: str, step: str) -> None:
 def _a_high_pressure(house: House, patient: str, visit: str) -> None:
     """165 is on hold: measured again twice, ten minutes apart, and then a prescriber decides."""
     house.service.set_clock(at("2027-02-17 09:00"))
-    house.clear(patient, "medications")
+    house.reconcile(patient)
     house.tick(visit, *_BEFORE)
     house.escort(visit)
     house.service.set_clock(at("2027-02-18 09:45"))
@@ -128,7 +128,7 @@ def _observe(house: House, visit: str, dosed: str, left: str = "escort") -> None
 def _an_escort_who_cannot_come(house: House, patient: str, visit: str) -> None:
     """They say so by their own link; a ride with somebody who goes along takes their place."""
     house.service.set_clock(at("2027-02-20 12:00"))
-    house.clear(patient, "medications")
+    house.reconcile(patient)
     house.tick(visit, *_BEFORE)
     house.escort(visit)
     house.service.set_clock(at("2027-02-21 10:00"))

@@ -18,7 +18,7 @@ def test_a_clearance_that_lapses_by_a_move(house: House) -> None:
     visits = _a_course_on_its_way(house, patient)
     dose = visits["dosing-1"]
     house.service.set_clock(at("2027-03-13 12:00"))
-    house.clear(patient, "medications")
+    house.reconcile(patient)
     house.tick(dose)
     house.escort(dose)
     assert _states(house, dose)["medications"] == "met"
@@ -130,7 +130,7 @@ def _the_patient_looks(house: House, patient: str, day: str) -> None:
 
 def _the_day(house: House, patient: str, dose: str) -> None:
     house.service.set_clock(at("2027-03-21 12:00"))
-    house.clear(patient, "medications")
+    house.reconcile(patient)
     house.escort(dose)
     house.service.set_clock(at("2027-03-22 09:50"))
     house.clear(patient, "pregnancy-status")
