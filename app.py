@@ -1,7 +1,13 @@
 """The composition root: the only module that may import every package."""
 
+import atexit
+import contextlib
+import os
+import shutil
 import sys
+import tempfile
 from datetime import timedelta
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from flask import Flask
@@ -63,10 +69,26 @@ def build(settings: config.Settings, service: URL, now: clock.Clock) -> Flask:
     db.init_app(app)
     with app.app_context():
         pooling.look_first(db.engine)
+    if "MPLCONFIGDIR" not in os.environ:
+        os.environ["MPLCONFIGDIR"] = _place_for_fonts(settings.var / "matplotlib")
     configure_mappers()  # now, rather than while somebody waits for the first answer
     api.init_app(app)
     web.init_app(app)
     return app
+
+
+def _place_for_fonts(folder: Path) -> str:
+    """Where matplotlib keeps what it knows of fonts: its own place may not be written to.
+
+    Settled at the start, for the environment is no place to write once there are threads.
+    """
+    with contextlib.suppress(OSError):
+        folder.mkdir(exist_ok=True)
+    if os.access(folder, os.W_OK | os.X_OK):
+        return str(folder.absolute())
+    passing = tempfile.mkdtemp(prefix="afterglow-fonts-")
+    atexit.register(shutil.rmtree, passing, ignore_errors=True)
+    return passing
 
 
 def _checked(settings: config.Settings) -> Flask:

@@ -1,6 +1,6 @@
 """Instruments and responses over REST: what is asked, what was answered, and how it changes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -119,7 +119,11 @@ class QuestionnaireResponseSchema(Schema):
     instrument = fields.String(required=True, validate=validate.OneOf(sorted(LIBRARY)))
     instrument_version = fields.String(dump_only=True)
     appointment_id = Id(load_default=None, allow_none=True)
-    course_id = Id(dump_only=True, allow_none=True)
+    course_id = Id(
+        load_default=None,
+        allow_none=True,
+        metadata={"description": "The course that it is about; the visit's if left out."},
+    )
     answers = fields.Dict(
         keys=fields.String(),
         values=fields.Integer(strict=True),
@@ -246,10 +250,7 @@ def _shown(instrument: Instrument) -> dict[str, Any]:
 def _beside_baseline(
     patient_id: UUID, responses: Sequence[QuestionnaireResponse]
 ) -> list[dict[str, Any]]:
-    measured = outcomes.scores(db.session(), patient_id)
-    by_id: Mapping[UUID, outcomes.Point] = {
-        point.id: point for points in measured.values() for point in points
-    }
+    by_id = outcomes.of_patient(db.session(), patient_id)
     shown = []
     for one in responses:
         point = by_id.get(one.id)

@@ -27,8 +27,11 @@ def seen_version() -> int:
     return int(found.group(1))
 
 
-def tag(version: int) -> None:
-    """Give the answer the ETag of a resource's version; 304 if the caller has it already."""
+def tag(version: int | str) -> None:
+    """Give the answer the ETag of a resource's version; 304 if the caller has it already.
+
+    A version in letters is that of something worked out: a digest of all that it shows.
+    """
     g.etag = f'"{version}"'
     if request.method == "GET" and g.etag in request.headers.get("If-None-Match", ""):
         answer: Response = make_response("", 304)

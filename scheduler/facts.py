@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session, aliased
 from models import (
     SERVES,
     Appointment,
+    AppointmentEvent,
     BusyFeed,
     CadenceOverride,
     ChannelConsent,
@@ -765,6 +766,60 @@ def responses_that_count(session: Session, patient_id: UUID) -> Sequence[Questio
         .where(QuestionnaireResponse.patient_id == patient_id, response_counts())
         .order_by(QuestionnaireResponse.authored_at, QuestionnaireResponse.id)
     ).all()
+
+
+def courses_of(session: Session, patient_id: UUID) -> Sequence[Course]:
+    """A patient's courses, in the order in which they were opened."""
+    query = select(Course).where(Course.patient_id == patient_id)
+    return session.scalars(query.order_by(Course.created_at, Course.id)).all()
+
+
+def doses_of(
+    session: Session, patient_id: UUID
+) -> Sequence[tuple[Appointment, str, datetime | None]]:
+    """The visits with a dose in a patient's courses that stand: their steps, and when it was given.
+
+    In the order of time. None: it was not given yet.
+    """
+    given = (
+        select(AppointmentEvent.appointment_id, func.min(AppointmentEvent.at).label("at"))
+        .where(AppointmentEvent.action == "start-dosing")
+        .group_by(AppointmentEvent.appointment_id)
+        .subquery()
+    )
+    rows = session.execute(
+        select(Appointment, CourseStep.key, given.c.at)
+        .join(
+            CourseStep,
+            (CourseStep.clinic_id == Appointment.clinic_id)
+            & (CourseStep.id == Appointment.course_step_id),
+        )
+        .outerjoin(given, given.c.appointment_id == Appointment.id)
+        .where(
+            Appointment.patient_id == patient_id,
+            Appointment.kind == StepKind.DOSING,
+            Appointment.status.in_(STANDING),
+        )
+        .order_by(Appointment.starts_at, Appointment.id)
+    )
+    return [(visit, key, at) for visit, key, at in rows]
+
+
+def spans_of(session: Session, patient_id: UUID) -> Mapping[UUID, tuple[datetime, datetime]]:
+    """By course the start of the first and the end of the last of a patient's visits that came."""
+    came = (AppointmentStatus.ARRIVED, AppointmentStatus.CHECKED_IN, AppointmentStatus.FULFILLED)
+    rows = session.execute(
+        select(
+            Appointment.course_id, func.min(Appointment.starts_at), func.max(Appointment.ends_at)
+        )
+        .where(
+            Appointment.patient_id == patient_id,
+            Appointment.course_id.is_not(None),
+            Appointment.status.in_(came),
+        )
+        .group_by(Appointment.course_id)
+    )
+    return {course_id: (start, end) for course_id, start, end in rows if course_id is not None}
 
 
 def is_response_replaced(session: Session, response_id: UUID) -> bool:

@@ -15,6 +15,7 @@ from uuid_utils.compat import uuid7
 
 from models import (
     Appointment,
+    Course,
     Patient,
     QuestionnaireDraft,
     QuestionnaireResponse,
@@ -148,7 +149,7 @@ def enter(session: Session, new: New, *, by: Authority, now: datetime) -> Questi
     instrument = known(new.instrument)
     scored = Scored(None, None, (), False) if new.in_error else _scored(instrument, new)
     response = _response(uuid7(), new, scored, by)
-    response.course_id = new.course_id or (visit.course_id if visit is not None else None)
+    response.course_id = _course_of(session, new, visit)
     session.add(response)
     session.flush()
     about = _About(response.id, new.patient_id, new.appointment_id)
@@ -156,6 +157,17 @@ def enter(session: Session, new: New, *, by: Authority, now: datetime) -> Questi
     if visit is not None:
         _settle(session, visit, by, now)
     return response
+
+
+def _course_of(session: Session, new: New, visit: Appointment | None) -> UUID | None:
+    """The course that a response is about: as it is told, else the visit's."""
+    if new.course_id is None:
+        return None if visit is None else visit.course_id
+    if facts.one(session, Course, new.course_id).patient_id != new.patient_id:
+        raise Unfit("That is another patient's course.", field="course_id")
+    if visit is not None and visit.course_id != new.course_id:
+        raise Unfit("That visit is no part of this course.", field="course_id")
+    return new.course_id
 
 
 def _refuse_to_replace(session: Session, new: New, by: Authority) -> None:
