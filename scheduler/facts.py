@@ -956,6 +956,57 @@ def schedules_of(session: Session, appointment_id: UUID) -> frozenset[UUID]:
     return frozenset(session.scalars(of_it.union(session_of_it)))
 
 
+def doses_over(session: Session, since: datetime, now: datetime) -> Sequence[Appointment]:
+    """The visits of courses in which a dose was given, and that ended between then and now."""
+    came = (AppointmentStatus.CHECKED_IN, AppointmentStatus.FULFILLED)
+    return session.scalars(
+        select(Appointment)
+        .where(
+            Appointment.kind == StepKind.DOSING,
+            Appointment.course_id.is_not(None),
+            Appointment.status.in_(came),
+            Appointment.starts_at >= since,
+            Appointment.ends_at <= now,
+        )
+        .order_by(Appointment.starts_at, Appointment.id)
+    ).all()
+
+
+def visits_of_courses(
+    session: Session, course_ids: Collection[UUID]
+) -> Mapping[UUID, Mapping[UUID, Booked]]:
+    """By course its visits by id, whatever became of them, and the steps that it skips.
+
+    Who serves them is left out: many courses are looked at in one go.
+    """
+    found: dict[UUID, dict[UUID, Booked]] = {one: {} for one in course_ids}
+    rows = session.execute(
+        select(CourseStep, Appointment)
+        .outerjoin(
+            Appointment,
+            (Appointment.clinic_id == CourseStep.clinic_id)
+            & (Appointment.course_step_id == CourseStep.id),
+        )
+        .where(CourseStep.course_id.in_(course_ids))
+        .order_by(CourseStep.position, Appointment.starts_at, Appointment.id)
+    )
+    for step, visit in rows:
+        if visit is not None:
+            booked = Booked(step.key, step.kind, visit.status, visit.starts_at, {}, step.outcome)
+            found[step.course_id][visit.id] = booked
+        if step.skipped_at is not None:
+            at = step.planned_at or step.skipped_at
+            gone = Booked(step.key, step.kind, AppointmentStatus.CANCELLED, at, is_skipped=True)
+            found[step.course_id][step.id] = gone
+    return found
+
+
+def active_courses(session: Session, ids: Collection[UUID]) -> set[UUID]:
+    """Those of these courses that go on."""
+    query = select(Course.id).where(Course.id.in_(ids), Course.status == CourseStatus.ACTIVE)
+    return set(session.scalars(query))
+
+
 def expired_holds(session: Session, now: datetime) -> Sequence[UUID]:
     """Holds that have run out."""
     return session.scalars(

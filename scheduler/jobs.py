@@ -16,6 +16,7 @@ from notifications import queue, reading
 from scheduler import (
     booking,
     eligibility,
+    integrating,
     notices,
     observing,
     offering,
@@ -72,6 +73,7 @@ JOBS = (
     Job("mark-noshows", timedelta(minutes=5), sessions.mark_noshows),
     Job("suspend-unready", timedelta(seconds=15), suspending.review),
     Job("alarm-late-watches", timedelta(seconds=15), observing.alarm_late),
+    Job("watch-integrations", timedelta(minutes=5), integrating.watch),
     Job("plan-agendas", timedelta(minutes=15), notices.plan_agendas),
     Job("warn-of-credentials", timedelta(hours=1), notices.warn_of_credentials),
     Job("look-again", timedelta(minutes=1), eligibility.remind),

@@ -160,6 +160,40 @@ def latest(step: Step, others: Iterable[Booked], zone: ZoneInfo) -> datetime | N
     return min(found, default=None)
 
 
+def unmet_after(
+    dose: str,
+    protocol: Protocol,
+    known: Sequence[Booked],
+    zone: ZoneInfo,
+    excused: Collection[str] = (),
+) -> list[Step]:
+    """The integrations that hang on a dose and are neither booked nor done within their window.
+
+    What was skipped, and what no branch asks for, is not missing; nor is a later time for which
+    somebody gave a reason, by the rules in `excused`.
+    """
+    course = _Course(protocol, known)
+
+    def is_met(step: Step) -> bool:
+        end = latest(step, known, zone)
+        return any(
+            visit.step == step.key
+            and visit.status in STANDING
+            and (end is None or visit.starts_at < end or f"{step.key}-too-late" in excused)
+            for visit in known
+        )
+
+    return [
+        step
+        for step in protocol.steps
+        if step.visit.kind is StepKind.INTEGRATION
+        and any(window.step == dose and window.most is not None for window in step.windows)
+        and course.has(step.key) is True
+        and step.key not in course.skipped
+        and not is_met(step)
+    ]
+
+
 def _end_of(span: Span, moment: datetime, zone: ZoneInfo) -> datetime:
     """The first instant that is more than the span after `moment`."""
     if span.in_days:
