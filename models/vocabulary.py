@@ -268,6 +268,8 @@ class Condition(StrEnum):
     """The patient has not said that they will come."""
     CHECKLIST_OPEN = "checklist-open"
     """Something of the patient's own is still to be done."""
+    QUESTIONS_OPEN = "questions-open"
+    """A questionnaire that the visit asks the patient for is not filled in yet."""
     ESCORT_MISSING = "escort-missing"
     """Nobody is named to take the patient home."""
     FIRST_VISIT = "first-visit"

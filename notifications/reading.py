@@ -341,6 +341,15 @@ _CONDITIONS = f"""
            EXISTS (SELECT FROM checklist_item i WHERE i.clinic_id = a.clinic_id
                       AND i.appointment_id = a.id AND i.owner = 'patient'
                       AND i.status = 'requested') AS checklist_open,
+           EXISTS (SELECT FROM checklist_item i
+                     JOIN protocol_version v
+                       ON v.clinic_id = i.clinic_id AND v.id = a.protocol_version_id
+                    CROSS JOIN jsonb_array_elements(
+                          v.content -> 'visits' -> a.visit -> 'checklist') AS line
+                    WHERE i.clinic_id = a.clinic_id AND i.appointment_id = a.id
+                      AND i.owner = 'patient' AND i.status = 'requested'
+                      AND line ->> 'code' = i.code AND line ? 'instruments')
+               AS questions_open,
            NOT EXISTS (SELECT FROM escort e WHERE e.clinic_id = a.clinic_id
                           AND e.appointment_id = a.id AND e.replaced_at IS NULL)
                AS escort_missing,

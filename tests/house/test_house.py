@@ -13,13 +13,15 @@ from uuid import UUID
 import pytest
 
 from models import vocabulary
-from models.vocabulary import Channel, MessageKind, Recipient
+from models.vocabulary import Channel, Condition, MessageKind, Owner, Recipient, StepKind
 from notifications import invitation, mail, templates
 from notifications.invitation import Entry, Method
 from notifications.languages import LOCALES
 from notifications.templates import Links
 from notifications.words import kinds_to
 from scheduler import protocols
+from scheduler.protocols import Visit
+from scheduler.spans import Span
 from tests.house import sources
 
 ROOT = Path(__file__).parents[2]
@@ -127,6 +129,46 @@ def test_every_clinical_figure_names_its_source(path: Path) -> None:
     for figure in _figures(content):
         assert set(figure["source"]) <= listed
         assert figure["source"]
+
+
+ASKING = [path for path in PROTOCOLS if path.stem != "psilocybin-oregon"]
+"""A service without diagnosis asks for none (docs/safety.md)."""
+
+
+@pytest.mark.parametrize("path", ASKING, ids=lambda path: path.stem)
+def test_questionnaires_are_asked_for_from_before_the_first_dose_to_a_month_after(
+    path: Path,
+) -> None:
+    protocol = protocols.read(json.loads(path.read_text()))
+    asking = {visit.key for visit in protocol.visits.values() if _asked(visit)}
+    first_dose = next(one for one in protocol.steps if one.visit.kind is StepKind.DOSING)
+    before = [one for one in protocol.steps if one.position < first_dose.position]
+    assert {one.visit.key for one in before} & asking
+    assert {key for key, one in protocol.visits.items() if one.kind is StepKind.DOSING} <= asking
+    month = Span(value=21, unit="d"), Span(value=35, unit="d")
+    assert [
+        step.key
+        for step in protocol.steps
+        if step.visit.kind is StepKind.FOLLOW_UP
+        and step.visit.key in asking
+        and any((window.least, window.most) == month for window in step.windows)
+    ]
+
+
+@pytest.mark.parametrize("path", PROTOCOLS, ids=lambda path: path.stem)
+def test_who_is_asked_hears_of_it_in_time(path: Path) -> None:
+    """By the message about questions; between doses of one week by the one about the list."""
+    protocol = protocols.read(json.loads(path.read_text()))
+    for visit in protocol.visits.values():
+        said = {rule.kind: rule.conditions for rule in visit.cadence}
+        if _asked(visit) and visit.cadence_name != "dense":
+            assert said[MessageKind.QUESTIONNAIRE_DUE] == (Condition.QUESTIONS_OPEN,), visit.key
+        elif _asked(visit):
+            assert said[MessageKind.CHECKLIST_NUDGE] == (Condition.CHECKLIST_OPEN,), visit.key
+
+
+def _asked(visit: Visit) -> bool:
+    return any(item.instruments and item.owner is Owner.PATIENT for item in visit.checklist)
 
 
 def _figures(told: Any) -> Iterator[dict[str, Any]]:

@@ -23,7 +23,17 @@ from scheduler import booking, notices, replies
 from scheduler.authority import Authority, Call
 from scheduler.booking import Move, Order
 from scheduler.jobs import archive_messages
-from tests.factories import DAY, MONDAY_9, SUNDAY_NOON, World, make_practitioner, make_room, rule
+from tests import after
+from tests.factories import (
+    DAY,
+    MONDAY_9,
+    SUNDAY_NOON,
+    World,
+    make_default,
+    make_practitioner,
+    make_room,
+    rule,
+)
 from tests.fakes import MailServer, mail_server
 
 DESK = Authority("key:desk", Role.SCHEDULER)
@@ -517,3 +527,38 @@ def test_visits_that_are_moved_together_are_told_in_one_letter(post: Post) -> No
     assert "Thursday, March 5" in told
     assert "cancelled" in told
     assert subject
+
+
+def test_questions_are_spoken_of_while_they_are_open(post: Post) -> None:
+    """Not once they are answered, and not where something else on the list is open."""
+    told = after.content(code="default")
+    told["cadences"]["plain"] = [
+        rule(
+            "ask",
+            "questionnaire-due",
+            {"hours": -72, "from": "start"},
+            **{"if": ["questions-open"]},
+        )
+    ]
+    told["visits"]["integration"]["checklist"] = [
+        {k: v for k, v in after.questions("phq-9").items() if k != "instruments"}
+    ]
+    enter_clinic(post.session, post.world.clinic_id)
+    make_default(post.session, told)
+    post.session.commit()
+    answered, _ = post.book(MONDAY_9 + 3 * DAY), post.book(MONDAY_9 + 7 * DAY)
+    enter_clinic(post.session, post.world.clinic_id)
+    other = Order(
+        patient_id=post.world.patient_id,
+        starts_at=MONDAY_9 + 8 * DAY,
+        step_kind=StepKind.INTEGRATION,
+    )
+    booking.book(post.session, other, by=DESK, now=SUNDAY_NOON)
+    course = after.Course(post.session, post.world.patient_id, answered.id)
+    for code in ("phq-9", "gad-7"):
+        course.answer(answered, code, 3, SUNDAY_NOON)
+    post.session.commit()
+
+    assert post.sweep(MONDAY_9) == []
+    assert post.sweep(MONDAY_9 + 4 * DAY) == ["Some questions before we meet"]
+    assert post.sweep(MONDAY_9 + 5 * DAY) == []
