@@ -182,6 +182,7 @@ def _bad_phases(visit: Told, here: str) -> Iterator[Fault]:
 
 
 def _bad_visit(visit: Told, here: str) -> Iterator[Fault]:
+    yield from _twice(visit.get("afterwards", ()), "code", f"{here}/afterwards")
     if "group" in visit:
         yield from _bad_group(visit, f"{here}/group")
     if visit.get("place") == "telehealth" and not any("role" in p for p in visit["phases"]):

@@ -27,6 +27,7 @@ class Entry:
     course_id: UUID | None
     """The course whose visit asked for it, or for which staff entered it."""
     appointment_id: UUID | None
+    authored_by: str
 
 
 @dataclass(frozen=True, slots=True)

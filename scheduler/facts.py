@@ -365,6 +365,17 @@ def _skipped(session: Session, course_id: UUID) -> list[Booked]:
     ]
 
 
+def visits_of(session: Session, course_id: UUID) -> Sequence[tuple[Appointment, Site]]:
+    """The visits of a course that stand, each with its site, in the order of time."""
+    rows = session.execute(
+        select(Appointment, Site)
+        .join(Site, (Site.clinic_id == Appointment.clinic_id) & (Site.id == Appointment.site_id))
+        .where(Appointment.course_id == course_id, Appointment.status.in_(STANDING))
+        .order_by(Appointment.starts_at, Appointment.id)
+    )
+    return [(visit, site) for visit, site in rows]
+
+
 def steps_of(session: Session, course_id: UUID) -> Sequence[CourseStep]:
     """A course's steps, in their order."""
     return session.scalars(

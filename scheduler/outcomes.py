@@ -84,6 +84,7 @@ def _entry(row: QuestionnaireResponse) -> Entry:
         flags=row.flags,
         course_id=row.course_id,
         appointment_id=row.appointment_id,
+        authored_by=row.authored_by,
     )
 
 

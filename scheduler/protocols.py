@@ -234,6 +234,16 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """What a patient does, or leaves, for a while after a visit."""
+
+    code: str
+    words: Mapping[str, str]
+    """By language; English is always there."""
+    lasts: Span
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Visit:
     """A kind of visit: how long, with whom, behind which gates, with what said about it."""
 
@@ -261,6 +271,8 @@ class Visit:
     """How the patient may get home."""
     suspend: Moment | None = None
     """From when on it is suspended unless it is ready. None: never."""
+    afterwards: tuple[Advice, ...] = ()
+    """What the patient does and leaves for a while after it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -531,6 +543,7 @@ def _visit(
         watch=tuple(map(_watch, told.get("watch", ()))),
         ways_home=tuple(map(WayHome, told.get("ways_home", {"ways": ["escort"]})["ways"])),
         suspend=Moment.read(told["suspend"]["when"]) if "suspend" in told else None,
+        afterwards=tuple(map(_advice, told.get("afterwards", ()))),
         cadence_name=told["cadence"],
         cadence=cadences[told["cadence"]],
         place=Place(told.get("place", "site")),
@@ -539,6 +552,10 @@ def _visit(
         grid=timedelta(minutes=told.get("grid", 15)),
         group=_group(told.get("group")),
     )
+
+
+def _advice(told: Mapping[str, Any]) -> Advice:
+    return Advice(code=told["code"], words=told["words"], lasts=Span.read(told["for"]))
 
 
 def _group(told: Mapping[str, Any] | None) -> Group | None:

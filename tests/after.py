@@ -55,6 +55,15 @@ class Course:
         order = Order(patient_id=self.patient_id, starts_at=at, course_step_id=step.id)
         return booking.book(self.session, order, by=DESK, now=now)
 
+    def visit(self, key: str) -> Appointment:
+        """The visit that a step has."""
+        step = next(one for one in facts.steps_of(self.session, self.id) if one.key == key)
+        return next(
+            visit
+            for visit, _ in facts.visits_of(self.session, self.id)
+            if visit.course_step_id == step.id
+        )
+
     def walk(self, visit: Appointment, *acts: Action) -> None:
         """Take it through its day, ten minutes apart; all of it if no acts are named."""
         whole: tuple[Action, ...] = (Action.ARRIVE, Action.FULFIL)

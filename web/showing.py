@@ -11,13 +11,14 @@ from sqlalchemy.orm import Session
 
 from models import Appointment, ChecklistItem, Escort, Offer, Patient, Site
 from models.vocabulary import AppointmentStatus, GateState, MedicineAction, Owner
-from notifications import invitation
+from notifications import invitation, languages
 from notifications.invitation import Entry, Method
 from scheduler import evidence, facts, questionnaires, screening, wordings
 from scheduler.protocols import SettledBy
 from scheduler.questionnaires import known
 from scheduler.screening import LEFT_OUT
 from web.visitor import Visitor
+from web.words import SUMMARY
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,8 @@ class Shown:
     """By checklist item the questions that it waits for."""
     left_out: Sequence[LeftOut] = ()
     """What was agreed that they leave out before this visit."""
+    so_far: str | None = None
+    """What the page about the whole course is called, in the patient's language."""
 
     @property
     def is_ahead(self) -> bool:
@@ -121,9 +124,16 @@ def visit(session: Session, visitor: Visitor, now: datetime) -> Shown:
         offer=offer,
         sheets=_sheets(session, appointment),
         left_out=_left_out(session, appointment, now),
+        so_far=_so_far(appointment, patient),
         asks_for_escort=offer is None
         and any(gate.settled_by is SettledBy.ESCORT for gate in gates),
     )
+
+
+def _so_far(visit: Appointment, patient: Patient) -> str | None:
+    if visit.course_id is None:
+        return None
+    return languages.translate(patient.language, SUMMARY["title"])
 
 
 def _sheets(session: Session, visit: Appointment) -> Mapping[str, Sequence[Ask]]:

@@ -20,7 +20,7 @@ COURSE, LATER = UUID(int=1), UUID(int=2)
 
 def entry(number: int, days: float, score: int | None = 10, **more: object) -> Entry:
     told: dict[str, Any] = {"instrument": "phq-9", "band": None, "flags": ()}
-    told |= {"course_id": COURSE, "appointment_id": None, **more}
+    told |= {"course_id": COURSE, "appointment_id": None, "authored_by": "patient", **more}
     return Entry(id=UUID(int=number), at=START + days * DAY, score=score, **told)
 
 

@@ -46,6 +46,7 @@ def drawn(
             flags=(),
             course_id=COURSE,
             appointment_id=None,
+            authored_by="patient",
         )
         for place, (code, told) in enumerate(scores.items())
         for number, (days, score) in enumerate(told)

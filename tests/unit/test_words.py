@@ -13,6 +13,7 @@ from models.vocabulary import Channel, MessageKind, Recipient, ReplyMeaning
 from notifications import answers, gsm, languages, mail, templates
 from notifications.templates import Links
 from notifications.words import FRAME, SEVERAL, Words, kinds_to, words_for
+from web.words import KINDS, SUMMARY
 
 SAID = [(kind, recipient) for recipient in Recipient for kind in sorted(kinds_to(recipient))]
 LINKS = Links({UUID(int=1): "https://clinic.example/p/" + "x" * 43}, "https://clinic.example/u/x")
@@ -21,7 +22,7 @@ LINKS = Links({UUID(int=1): "https://clinic.example/p/" + "x" * 43}, "https://cl
 def texts() -> list[str]:
     words = [words_for(kind, recipient) for kind, recipient in SAID] + list(SEVERAL.values())
     told = {text for one in words for text in (one.subject, one.body, one.sms) if text}
-    return sorted(told | set(FRAME.values()))
+    return sorted(told | set(FRAME.values()) | set(SUMMARY.values()) | set(KINDS.values()))
 
 
 @pytest.mark.parametrize("language", [code for code in languages.LOCALES if code != "en"])
@@ -32,6 +33,11 @@ def test_every_text_is_translated_and_asks_for_the_same(language: str) -> None:
             assert translated != told, told
         theirs = set(Template(translated).get_identifiers())
         assert theirs == set(Template(told).get_identifiers()), told
+
+
+def test_the_pages_betray_nothing_either() -> None:
+    for told, language in product([*SUMMARY.values(), *KINDS.values()], languages.LOCALES):
+        assert templates.betrays(languages.translate(language, told)) == []
 
 
 @pytest.mark.parametrize(("kind", "recipient"), SAID)
