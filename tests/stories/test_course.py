@@ -167,6 +167,7 @@ def test_a_course_from_intake_to_closing(clinic: Clinic) -> None:
     clinic.hear(
         "2027-02-23 13:00", "Ada: Reminder: your appointment on Wednesday, February 24, 2027"
     )
+    clinic.hear("2027-02-24 10:00", "Ada: Some questions before we meet")
     clinic.hear(
         "2027-02-24 11:00", "Ada: See you on Wednesday, February 24, 2027, 1:00 PM (New York time)"
     )
