@@ -27,6 +27,7 @@ class SeenVisitSchema(Schema):
     title = fields.String()
     starts_at = Instant()
     time_zone = fields.String(attribute="zone.key")
+    is_suspended = fields.Boolean()
 
 
 class ToArrangeSchema(Schema):

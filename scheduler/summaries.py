@@ -35,6 +35,8 @@ class Seen:
     """The site's."""
     place: str
     """The site, with its address."""
+    is_suspended: bool = False
+    """It is not ready: nobody says that it takes place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,7 @@ def _seen(protocol: Protocol, visit: Appointment, site: Site) -> Seen:
         visit.starts_at,
         ZoneInfo(site.time_zone),
         f"{site.name}, {site.address}",
+        visit.suspended_at is not None,
     )
 
 

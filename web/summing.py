@@ -88,7 +88,8 @@ def _told(found: Summary, language: str, zone: ZoneInfo) -> Mapping[str, object]
 def _ahead(one: Seen, language: str) -> Line:
     local = one.starts_at.astimezone(one.zone)
     day, time = languages.day(local, language), languages.clock(local, language)
-    return Line(_namer(language)(one.kind), [day, time, one.place])
+    unsure = [sayer(language)("unsure")] if one.is_suspended else []
+    return Line(_namer(language)(one.kind), [day, time, one.place, *unsure])
 
 
 def _by_kind(visits: Sequence[Seen], language: str) -> list[Line]:

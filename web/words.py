@@ -14,6 +14,7 @@ SUMMARY: Mapping[str, str] = {
     "visits_one": "You have been with us once.",
     "visits_many": "You have been with us $count times.",
     "ahead": "What comes next",
+    "unsure": "This time is not certain yet. We will call you about it.",
     "ahead_none": "Nothing is booked at the moment.",
     "to_arrange": "Still to arrange: $what. We will call you; you can also call us.",
     "completed": "All your visits have taken place. Thank you for your trust.",

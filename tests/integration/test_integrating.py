@@ -4,10 +4,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from models import Message, Task
+from models import Message, Task, enter_clinic
 from models.vocabulary import MessageKind, Role, TaskKind, TaskStatus
 from scheduler import booking, courses, facts, integrating, sessions, steps, tasks
 from scheduler.authority import Authority, Call, Reasons
@@ -157,3 +157,9 @@ def test_a_dose_that_was_not_given_asks_for_nothing(
     sessions.act(session, Call(dose.id, None), Action.NOSHOW, by=DESK, now=OVER)
     assert integrating.watch(session, OVER) == 0
     assert task(session) is None
+
+
+def test_the_workers_role_may_look(worker_engine: Engine, committed_world: World) -> None:
+    with Session(worker_engine) as session:
+        enter_clinic(session, committed_world.clinic_id)
+        assert integrating.watch(session, OVER) == 0

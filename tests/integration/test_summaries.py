@@ -118,6 +118,16 @@ class TestPage:
         assert "Do not drive for 24 hours" in told  # over: what holds after each
         assert "Rest until Thursday, March 5, 2026" in told
 
+    def test_nothing_says_that_a_suspended_visit_takes_place(
+        self, page: FlaskClient, session: Session, course: Course, doctor: Caller
+    ) -> None:
+        assert "not certain yet" not in said(page)
+        course.visit("integration-1").suspended_at = MONDAY_9 + 2 * DAY
+        session.commit()
+        assert "This time is not certain yet. We will call you about it." in said(page)
+        [ahead] = doctor.get(f"/courses/{course.id}/summary").json["ahead"]
+        assert ahead["is_suspended"] is True
+
     def test_it_speaks_spanish(self, page: FlaskClient, session: Session, course: Course) -> None:
         patient = session.scalars(select(Patient).where(Patient.id == course.patient_id)).one()
         patient.language = "es"
