@@ -27,7 +27,18 @@ from models.vocabulary import (
     Role,
     TaskStatus,
 )
-from scheduler import booking, checklists, courses, escorts, facts, lifecycle, observing, sessions
+from scheduler import (
+    booking,
+    checklists,
+    courses,
+    escorts,
+    facts,
+    incidents,
+    lifecycle,
+    observing,
+    sessions,
+    suspending,
+)
 from scheduler.authority import Authority, Call, Reasons
 from scheduler.booking import Move, Order
 from scheduler.checklists import NewClearance, Settling
@@ -62,6 +73,7 @@ GATES = {
     "fasting": "dose",
     "vitals": "dose",
     "observation": "discharge",
+    "care": "discharge",
 }
 LIFT = {
     "medical-clearance": {"prescriber"},
@@ -69,6 +81,7 @@ LIFT = {
     "fasting": {"prescriber", "monitor"},
     "vitals": {"prescriber"},
     "observation": set(),
+    "care": {"prescriber"},
 }
 
 
@@ -81,6 +94,7 @@ def content() -> dict[str, Any]:
             "medical-clearance",
             "arrival",
             holds=figure(2, "d"),
+            ends_on=["adverse-event"],
             who=["prescriber"],
             lift=["prescriber"],
         ),
@@ -95,6 +109,26 @@ def content() -> dict[str, Any]:
             lift=["prescriber"],
         ),
         gate("observation", "discharge", "observation", minutes=figure(120, "min"), lift=[]),
+        gate("care", "discharge", "incidents", lift=["prescriber"]),
+    ]
+    dosing["suspend"] = {"when": {"hours": -2, "from": "start"}, "source": SOURCE}
+    told["incidents"] = [
+        {
+            "code": "crisis",
+            "title": "A crisis",
+            "urgent": True,
+            "health_event": "adverse-event",
+            "source": SOURCE,
+            "checklist": [
+                {
+                    "code": "doctor-told",
+                    "title": "Doctor told",
+                    "owner": "clinician",
+                    "due_after": figure(5, "min"),
+                    "gate": "care",
+                }
+            ],
+        }
     ]
     dosing["checklist"] = [
         {
@@ -119,6 +153,9 @@ class Account:
     fasting: bool = False
     systolic: tuple[float, datetime] | None = None
     dosed_at: datetime | None = None
+    went_wrong_at: datetime | None = None
+    """When something last did, which ends the clearance."""
+    cared_for: bool = True
     reasons: dict[str, datetime] = field(default_factory=dict)
 
     def is_open(self, code: str, now: datetime) -> bool:
@@ -130,8 +167,11 @@ class Account:
             return (
                 self.cleared_at is not None
                 and not self.refused
+                and not self._is_ended()
                 and now <= self.cleared_at + 2 * DAY
             )
+        if code == "care":
+            return self.cared_for
         if code == "transport-home":
             return self.escort
         if code == "fasting":
@@ -145,9 +185,21 @@ class Account:
         given = self.reasons.get(code)
         if given is None or code == "observation":
             return False
+        wrong = self.went_wrong_at
+        if wrong is not None and given < wrong:
+            about_it = code == "care" or (code == "medical-clearance" and self._is_ended())
+            if about_it:
+                return False
         last = self.systolic
         beyond = code == "vitals" and last is not None and last[0] > 140
         return not (beyond and last is not None and last[1] > given)
+
+    def _is_ended(self) -> bool:
+        """Whether what happened ended a clearance that was given before it."""
+        cleared, wrong = self.cleared_at, self.went_wrong_at
+        if cleared is None or wrong is None or self.refused:
+            return False
+        return cleared < wrong
 
 
 Step = tuple[str, int, int, Authority]
@@ -170,6 +222,9 @@ TRIED = [
     "measure",
     "measure",
     "override",
+    "go_wrong",
+    "look_after",
+    "review",
     "move",
     "cancel",
 ]
@@ -239,6 +294,7 @@ class Walk:
             self.account.dosed_at = self.now
         if action is Action.DISCHARGE:
             assert self.account.is_open("observation", self.now)
+            assert self.account.is_open("care", self.now)
 
     def _open(self, stage: str, now: datetime) -> bool:
         asked = [code for code, shuts in GATES.items() if shuts == "dose"]
@@ -275,6 +331,37 @@ class Walk:
         observing.note(self.session, self.visit.id, noted, by=by, now=self.now)
         assert by.practitioner_roles
         self.account.systolic = systolic, self.now
+
+    def _go_wrong(self, number: int, by: Authority) -> None:
+        if by.role is None:
+            return  # the service lets staff alone
+        told = incidents.Told(
+            patient_id=self.patient_id,
+            code="crisis",
+            occurred_at=self.now,
+            appointment_id=self.visit.id,
+        )
+        incidents.record(self.session, told, by=by, now=self.now)
+        self.account.went_wrong_at, self.account.cared_for = self.now, False
+
+    def _look_after(self, number: int, by: Authority) -> None:
+        query = select(ChecklistItem).where(
+            ChecklistItem.incident_id.is_not(None), ChecklistItem.status == TaskStatus.REQUESTED
+        )
+        for item in self.session.scalars(query.with_for_update()).all():
+            settling = Settling(status=TaskStatus.COMPLETED)
+            incidents.settle(self.session, item, settling, by=by, now=self.now)
+            assert by.role is Role.CLINICIAN
+            self.account.cared_for = True
+
+    def _review(self, number: int, by: Authority) -> None:
+        """The clock looks: what is not ready two hours before does not go ahead."""
+        suspending.review(self.session, self.now)
+        self.session.refresh(self.visit)
+        due = self.visit.starts_at - 120 * MINUTE <= self.now < self.visit.ends_at
+        if self.visit.status is AppointmentStatus.BOOKED and due:
+            ready = self._open("arrive", max(self.now, self.visit.starts_at))
+            assert (self.visit.suspended_at is None) is ready
 
     def _override(self, number: int, by: Authority) -> None:
         code = list(GATES)[number % len(GATES)]
