@@ -31,10 +31,10 @@ from models import (
 )
 from models.vocabulary import Answer, ClearanceOutcome, PractitionerRole, Role, Stage
 from notifications import links, reading
-from scheduler import booking, checklists, courses, facts, openings, rules, screens
+from scheduler import booking, clearances, courses, facts, openings, rules, screens
 from scheduler.authority import Authority
 from scheduler.booking import Order
-from scheduler.checklists import NewClearance
+from scheduler.clearances import NewClearance
 from scheduler.errors import NotReady
 from scheduler.openings import Search
 from scheduler.placing import Named
@@ -158,7 +158,7 @@ def _clear(session: Session, patient_id: UUID, now: datetime) -> None:
     }
     for code in sorted(codes):
         told = NewClearance(gate=code, outcome=ClearanceOutcome.CLEARED, cleared_at=now)
-        checklists.clear(session, patient_id, told, by=BY, now=now)
+        clearances.clear(session, patient_id, told, by=BY, now=now)
     answers = {one.code: Answer.ABSENT for one in screens.asked(session, patient_id)}
     screen = NewScreen(screened_at=now, answers=answers, notes={})
     screens.record(session, patient_id, screen, by=BY, now=now)

@@ -52,6 +52,7 @@ from notifications.wall_time import at_wall_time
 from scheduler import (
     booking,
     checklists,
+    clearances,
     courses,
     departures,
     escorts,
@@ -65,7 +66,8 @@ from scheduler import (
     sessions,
 )
 from scheduler.authority import Authority, Call
-from scheduler.checklists import NewClearance, Settling
+from scheduler.checklists import Settling
+from scheduler.clearances import NewClearance
 from scheduler.departures import Left
 from scheduler.escorts import NewEscort
 from scheduler.instruments import LIBRARY
@@ -454,7 +456,7 @@ class Rehearsal:
     def _vouch(self, session: Session, code: str) -> None:
         assert self.patient_id is not None
         told = NewClearance(gate=code, outcome=ClearanceOutcome.CLEARED, cleared_at=self.now)
-        checklists.clear(session, self.patient_id, told, by=DOCTOR, now=self.now)
+        clearances.clear(session, self.patient_id, told, by=DOCTOR, now=self.now)
 
     def _states(self, session: Session, visit: Appointment) -> dict[str, bool]:
         judged = evidence.judge(session, [visit], self.now)[visit.id]

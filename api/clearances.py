@@ -5,23 +5,26 @@ from typing import Any
 from uuid import UUID
 
 from flask import Response, request
-from marshmallow import Schema, fields, validate
+from marshmallow import Schema, fields
 from sqlalchemy import select
 
 from api import edge
 from api.blueprint import Blueprint
 from api.caller import STAFF, by, now, requires
-from api.fields import Id, Instant, Text
+from api.errors import ProblemSchema
+from api.fields import CODE, Id, Instant, Text
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from api.shelf import Shelf
 from models import Clearance, Patient, db
 from models.vocabulary import ClearanceOutcome, Role
-from scheduler import checklists, facts
+from scheduler import clearances, facts
 from scheduler.audit import Act
-from scheduler.checklists import NewClearance
+from scheduler.clearances import NewClearance
 
 blueprint = Blueprint("clearances", __name__, url_prefix="/api/v1/patients", description="Gates.")
+
+_LEFT_OUT = "If left out where the protocol asks for it: what the patient's active course gives."
 
 
 class ClearanceSchema(Schema):
@@ -30,7 +33,7 @@ class ClearanceSchema(Schema):
     id = Id(dump_only=True)
     gate = fields.String(
         required=True,
-        validate=validate.Regexp(r"^[a-z0-9]+(-[a-z0-9]+)*\Z"),
+        validate=CODE,
         metadata={"example": "medical-clearance"},
     )
     outcome = fields.Enum(ClearanceOutcome, by_value=True, required=True)
@@ -38,6 +41,23 @@ class ClearanceSchema(Schema):
     valid_until = Instant(allow_none=True)
     cleared_by = fields.String(dump_only=True)
     note = Text(most=2000, lines=True, allow_none=True)
+    medicine = fields.String(
+        allow_none=True,
+        validate=CODE,
+        metadata={"description": _LEFT_OUT, "example": "esketamine"},
+    )
+    route = fields.String(
+        allow_none=True,
+        validate=CODE,
+        metadata={"description": _LEFT_OUT, "example": "intranasal"},
+    )
+    text_id = Id(
+        allow_none=True,
+        metadata={
+            "description": "The version of the clinic's text. If left out where the protocol asks "
+            "for it: the one that stood then."
+        },
+    )
 
 
 @blueprint.route("/<uuid:patient_id>/clearances", methods=["GET"])
@@ -56,10 +76,11 @@ def list_clearances(asked: dict[str, Any], patient_id: UUID) -> dict[str, Any]:
 @blueprint.arguments(ClearanceSchema)
 @idempotent
 @blueprint.response(201, ClearanceSchema)
+@blueprint.alt_response(422, schema=ProblemSchema, description="unfit")
 def add_clearance(told: dict[str, Any], patient_id: UUID) -> Response:
     """Vouch for a gate of a patient."""
     cleared_at: datetime = told.pop("cleared_at", now())
-    clearance = checklists.clear(
+    clearance = clearances.clear(
         db.session(), patient_id, NewClearance(cleared_at=cleared_at, **told), by=by(), now=now()
     )
     act = Act(

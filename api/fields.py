@@ -10,7 +10,7 @@ from uuid import UUID
 
 import phonenumbers
 from email_validator import EmailNotValidError, validate_email
-from marshmallow import ValidationError, fields
+from marshmallow import ValidationError, fields, validate
 
 _RFC3339 = re.compile(
     r"^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d{1,6})?([Zz]|[+-]\d{2}:\d{2})\Z"
@@ -18,6 +18,8 @@ _RFC3339 = re.compile(
 _UUID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.IGNORECASE)
 _DAY = re.compile(r"^\d{4}-\d{2}-\d{2}\Z")
 FIRST_YEAR, LAST_YEAR = 2000, 2199
+CODE = [validate.Regexp(r"^[a-z0-9]+(-[a-z0-9]+)*\Z"), validate.Length(max=40)]
+"""A code as protocol files write one."""
 
 
 class Instant(fields.AwareDateTime):

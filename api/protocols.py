@@ -4,14 +4,14 @@ from typing import Any
 from uuid import UUID
 
 from flask import Response, abort, request
-from marshmallow import Schema, fields, validate
+from marshmallow import Schema, fields
 from sqlalchemy import func, select
 from uuid_utils.compat import uuid7
 
 from api import edge, preconditions
 from api.blueprint import Blueprint
 from api.caller import READERS, by, now, requires
-from api.fields import Id, Instant, Text
+from api.fields import CODE, Id, Instant, Text
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from api.shelf import Shelf
@@ -31,7 +31,7 @@ class ProtocolSchema(Schema):
     id = Id(dump_only=True)
     code = fields.String(
         required=True,
-        validate=[validate.Regexp(r"^[a-z0-9]+(-[a-z0-9]+)*\Z"), validate.Length(max=40)],
+        validate=CODE,
     )
     title = Text(required=True)
 

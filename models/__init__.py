@@ -9,6 +9,7 @@ from models.audit import AuditEvent
 from models.base import Base, Tenanted, db, enter_clinic
 from models.checklist import ChecklistItem, Clearance, Departure, Escort, HealthEvent
 from models.clinic import Clinic, Device, Room, Site
+from models.consent import Consent, ConsentText
 from models.course import Course, CourseStep
 from models.group import GroupSession
 from models.incident import Incident
@@ -62,6 +63,8 @@ __all__ = [
     "Clearance",
     "Clinic",
     "Closure",
+    "Consent",
+    "ConsentText",
     "Course",
     "CourseStep",
     "Departure",

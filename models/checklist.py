@@ -24,9 +24,15 @@ class Clearance(Tenanted):
     """An end set by the person who cleared it; the protocol's own term holds as well."""
     cleared_by: Mapped[str]
     note: Mapped[str | None]
+    medicine: Mapped[str | None]
+    """For which it was given, where the protocol asks; with None a refusal speaks of any."""
+    route: Mapped[str | None]
+    text_id: Mapped[UUID | None]
+    """The version of the clinic's text that it was given to."""
 
     __table_args__ = (
         references("patient_id", "patient"),
+        references("text_id", "consent_text"),
         Index("ix__clearance__patient", "clinic_id", "patient_id", "gate", "cleared_at"),
     )
 

@@ -44,6 +44,10 @@ class Authority:
         return True
 
 
+PATIENT = Authority("patient")
+"""Whoever came by a link of their own and knew the date of birth."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reasons:
     """Why gates or rules may be passed over this once: a reason for each code."""

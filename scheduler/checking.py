@@ -126,6 +126,9 @@ def _bad_gates(visit: Told, here: str) -> Iterator[Fault]:
             yield Fault(f"{where}/by", detail)
         if "instrument" in gate and gate["instrument"] not in LIBRARY:
             yield Fault(f"{where}/instrument", _unknown(gate["instrument"]))
+        for index, what in enumerate(gate.get("for", ())):
+            if what != "text" and what not in visit:
+                yield Fault(f"{where}/for/{index}", f"The visit does not say its {what}.")
         for index, limit in enumerate(gate.get("limits", ())):
             yield from _bad_limit(visit, gate, limit, f"{where}/limits/{index}")
     yield from _bad_watch(visit, here)

@@ -1,4 +1,4 @@
-"""Checklists and clearances: what is settled before and around a visit.
+"""Checklists: what is done before and around a visit.
 
 Functions here flush and never commit, like booking.
 """
@@ -12,13 +12,13 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
-from models import Appointment, ChecklistItem, Clearance, Patient
-from models.vocabulary import AppointmentStatus, ClearanceOutcome, TaskStatus
+from models import Appointment, ChecklistItem
+from models.vocabulary import AppointmentStatus, TaskStatus
 from scheduler import facts, history
 from scheduler.authority import Authority, Reasons
 from scheduler.errors import MayNotOverride, Unfit, WrongStatus
 from scheduler.history import Happened
-from scheduler.protocols import Gate, SettledBy, Visit
+from scheduler.protocols import Gate, Visit
 
 AHEAD = frozenset({AppointmentStatus.PENDING, AppointmentStatus.BOOKED, AppointmentStatus.ARRIVED})
 """Visits that can still be prepared."""
@@ -147,70 +147,6 @@ def ask_to_move(
     happened = Happened(action="ask-to-move", before=history.state_of(appointment))
     history.record(session, appointment, happened, by, now)
     return appointment
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewClearance:
-    """What somebody vouches for."""
-
-    gate: str
-    outcome: ClearanceOutcome
-    cleared_at: datetime
-    valid_until: datetime | None = None
-    note: str | None = None
-
-
-def clear(
-    session: Session, patient_id: UUID, told: NewClearance, *, by: Authority, now: datetime
-) -> Clearance:
-    """Note that a gate of a patient is settled, does not apply, or must stay shut.
-
-    Refuses with `Unfit` for a time that has not come yet, or for a gate that none of the
-    patient's protocols has, and with `MayNotOverride` if it is not theirs to vouch for. That it
-    must stay shut any clinician may say.
-    """
-    facts.one(session, Patient, patient_id)
-    _refuse_unless_theirs(session, patient_id, told, by)
-    if told.cleared_at > now:
-        raise Unfit("A clearance cannot be given for the future.", field="cleared_at")
-    clearance = Clearance(
-        id=uuid7(),
-        patient_id=patient_id,
-        gate=told.gate,
-        outcome=told.outcome,
-        cleared_at=told.cleared_at,
-        valid_until=told.valid_until,
-        cleared_by=by.name,
-        note=told.note,
-    )
-    session.add(clearance)
-    session.flush()
-    return clearance
-
-
-def _refuse_unless_theirs(
-    session: Session, patient_id: UUID, told: NewClearance, by: Authority
-) -> None:
-    gates = facts.gates_of(session, patient_id, told.gate)
-    if not gates:
-        raise Unfit(f"No protocol of this patient has a gate {told.gate!r}.", field="gate")
-    if all(gate.settled_by is not SettledBy.CLEARANCE for gate in gates):
-        instead = _INSTEAD.get(gates[0].settled_by, "")
-        raise Unfit(f"{told.gate} is not for anybody to vouch for.{instead}", field="gate")
-    if told.outcome is ClearanceOutcome.REFUSED and by.practitioner_roles:
-        return
-    for gate in gates:  # it counts under all of them, so the strictest decides
-        if not by.may_settle(gate.who):
-            names = " or ".join(sorted(gate.who))
-            raise MayNotOverride(f"{told.gate}: {names} may vouch for this.", who=sorted(gate.who))
-
-
-_INSTEAD = {
-    SettledBy.SCREEN: " Record a screen of the patient: `screens`.",
-    SettledBy.MEDICINES: " Go through what the patient takes: `reconciliations`.",
-    SettledBy.ELIGIBILITY: " Decide about the course: `eligibility`.",
-}
-"""What to do where a gate rests on something that is recorded elsewhere."""
 
 
 def refuse_unless_ahead(appointment: Appointment) -> None:

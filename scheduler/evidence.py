@@ -41,6 +41,7 @@ from scheduler.readiness import (
     Item,
     Known,
     Readiness,
+    Renewal,
     Vouched,
 )
 from scheduler.screening import Decided, Medicine, Reconciled, Ruled, Ruling, Screen
@@ -50,8 +51,12 @@ from scheduler.screening import Decided, Medicine, Reconciled, Ruled, Ruling, Sc
 class Lines:
     """What gates are judged by, by patient and by visit; absent is empty."""
 
-    cleared: dict[UUID, dict[str, Vouched]] = field(default_factory=partial(defaultdict, dict))
-    """For each patient and gate the latest clearance."""
+    cleared: dict[UUID, dict[str, list[Vouched]]] = field(
+        default_factory=partial(defaultdict, partial(defaultdict, list))
+    )
+    """For each patient and gate the latest clearance for each medicine and route."""
+    renewed: dict[str, list[Renewal]] = field(default_factory=partial(defaultdict, list))
+    """For each gate the versions of its text that end the clearances given to earlier ones."""
     answered: dict[UUID, dict[str, Answered]] = field(default_factory=partial(defaultdict, dict))
     """For each patient and instrument the last response that counts."""
     happened: dict[UUID, dict[str, datetime]] = field(default_factory=partial(defaultdict, dict))
@@ -105,7 +110,8 @@ class Lines:
             return
         match what:
             case "cleared":
-                self.cleared[subject][code] = Vouched(_OUTCOMES[state], at, until)
+                given = Vouched(_OUTCOMES[state], at, until, **(told or {}))
+                self.cleared[subject][code].append(given)
             case "answered":
                 self.answered[subject][code] = Answered(at, state is not None)
             case "happened":
@@ -117,9 +123,9 @@ class Lines:
             case "item":
                 self.items[subject].append(Item(code, words, _STATUSES[state], at))
             case _:
-                self._take_of_the_day(what, subject, code, at, told)
+                self._take_the_rest(what, subject, code, at, told)
 
-    def _take_of_the_day(
+    def _take_the_rest(
         self, what: str, subject: UUID, code: str, at: datetime | None, told: Any
     ) -> None:
         if what == "escort":
@@ -127,6 +133,8 @@ class Lines:
             return
         assert at is not None
         match what:
+            case "renewed":
+                self.renewed[code].append(Renewal(told, at))
             case "left":
                 self.left[subject] = WayHome(code)
             case "dosed":
@@ -183,11 +191,19 @@ _LINES = text(
          ORDER BY patient_id, reconciled_at DESC, created_at DESC, id DESC
     ), lines AS (
         SELECT 'cleared' AS what, c.patient_id AS subject, c.gate AS code, c.outcome AS state,
-               c.cleared_at AS at, c.valid_until AS until, NULL::jsonb AS told,
+               c.cleared_at AS at, c.valid_until AS until,
+               CASE WHEN num_nonnulls(c.medicine, c.route, t.number) > 0
+                    THEN jsonb_build_object('medicine', c.medicine, 'route', c.route,
+                                            'text', t.number) END AS told,
                NULL AS words, c.id
-          FROM (SELECT DISTINCT ON (patient_id, gate) * FROM clearance
+          FROM (SELECT DISTINCT ON (patient_id, gate, medicine, route) * FROM clearance
                  WHERE patient_id = ANY(CAST(:patients AS uuid[]))
-                 ORDER BY patient_id, gate, cleared_at DESC, created_at DESC, id DESC) AS c
+                 ORDER BY patient_id, gate, medicine, route, cleared_at DESC, created_at DESC,
+                          id DESC) AS c
+          LEFT JOIN consent_text t ON t.clinic_id = c.clinic_id AND t.id = c.text_id
+        UNION ALL
+        SELECT 'renewed', NULL, t.code, NULL, t.written_at, NULL, to_jsonb(t.number), NULL, t.id
+          FROM consent_text t WHERE t.renews
         UNION ALL
         SELECT 'answered', r.patient_id, r.instrument, CASE WHEN r.shuts THEN 'shuts' END,
                r.authored_at, NULL, NULL, NULL, r.id
@@ -279,11 +295,11 @@ _LINES = text(
 
 def judge(session: Session, visits: Sequence[Appointment], now: datetime) -> dict[UUID, Readiness]:
     """The readiness of each visit. The number of queries does not depend on how many."""
-    known = _known(session, visits)
+    given = known(session, visits)
     return {
         visit.id: readiness.assess(
             facts.protocol(session, visit.protocol_version_id).visits[visit.visit].gates,
-            known[visit.id],
+            given[visit.id],
             readiness.moment(visit.starts_at, now, under_way=visit.progress is not None),
         )
         for visit in visits
@@ -302,6 +318,9 @@ def before_booking(session: Session, about: Brief) -> Known | None:
     return Known(
         starts_at=_ANY_TIME,
         clearances=lines.cleared[patient_id],
+        renewed=lines.renewed,
+        medicine=about.visit.medicine,
+        route=about.visit.route,
         happened=lines.happened[patient_id],
         duties=lines.duties[patient_id],
         screen=lines.screen_of(patient_id),
@@ -324,6 +343,9 @@ def before_course(
         return Known(
             starts_at=_ANY_TIME,
             clearances=lines.cleared[patient_id],
+            renewed=lines.renewed,
+            medicine=step.visit.medicine,
+            route=step.visit.route,
             happened=lines.happened[patient_id],
             duties=lines.duties[patient_id],
             screen=lines.screen_of(patient_id),
@@ -350,22 +372,26 @@ def unready(session: Session, ids: Sequence[UUID], now: datetime) -> set[UUID]:
     }
 
 
-def _known(session: Session, visits: Sequence[Appointment]) -> dict[UUID, Known]:
+def known(session: Session, visits: Sequence[Appointment]) -> dict[UUID, Known]:
+    """Everything that the gates of each visit are judged by."""
     lines = read(session, [visit.patient_id for visit in visits], [visit.id for visit in visits])
     steps = _course_steps(session, visits)
-    known = {}
+    found = {}
     for visit in visits:
         protocol = facts.protocol(session, visit.protocol_version_id)
         earlier, first = _place_in_course(visit, protocol, steps)
-        patient_id = visit.patient_id
+        patient_id, content = visit.patient_id, protocol.visits[visit.visit]
         doses = (at for at in lines.doses[patient_id] if at < visit.starts_at)
-        known[visit.id] = Known(
+        found[visit.id] = Known(
             starts_at=visit.starts_at,
             clearances=lines.cleared[patient_id],
+            renewed=lines.renewed,
+            medicine=content.medicine,
+            route=content.route,
             items=tuple(lines.items[visit.id]),
             escort=lines.escorts.get(visit.id),
             left=lines.left.get(visit.id),
-            ways_home=protocol.visits[visit.visit].ways_home,
+            ways_home=content.ways_home,
             earlier=earlier,
             first_of_kind=first,
             dosed_at=lines.dosed.get(visit.id),
@@ -379,7 +405,7 @@ def _known(session: Session, visits: Sequence[Appointment]) -> dict[UUID, Known]
             last_dosed_at=max(doses, default=None),
             overridden=lines.overridden[visit.id],
         )
-    return known
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,10 @@ from models import (
     CadenceOverride,
     ChannelConsent,
     ChecklistItem,
+    Clearance,
     Clinic,
+    Consent,
+    ConsentText,
     Course,
     CourseStep,
     Departure,
@@ -428,6 +431,13 @@ def gates_of(session: Session, patient_id: UUID, code: str | None = None) -> lis
 
     Where none of these has it: in the clinic's own protocol, as it is today. No code: all.
     """
+    return [gate for gate, _ in gated(session, patient_id, code)]
+
+
+def gated(
+    session: Session, patient_id: UUID, code: str | None = None
+) -> Sequence[tuple[Gate, Visit]]:
+    """The same gates, each with the visit that it stands before."""
     own, default = _versions_over(session, patient_id)
     return _gates(session, own, code) or _gates(session, default, code)
 
@@ -437,7 +447,7 @@ def gates_settled_by(
 ) -> list[Gate]:
     """The same, of the gates that are settled in a way. `everywhere`: in both."""
     own, default = (
-        [gate for gate in _gates(session, versions, None) if gate.settled_by is settled_by]
+        [gate for gate, _ in _gates(session, versions, None) if gate.settled_by is settled_by]
         for versions in _versions_over(session, patient_id)
     )
     return [*own, *default] if everywhere else own or default
@@ -445,9 +455,7 @@ def gates_settled_by(
 
 def _versions_over(session: Session, patient_id: UUID) -> tuple[Sequence[UUID], Sequence[UUID]]:
     """The protocol versions that a patient is under, and the clinic's own."""
-    of_courses = select(Course.protocol_version_id).where(
-        Course.patient_id == patient_id, Course.status == CourseStatus.ACTIVE
-    )
+    of_courses = _of_active_courses(patient_id)
     of_visits = select(Appointment.protocol_version_id).where(
         Appointment.patient_id == patient_id, Appointment.status.in_(STANDING)
     )
@@ -455,9 +463,22 @@ def _versions_over(session: Session, patient_id: UUID) -> tuple[Sequence[UUID], 
     return own, session.scalars(text(DEFAULT_VERSION)).all()
 
 
-def _gates(session: Session, version_ids: Iterable[UUID], code: str | None) -> list[Gate]:
+def gated_in_courses(session: Session, patient_id: UUID, code: str) -> Sequence[tuple[Gate, Visit]]:
+    """The same of the patient's active courses alone."""
+    return _gates(session, session.scalars(_of_active_courses(patient_id)).all(), code)
+
+
+def _of_active_courses(patient_id: UUID) -> Select[UUID]:
+    return select(Course.protocol_version_id).where(
+        Course.patient_id == patient_id, Course.status == CourseStatus.ACTIVE
+    )
+
+
+def _gates(
+    session: Session, version_ids: Iterable[UUID], code: str | None
+) -> list[tuple[Gate, Visit]]:
     return [
-        gate
+        (gate, visit)
         for version_id in version_ids
         for visit in protocol(session, version_id).visits.values()
         for gate in visit.gates
@@ -525,7 +546,7 @@ def consented(session: Session, patient_id: UUID) -> set[Channel]:
     latest = session.execute(
         select(ChannelConsent.channel, ChannelConsent.given)
         .where(ChannelConsent.patient_id == patient_id)
-        .distinct(ChannelConsent.channel)
+        .ext(distinct_on(ChannelConsent.channel))
         .order_by(ChannelConsent.channel, ChannelConsent.at.desc(), ChannelConsent.id.desc())
     )
     return {row.channel for row in latest if row.given}
@@ -871,6 +892,78 @@ def instrument_wording(session: Session, instrument: str) -> InstrumentWording |
         .order_by(InstrumentWording.number.desc())
         .limit(1)
     ).one_or_none()
+
+
+def text_as_of(session: Session, code: str, language: str, at: datetime) -> ConsentText | None:
+    """The text of a gate that stood at a time: in this language, else in the clinic's own.
+
+    The newest from the last version on that renewed; where that was written in neither, in any.
+    """
+    then = (ConsentText.code == code) & (ConsentText.written_at <= at)
+    renewed = select(func.coalesce(func.max(ConsentText.number), 0)).where(then, ConsentText.renews)
+    return session.scalars(
+        select(ConsentText)
+        .where(then, ConsentText.number >= renewed.scalar_subquery())
+        .order_by(
+            (ConsentText.language == language).desc(),
+            (ConsentText.language == CLINICS_LANGUAGE).desc(),
+            ConsentText.number.desc(),
+        )
+        .limit(1)
+    ).one_or_none()
+
+
+CLINICS_LANGUAGE = "en"
+"""What a clinic speaks to whoever has told no other."""
+
+
+def last_text(session: Session, code: str) -> int:
+    """The number of the last version of a gate's text; 0: there is none yet."""
+    query = select(func.coalesce(func.max(ConsentText.number), 0)).where(ConsentText.code == code)
+    return session.scalars(query).one()
+
+
+def booked_of_cleared(session: Session, code: str, now: datetime) -> Sequence[Appointment]:
+    """The booked visits ahead of everybody for whom a gate was ever cleared."""
+    was_cleared = exists().where(
+        Clearance.clinic_id == Appointment.clinic_id,
+        Clearance.patient_id == Appointment.patient_id,
+        Clearance.gate == code,
+    )
+    return session.scalars(
+        select(Appointment)
+        .where(
+            Appointment.status == AppointmentStatus.BOOKED, Appointment.starts_at > now, was_cleared
+        )
+        .order_by(Appointment.starts_at, Appointment.id)
+    ).all()
+
+
+def consents_of(session: Session, visit: Appointment) -> Sequence[tuple[Consent, ConsentText]]:
+    """What a visit's patient has signed for its course, or for the visit alone, newest first."""
+    own = (
+        Consent.appointment_id == visit.id
+        if visit.course_id is None
+        else Consent.course_id == visit.course_id
+    )
+    rows = session.execute(
+        select(Consent, ConsentText)
+        .join(
+            ConsentText,
+            (ConsentText.clinic_id == Consent.clinic_id) & (ConsentText.id == Consent.text_id),
+        )
+        .where(Consent.patient_id == visit.patient_id, own)
+        .order_by(Consent.signed_at.desc(), Consent.id.desc())
+    )
+    return [(row.Consent, row.ConsentText) for row in rows]
+
+
+def live_visits(session: Session, course_id: UUID) -> Mapping[UUID, Appointment]:
+    """The course's visits that stand or took place, by step."""
+    query = select(Appointment).where(
+        Appointment.course_id == course_id, Appointment.status.in_(STANDING)
+    )
+    return {one.course_step_id: one for one in session.scalars(query) if one.course_step_id}
 
 
 def is_replaced(session: Session, observation_id: UUID) -> bool:

@@ -71,6 +71,17 @@ class SettledBy(StrEnum):
     """Nobody has decided that the course does not go on to its doses."""
 
 
+class GivenFor(StrEnum):
+    """What a clearance must have been given for, to count for a visit."""
+
+    MEDICINE = "medicine"
+    """The visit's own."""
+    ROUTE = "route"
+    """The visit's own."""
+    TEXT = "text"
+    """The clinic's text as it is, or an earlier version that none has renewed since."""
+
+
 class IfSkipped(StrEnum):
     """What becomes of a window whose anchor was skipped or missed."""
 
@@ -181,6 +192,8 @@ class Gate:
     """For what somebody vouches for or finds: what ends it if it was given before that."""
     longest_gap: timedelta | None
     """The same: it ends so long after the last dose, unless it was given since."""
+    given_for: frozenset[GivenFor] = frozenset()
+    """For `clearance`: what it must have been given for."""
     kinds: frozenset[StepKind]
     """For `steps`: all earlier steps of these kinds must be fulfilled."""
     minutes: timedelta
@@ -273,6 +286,10 @@ class Visit:
     """From when on it is suspended unless it is ready. None: never."""
     afterwards: tuple[Advice, ...] = ()
     """What the patient does and leaves for a while after it."""
+    medicine: str | None = None
+    """What is given. Never said outside an authenticated page."""
+    route: str | None = None
+    """How it is given."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -465,6 +482,7 @@ def _gate(told: Mapping[str, Any], screening: Mapping[str, Any]) -> Gate:
         holds_first=_elapsed(told.get("holds_first")),
         ends_on=frozenset(map(HealthEventKind, told.get("ends_on", ()))),
         longest_gap=_elapsed(told.get("longest_gap")),
+        given_for=frozenset(map(GivenFor, told.get("for", ()))),
         kinds=frozenset(map(StepKind, told.get("kinds", ()))),
         minutes=_elapsed(told.get("minutes")) or timedelta(0),
         instrument=told.get("instrument"),
@@ -551,6 +569,8 @@ def _visit(
         ahead=_optional_span(told.get("ahead")),
         grid=timedelta(minutes=told.get("grid", 15)),
         group=_group(told.get("group")),
+        medicine=told.get("medicine"),
+        route=told.get("route"),
     )
 
 

@@ -27,16 +27,27 @@ from models.vocabulary import (
 )
 from scheduler import measuring, screening
 from scheduler.measuring import Measured, Reading, Zone
-from scheduler.protocols import Gate, SettledBy
+from scheduler.protocols import Gate, GivenFor, SettledBy
 from scheduler.screening import Found, Reconciled, Ruling, Screen
 
 
 class Vouched(NamedTuple):
-    """The latest clearance of a gate."""
+    """The latest clearance of a gate for a medicine and a route, or for none in particular."""
 
     outcome: ClearanceOutcome
     cleared_at: datetime
     valid_until: datetime | None = None
+    medicine: str | None = None
+    route: str | None = None
+    text: int | None = None
+    """The version of the clinic's text that it was given to, by its number."""
+
+
+class Renewal(NamedTuple):
+    """A version of a text with which the clearances given to earlier ones end."""
+
+    number: int
+    written_at: datetime
 
 
 class Item(NamedTuple):
@@ -94,7 +105,13 @@ class Known:
     """Everything that gates are judged by."""
 
     starts_at: datetime
-    clearances: Mapping[str, Vouched] = field(default_factory=dict)
+    clearances: Mapping[str, Sequence[Vouched]] = field(default_factory=dict)
+    """By gate, in the order of time."""
+    renewed: Mapping[str, Sequence[Renewal]] = field(default_factory=dict)
+    """By gate, in the order of time."""
+    medicine: str | None = None
+    """What is given in the visit."""
+    route: str | None = None
     items: tuple[Item, ...] = ()
     escort: Companion | None = None
     left: WayHome | None = None
@@ -206,11 +223,9 @@ def turns(gates: Iterable[Gate], known: Known) -> set[datetime]:
     ruling = known.eligibility
     found: set[datetime | None] = set() if ruling is None else {ruling.lapses_at}
     for gate in gates:
-        vouched = known.clearances.get(gate.code)
-        if vouched is not None:
-            found.add(vouched.valid_until)
-        given_at = _given_at(gate, known)
-        if given_at is not None:
+        found |= {one.valid_until for one in known.clearances.get(gate.code, ())}
+        found |= {one.written_at for one in known.renewed.get(gate.code, ())}
+        for given_at in _given_at(gate, known):
             found.add(given_at)
             found |= {given_at + holds for holds in (gate.holds, gate.holds_first) if holds}
         if known.dosed_at is not None:
@@ -218,16 +233,13 @@ def turns(gates: Iterable[Gate], known: Known) -> set[datetime]:
     return {one for one in found if one is not None}
 
 
-def _given_at(gate: Gate, known: Known) -> datetime | None:
+def _given_at(gate: Gate, known: Known) -> Sequence[datetime]:
     """When what a gate rests on was vouched for or found."""
-    given: Vouched | Screen | Reconciled | None = known.clearances.get(gate.code)
     if gate.settled_by is SettledBy.SCREEN:
-        given = known.screen
+        return () if known.screen is None else (known.screen.at,)
     if gate.settled_by is SettledBy.MEDICINES:
-        given = known.reconciled
-    if given is None:
-        return None
-    return given.cleared_at if isinstance(given, Vouched) else given.at
+        return () if known.reconciled is None else (known.reconciled.at,)
+    return [one.cleared_at for one in known.clearances.get(gate.code, ())]
 
 
 def moment(starts_at: datetime, now: datetime, *, under_way: bool) -> datetime:
@@ -271,9 +283,11 @@ class _Verdict(NamedTuple):
 
 
 def _by_clearance(gate: Gate, known: Known, at: datetime) -> _Verdict:
-    vouched = known.clearances.get(gate.code)
-    if vouched is None or vouched.cleared_at > at:
-        return _Verdict(GateState.OPEN, "Nobody has cleared it yet.", None)
+    told = [one for one in known.clearances.get(gate.code, ()) if one.cleared_at <= at]
+    own = [one for one in told if _stray(gate, known, one) is None]
+    if not own:
+        return _by_others(gate, known, told)
+    vouched = own[-1]
     if vouched.outcome is ClearanceOutcome.REFUSED:
         return _Verdict(GateState.FAILED, "It was refused.", None)
     return _holding(gate, known, vouched, at)
@@ -294,8 +308,50 @@ def _holding(gate: Gate, known: Known, vouched: Vouched, at: datetime) -> _Verdi
     return _Verdict(GateState.MET, "Cleared.", expires_at)
 
 
+def _stray(gate: Gate, known: Known, vouched: Vouched) -> str | None:
+    """Why a clearance does not speak of this visit; None: it does.
+
+    A refusal that names no medicine or no route speaks of any.
+    """
+    of_any = vouched.outcome is ClearanceOutcome.REFUSED
+    for what, given, wanted in (
+        (GivenFor.MEDICINE, vouched.medicine, known.medicine),
+        (GivenFor.ROUTE, vouched.route, known.route),
+    ):
+        if what not in gate.given_for or given == wanted or (given is None and of_any):
+            continue
+        return f"Nobody noted its {what}." if given is None else f"Given for another {what}."
+    return None
+
+
+def _by_others(gate: Gate, known: Known, told: Sequence[Vouched]) -> _Verdict:
+    """How a gate stands of whose visit no clearance speaks: the last one for another tells why."""
+    cleared = [one for one in told if one.outcome is not ClearanceOutcome.REFUSED]
+    if not cleared:
+        return _Verdict(GateState.OPEN, "Nobody has cleared it yet.", None)
+    return _Verdict(GateState.EXPIRED, _stray(gate, known, cleared[-1]) or "", None)
+
+
+def _renewed(gate: Gate, known: Known, vouched: Vouched, at: datetime) -> _Verdict | None:
+    """Whether a later version of the text has ended a clearance: the last one that did.
+
+    One that was given to no version in particular was given to what there was then.
+    """
+    if GivenFor.TEXT not in gate.given_for:
+        return None
+    for number, written_at in reversed(known.renewed.get(gate.code, ())):
+        was_there = written_at <= vouched.cleared_at
+        if written_at <= at and not (was_there if vouched.text is None else number <= vouched.text):
+            detail = "The text has changed since."
+            return _Verdict(GateState.EXPIRED, detail, written_at, written_at)
+    return None
+
+
 def _ended(gate: Gate, known: Known, vouched: Vouched, at: datetime) -> _Verdict | None:
     """What has ended a clearance before its time."""
+    renewed = _renewed(gate, known, vouched, at)
+    if renewed is not None:
+        return renewed
     for kind in sorted(gate.ends_on):
         happened = known.happened.get(kind)
         if happened is not None and vouched.cleared_at < happened <= at:

@@ -485,6 +485,7 @@ def clear(
     gates: Sequence[str],
     at: datetime = SUNDAY_NOON,
     outcome: ClearanceOutcome = ClearanceOutcome.CLEARED,
+    **given_for: Any,
 ) -> None:
     session.add_all(
         Clearance(
@@ -494,6 +495,7 @@ def clear(
             outcome=outcome,
             cleared_at=at,
             cleared_by="test",
+            **given_for,
         )
         for code in gates
     )

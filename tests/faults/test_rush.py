@@ -36,7 +36,8 @@ def service(database: Access, service_engine: Engine, tmp_path: Path) -> Iterato
             files = intake.clinic.read(ROOT / "demo")
             clinic_id = intake.clinic.store(session, files, "import", START)
             for patient_id in session.scalars(select(Patient.id)):
-                clear(session, patient_id, ["medical-clearance", "consent"], at=START)
+                for_what: dict[str, Any] = {"medicine": "ketamine", "route": "intramuscular"}
+                clear(session, patient_id, ["medical-clearance", "consent"], at=START, **for_what)
                 screen(session, patient_id, at=START)
             session.commit()
             give_keys(service, session, clinic_id, START)

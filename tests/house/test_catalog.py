@@ -25,6 +25,8 @@ APPEND_ONLY = {
     "appointment_event",
     "override",
     "clearance",
+    "consent",
+    "consent_text",
     "observation",
     "questionnaire_response",
     "health_event",

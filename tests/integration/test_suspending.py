@@ -20,10 +20,10 @@ from models.vocabulary import (
 )
 from notifications.channels.smtp import Server, SmtpChannel
 from notifications.delivery import Delivery
-from scheduler import booking, checklists, courses, facts, sessions, suspending
+from scheduler import booking, clearances, courses, facts, sessions, suspending
 from scheduler.authority import Authority, Call, Reasons
 from scheduler.booking import Move, Order
-from scheduler.checklists import NewClearance
+from scheduler.clearances import NewClearance
 from scheduler.lifecycle import Action
 from tests.factories import (
     DAY,
@@ -73,7 +73,7 @@ def book(session: Session, world: World) -> Appointment:
 
 def settle(session: Session, world: World, at: Any) -> None:
     told = NewClearance(gate="medical-clearance", outcome="cleared", cleared_at=at)  # type: ignore[arg-type]
-    checklists.clear(session, world.patient_id, told, by=DOCTOR, now=at)
+    clearances.clear(session, world.patient_id, told, by=DOCTOR, now=at)
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ from models.vocabulary import (
 from scheduler import (
     booking,
     checklists,
+    clearances,
     courses,
     escorts,
     facts,
@@ -41,7 +42,8 @@ from scheduler import (
 )
 from scheduler.authority import Authority, Call, Reasons
 from scheduler.booking import Move, Order
-from scheduler.checklists import NewClearance, Settling
+from scheduler.checklists import Settling
+from scheduler.clearances import NewClearance
 from scheduler.errors import Refusal
 from scheduler.escorts import NewEscort
 from scheduler.history import state_of
@@ -306,7 +308,7 @@ class Walk:
         refused = number > 7
         outcome = ClearanceOutcome.REFUSED if refused else ClearanceOutcome.CLEARED
         told = NewClearance(gate="medical-clearance", outcome=outcome, cleared_at=self.now)
-        checklists.clear(self.session, self.patient_id, told, by=by, now=self.now)
+        clearances.clear(self.session, self.patient_id, told, by=by, now=self.now)
         assert "prescriber" in by.practitioner_roles or refused
         self.account.cleared_at, self.account.refused = self.now, refused
 

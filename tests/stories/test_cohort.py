@@ -159,7 +159,7 @@ def desk(database: Access, service_engine: Engine, tmp_path: Path) -> Iterator[D
             for name in NAMES:
                 patient_id, _ = make_patient(session, given_name=name)
                 patients[name] = str(patient_id)
-                clear(session, patient_id, BOOKED)
+                clear(session, patient_id, BOOKED, medicine="ketamine", route="intramuscular")
             session.commit()
             give_keys(service, session, world.clinic_id, START, clinician=world.prescriber_id)
             nurse_id, _ = make_practitioner(session, world.site_id, PractitionerRole.MONITOR)

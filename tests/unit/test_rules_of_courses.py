@@ -63,14 +63,14 @@ CLEARED = ClearanceOutcome.CLEARED
 def test_a_clearance_holds_through_its_last_instant(
     vouched: Vouched | None, expected: GateState
 ) -> None:
-    clearances = {} if vouched is None else {"medical-clearance": vouched}
+    clearances = {} if vouched is None else {"medical-clearance": [vouched]}
 
     assert state("medical-clearance", clearances=clearances) is expected
 
 
 def test_the_first_visit_of_a_kind_may_ask_for_a_fresher_clearance() -> None:
     gate = replace(GATES["medical-clearance"], holds_first=30 * DAY)
-    old = {"medical-clearance": Vouched(CLEARED, VISIT - 31 * DAY)}
+    old = {"medical-clearance": [Vouched(CLEARED, VISIT - 31 * DAY)]}
     states = [
         assess([gate], Known(starts_at=VISIT, clearances=old, first_of_kind=first), VISIT)
         .gates[0]
@@ -327,7 +327,8 @@ NEAR = st.timedeltas(-3 * DAY, 3 * DAY)
 def test_what_is_behind_a_gate_is_what_judging_every_start_finds(
     clearances: dict[str, Vouched], first: bool
 ) -> None:
-    known = Known(starts_at=VISIT, clearances=clearances, first_of_kind=first)
+    told = {code: [one] for code, one in clearances.items()}
+    known = Known(starts_at=VISIT, clearances=told, first_of_kind=first)
     gates = list(GATES.values())
     oracle = [
         at for at in range(FRAME.size) if assess(gates, known, FRAME.at(at)).shut(Stage.BOOKING)
