@@ -34,6 +34,11 @@ def optional_text(form: Mapping[str, str], field: str, most: int) -> str | None:
     return told or None
 
 
+def is_one_line(told: str) -> bool:
+    """Whether words stand in one line, as a name does."""
+    return not any(c in told for c in "\r\n\t\u2028\u2029")
+
+
 def visible(told: str) -> str:
     """Words that came from elsewhere, without the characters that hide or reorder text."""
     normal = unicodedata.normalize("NFC", told)

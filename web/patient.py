@@ -26,7 +26,7 @@ from models import Appointment, ChecklistItem, db
 from models.vocabulary import OfferState, Owner, ReplyMeaning, TaskStatus
 from scheduler import audit, booking, checklists, escorts, facts, offers, replies
 from scheduler.audit import Act
-from scheduler.authority import Authority, Call
+from scheduler.authority import PATIENT, Call
 from scheduler.checklists import Settling
 from scheduler.errors import OfferGone, Refusal
 from scheduler.escorts import NewEscort
@@ -38,8 +38,6 @@ blueprint = Blueprint(
     "patient", __name__, url_prefix="/p", template_folder="templates", static_folder="static"
 )
 
-PATIENT = Authority("patient")
-
 CLOSED = "This link is closed"
 
 GONE = "This time has gone: somebody was a little faster. You stay on our list."
@@ -50,6 +48,8 @@ DONE = {
     "saved": "Saved. Thank you.",
     "kept": "Kept. You can go on at any time.",
     "sent": "Thank you for your answers. We read them before we see you.",
+    "signed": "Thank you. What you signed is below, with a copy for you.",
+    "no": "Thank you for telling us. We will call you about it.",
     "well": "Good to hear. Thank you.",
     "call": "We will call you today.",
     "taken": "Thank you. The time is yours; we will write to you about it.",

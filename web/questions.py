@@ -12,11 +12,12 @@ from flask.typing import ResponseReturnValue
 
 from models import Appointment, db
 from scheduler import audit, facts, questionnaires, wordings
+from scheduler.authority import PATIENT
 from scheduler.errors import Refusal, Taken, Unfit
 from scheduler.questionnaires import Filled, known
 from scheduler.wordings import Sheet
 from web import visitor
-from web.patient import PATIENT, act_of, closed, now, seal
+from web.patient import act_of, closed, now, seal
 from web.visitor import Visitor
 
 blueprint = Blueprint("questions", __name__, url_prefix="/p/questions")

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, tzinfo
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from babel.dates import format_date, format_time, get_timezone_location
@@ -13,7 +14,8 @@ from models import Appointment, ChecklistItem, Escort, Offer, Patient, Site
 from models.vocabulary import AppointmentStatus, GateState, MedicineAction, Owner
 from notifications import invitation, languages
 from notifications.invitation import Entry, Method
-from scheduler import evidence, facts, questionnaires, screening, wordings
+from scheduler import consents, evidence, facts, questionnaires, screening, wordings
+from scheduler.consents import Ask as Asked
 from scheduler.protocols import SettledBy
 from scheduler.questionnaires import known
 from scheduler.screening import LEFT_OUT
@@ -41,6 +43,16 @@ class LeftOut:
 
 
 @dataclass(frozen=True, slots=True)
+class Copy:
+    """Something that the patient signed, to take along."""
+
+    id: UUID
+    title: str
+    language: str
+    day: str
+
+
+@dataclass(frozen=True, slots=True)
 class Shown:
     """One visit, as its patient sees it."""
 
@@ -62,6 +74,9 @@ class Shown:
     """What was agreed that they leave out before this visit."""
     so_far: str | None = None
     """What the page about the whole course is called, in the patient's language."""
+    papers: Sequence[tuple[int, Asked]] = ()
+    """What is to be signed, or was declined, each with its number."""
+    copies: Sequence[Copy] = ()
 
     @property
     def is_ahead(self) -> bool:
@@ -125,6 +140,8 @@ def visit(session: Session, visitor: Visitor, now: datetime) -> Shown:
         sheets=_sheets(session, appointment),
         left_out=_left_out(session, appointment, now),
         so_far=_so_far(appointment, patient),
+        papers=_papers(session, appointment, now),
+        copies=_copies(session, appointment, starts.tzinfo),
         asks_for_escort=offer is None
         and any(gate.settled_by is SettledBy.ESCORT for gate in gates),
     )
@@ -134,6 +151,23 @@ def _so_far(visit: Appointment, patient: Patient) -> str | None:
     if visit.course_id is None:
         return None
     return languages.translate(patient.language, SUMMARY["title"])
+
+
+def _papers(session: Session, visit: Appointment, now: datetime) -> Sequence[tuple[int, Asked]]:
+    asked = enumerate(consents.asked_of(session, visit, now), start=1)
+    return [(number, ask) for number, ask in asked if ask.is_open or ask.is_refused]
+
+
+def _copies(session: Session, visit: Appointment, zone: tzinfo | None) -> Sequence[Copy]:
+    return [
+        Copy(
+            id=one.id,
+            title=text.title,
+            language=text.language,
+            day=format_date(one.signed_at.astimezone(zone), "long", locale="en_US"),
+        )
+        for one, text in facts.consents_of(session, visit)
+    ]
 
 
 def _sheets(session: Session, visit: Appointment) -> Mapping[str, Sequence[Ask]]:

@@ -16,7 +16,7 @@ from models.vocabulary import Channel
 from notifications import links
 from scheduler import audit, facts, replies
 from scheduler.audit import Act
-from scheduler.authority import Authority
+from scheduler.authority import PATIENT
 from scheduler.errors import NotFound
 from scheduler.replies import Wish
 from web.patient import CLOSED, seal
@@ -24,7 +24,6 @@ from web.patient import CLOSED, seal
 blueprint = Blueprint("stopping", __name__, url_prefix="/u", template_folder="templates")
 blueprint.after_request(seal)
 
-PATIENT = Authority("patient")
 WORDING = "No more e-mails of this kind"
 
 

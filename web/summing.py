@@ -18,9 +18,10 @@ from models import Appointment, Patient, db
 from models.vocabulary import StepKind
 from notifications import languages
 from scheduler import audit, facts, summaries
+from scheduler.authority import PATIENT
 from scheduler.summaries import Advised, Seen, Summary
 from web import visitor
-from web.patient import PATIENT, act_of, closed, now, seal
+from web.patient import act_of, closed, now, seal
 from web.words import KINDS, SUMMARY
 
 blueprint = Blueprint("summing", __name__, url_prefix="/p/so-far")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.vocabulary import Channel, MessageKind, Recipient, ReplyMeaning
-from notifications import answers, gsm, languages, mail, templates
+from notifications import answers, gsm, languages, mail, paper, templates
 from notifications.templates import Links
 from notifications.words import FRAME, SEVERAL, Words, kinds_to, words_for
 from web.words import KINDS, SUMMARY
@@ -22,7 +22,8 @@ LINKS = Links({UUID(int=1): "https://clinic.example/p/" + "x" * 43}, "https://cl
 def texts() -> list[str]:
     words = [words_for(kind, recipient) for kind, recipient in SAID] + list(SEVERAL.values())
     told = {text for one in words for text in (one.subject, one.body, one.sms) if text}
-    return sorted(told | set(FRAME.values()) | set(SUMMARY.values()) | set(KINDS.values()))
+    pages = {*SUMMARY.values(), *KINDS.values(), *paper.WORDS.values()}
+    return sorted(told | set(FRAME.values()) | pages)
 
 
 @pytest.mark.parametrize("language", [code for code in languages.LOCALES if code != "en"])
