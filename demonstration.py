@@ -31,10 +31,11 @@ from models import (
 )
 from models.vocabulary import Answer, ClearanceOutcome, PractitionerRole, Role, Stage
 from notifications import links, reading
-from scheduler import booking, clearances, courses, facts, openings, rules, screens
+from scheduler import booking, clearances, consents, courses, facts, openings, rules, screens
 from scheduler.authority import Authority
 from scheduler.booking import Order
 from scheduler.clearances import NewClearance
+from scheduler.consents import NewText
 from scheduler.errors import NotReady
 from scheduler.openings import Search
 from scheduler.placing import Named
@@ -75,6 +76,7 @@ class Demonstration:
 def make(session: Session, now: datetime) -> UUID:
     """Import the demonstration's clinic and bring it to life. Flushes, never commits."""
     clinic_id = intake.clinic.store(session, intake.clinic.read(FOLDER), BY.name, now)
+    _write_texts(session, now)
     patients = session.scalars(select(Patient).order_by(Patient.record_number)).all()
     version_id = session.scalars(
         select(ProtocolVersion.id)
@@ -90,6 +92,15 @@ def make(session: Session, now: datetime) -> UUID:
     for number, course in enumerate(begun):
         _book_first_visits(session, course, now + (number + 1) * DAY, now)
     return clinic_id
+
+
+def _write_texts(session: Session, now: datetime) -> None:
+    """What patients agree to: a file for each text and language, its first line the title."""
+    for path in sorted((FOLDER / "texts").glob("*.txt")):
+        code, language = path.stem.split(".")
+        title, _, body = path.read_text(encoding="utf-8").partition("\n\n")
+        told = NewText(code=code, language=language, title=title, body=body.strip(), renews=False)
+        consents.write(session, told, by=BY, now=now)
 
 
 def open_doors(

@@ -7,7 +7,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 import demonstration
-from models import Appointment, Course
+from models import Appointment, ConsentText, Course
 
 NOW = datetime(2027, 1, 4, 14, tzinfo=UTC)
 
@@ -25,3 +25,6 @@ def test_the_demonstration_has_courses_with_visits_and_opens_its_doors(
     assert dict(booked)["dosing"] >= demonstration.COURSES - 1
     assert set(opened.keys) == {"admin", "scheduler", "clinician"}
     assert "/p/" in opened.link
+    [text] = session.scalars(select(ConsentText)).all()
+    assert (text.code, text.language, text.number) == ("consent", "en", 1)
+    assert "invented" in text.title
