@@ -421,6 +421,15 @@ def last_time_of(session: Session, course_step_id: UUID) -> datetime | None:
     )
 
 
+def courses_in(session: Session, patient_id: UUID) -> Sequence[UUID]:
+    """The courses that a patient is in."""
+    return session.scalars(
+        select(Course.id)
+        .where(Course.patient_id == patient_id, Course.status == CourseStatus.ACTIVE)
+        .order_by(Course.id)
+    ).all()
+
+
 def course_of_visit(session: Session, appointment_id: UUID) -> UUID | None:
     """The course that a visit belongs to, if any."""
     return session.scalar(select(Appointment.course_id).where(Appointment.id == appointment_id))

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
@@ -149,7 +150,7 @@ def enter(session: Session, new: New, *, by: Authority, now: datetime) -> Questi
     instrument = known(new.instrument)
     scored = Scored(None, None, (), False) if new.in_error else _scored(instrument, new)
     response = _response(uuid7(), new, scored, by)
-    response.course_id = _course_of(session, new, visit)
+    response.course_id = _course_of(session, new, visit, now)
     session.add(response)
     session.flush()
     about = _About(response.id, new.patient_id, new.appointment_id)
@@ -159,15 +160,30 @@ def enter(session: Session, new: New, *, by: Authority, now: datetime) -> Questi
     return response
 
 
-def _course_of(session: Session, new: New, visit: Appointment | None) -> UUID | None:
-    """The course that a response is about: as it is told, else the visit's."""
+def _course_of(session: Session, new: New, visit: Appointment | None, now: datetime) -> UUID | None:
+    """The course that a response is about: as it is told, else what it replaces or its visit says.
+
+    One of today that names none is about the course that the patient is in, if there is one.
+    """
     if new.course_id is None:
-        return None if visit is None else visit.course_id
+        if new.replaces is not None:
+            return facts.one(session, QuestionnaireResponse, new.replaces).course_id
+        if visit is not None:
+            return visit.course_id
+        return _only_course(session, new, now)
     if facts.one(session, Course, new.course_id).patient_id != new.patient_id:
         raise Unfit("That is another patient's course.", field="course_id")
     if visit is not None and visit.course_id != new.course_id:
         raise Unfit("That visit is no part of this course.", field="course_id")
     return new.course_id
+
+
+def _only_course(session: Session, new: New, now: datetime) -> UUID | None:
+    zone = ZoneInfo(facts.clinic(session).time_zone)
+    if new.authored_at.astimezone(zone).date() != now.astimezone(zone).date():
+        return None
+    active = facts.courses_in(session, new.patient_id)
+    return active[0] if len(active) == 1 else None
 
 
 def _refuse_to_replace(session: Session, new: New, by: Authority) -> None:

@@ -94,6 +94,23 @@ class TestFigures:
         found = points(doctor.get(path).json, "madrs")
         assert [(score, change) for score, _, change in found] == [(33, None), (30, -3)]
 
+    def test_what_is_entered_on_its_day_is_about_the_course_that_the_patient_is_in(
+        self, doctor: Caller, desk: Caller, session: Session, world: World, clock: Clock
+    ) -> None:
+        """Also before the first visit: that is what a course begins from."""
+        made = after.open_course(session, world)
+        session.commit()
+        where = f"/patients/{made.patient_id}/questionnaire-responses"
+        told = {"instrument": "madrs", "score": 30}
+        entered = doctor.post(where, told).json
+        assert entered["course_id"] == str(made.id)
+        wrong = doctor.post(where, {**told, "authored_at": (clock.now - DAY).isoformat()}).json
+        assert wrong["course_id"] is None  # another day's may be another time's
+        right = {**told, "score": 31, "replaces": entered["id"]}
+        assert doctor.post(where, right).json["course_id"] == str(made.id)
+        found = doctor.get(f"/courses/{made.id}/outcomes").json
+        assert points(found, "madrs") == [(31, None, None)]
+
     def test_a_response_is_about_a_course_of_its_patient(
         self, doctor: Caller, session: Session, course: Course
     ) -> None:
