@@ -1,8 +1,7 @@
-"""Gates, course rules and the life of a visit. Pure: tables with their boundaries."""
+"""Gates and course rules. Pure: tables with their boundaries."""
 
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from itertools import product
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -14,16 +13,13 @@ from models.vocabulary import (
     AppointmentStatus,
     ClearanceOutcome,
     GateState,
-    Progress,
     Stage,
     StepKind,
     TaskStatus,
 )
 from scheduler import protocols, rules
 from scheduler.choosing import behind
-from scheduler.errors import WrongStatus
 from scheduler.intervals import Frame, positions
-from scheduler.lifecycle import TRANSITIONS, Action, State, follow, possible
 from scheduler.readiness import Companion, EarlierStep, Item, Known, Vouched, assess, moment
 from scheduler.rules import Booked, Candidate
 from tests.factories import protocol_content
@@ -253,32 +249,6 @@ def test_the_earliest_moment_is_where_every_window_is_open() -> None:
     found = rules.earliest(step, [visit("dosing-1", DOSE)], ZONE)
     assert found == datetime(2026, 3, 14, tzinfo=ZONE)
     assert rules.earliest(step, [], ZONE) is None
-
-
-STATES = [
-    State(status, progress) for status, progress in product(AppointmentStatus, [None, *Progress])
-]
-
-
-@pytest.mark.parametrize("kind", StepKind)
-def test_what_is_not_in_the_table_cannot_be_done(kind: StepKind) -> None:
-    allowed = {(t.action, t.source): t.target for t in TRANSITIONS if kind in t.kinds}
-    for action, source in product(Action, STATES):
-        if (action, source) in allowed:
-            assert follow(action, source, kind) == allowed[action, source]
-            assert action in possible(source, kind)
-        else:
-            with pytest.raises(WrongStatus):
-                follow(action, source, kind)
-
-
-UNDO = Action.ENTER_IN_ERROR
-
-
-def test_only_a_dosing_visit_has_a_dose_and_it_ends_by_discharge_alone() -> None:
-    waiting = State(AppointmentStatus.ARRIVED, Progress.WAITING)
-    assert possible(waiting, StepKind.DOSING) == [Action.CANCEL, Action.START_DOSING, UNDO]
-    assert possible(waiting, StepKind.INTEGRATION) == [Action.CANCEL, Action.FULFIL, UNDO]
 
 
 @pytest.mark.parametrize(
