@@ -208,6 +208,19 @@ class _Securing:
         return bare._replace(lanes=_free_lanes(bare, phase, gone))
 
 
+def absent(session: Session, wish: Wish) -> list[str]:
+    """The roles that the visit wants on site throughout, in which nobody is there then.
+
+    Nobody who works there at the time and whose licence holds on the day.
+    """
+    standing = tuple(phase for phase in wish.visit.phases if phase.present)
+    calendar, [site] = _around(session, wish)
+    question = _question(replace(wish, visit=replace(wish.visit, phases=standing)))
+    index = calendar.frame.index(wish.starts_at)
+    served = Staffing(question, site, calendar).served
+    return sorted({one.phase.role for one in served if not one.starts >> index & 1})
+
+
 def make_way(session: Session, wish: Wish, now: datetime) -> None:
     """Cancel the holds that have run out and stand in the patients' way, behind their locks."""
     end = wish.starts_at + wish.visit.length

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
-from models import Appointment, Override, Site
+from models import Appointment, Override, Patient, Site
 from models.vocabulary import AppointmentStatus, Stage
 from notifications import outbox
 from scheduler import (
@@ -21,6 +21,7 @@ from scheduler import (
     history,
     judging,
     lifecycle,
+    placing,
     seating,
     steps,
     suspending,
@@ -29,6 +30,7 @@ from scheduler.authority import Authority, Call, Reasons
 from scheduler.errors import (
     MayNotOverride,
     NotFound,
+    NotOpen,
     NotQualified,
     NotReady,
     TooEarly,
@@ -37,6 +39,7 @@ from scheduler.errors import (
 )
 from scheduler.history import Happened
 from scheduler.lifecycle import STAGE, Action
+from scheduler.placing import Wish
 
 JOB = Authority("job:noshows")
 
@@ -48,8 +51,9 @@ def act(
 
     Refuses with `WrongStatus`, with `NotReady` and the gates that are shut, and with
     `TooEarly` for a noshow before the visit has begun, or for an arrival before its day. Nothing
-    begins with somebody whose licence does not hold on the day (`NotQualified`). In a
-    group session nobody begins for whom there are too few staff (`Understaffed`).
+    begins with somebody whose licence does not hold on the day (`NotQualified`), nor where
+    somebody whom the protocol wants on site is not there (`NotOpen`). In a group session nobody
+    begins for whom there are too few staff (`Understaffed`).
     """
     # The course before the visit: two last visits may be fulfilled at once.
     course = steps.course_in_hand(session, call.id) if action is Action.FULFIL else None
@@ -64,6 +68,7 @@ def act(
     _refuse_too_early(session, appointment, action, now)
     if action in {Action.ARRIVE, Action.START_DOSING}:
         _refuse_unlicensed(session, appointment)
+        _refuse_alone(session, appointment)
     if (stage := STAGE.get(action)) is not None:
         _refuse_unless_ready(session, appointment, stage, now)
     if action is Action.ARRIVE and appointment.suspended_at is not None:
@@ -185,6 +190,29 @@ def _refuse_unlicensed(session: Session, appointment: Appointment) -> None:
             f"Whoever serves this visit as {told} holds no licence on {day}. Give it to somebody "
             "else first.",
             roles=list(roles),
+        )
+
+
+def _refuse_alone(session: Session, appointment: Appointment) -> None:
+    """Who only stands by has no slot, so nothing else would say that they have gone."""
+    visit = facts.protocol(session, appointment.protocol_version_id).visits[appointment.visit]
+    if not any(phase.present for phase in visit.phases):
+        return
+    patient = facts.one(session, Patient, appointment.patient_id)
+    wish = Wish(
+        visit,
+        appointment.starts_at,
+        None,
+        named=(),
+        region=facts.region_of(patient, visit),
+        site_id=appointment.site_id,
+    )
+    roles = placing.absent(session, wish)
+    if roles:
+        raise NotOpen(
+            f"The protocol wants a {' and a '.join(roles)} on site throughout, who works there "
+            "then and holds a licence on the day. Let them come first.",
+            roles=roles,
         )
 
 
