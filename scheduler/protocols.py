@@ -392,7 +392,10 @@ class Protocol:
 
     def step(self, key: str) -> Step:
         """The step with this key; `KeyError` if there is none."""
-        return next(step for step in self.steps if step.key == key)
+        for step in self.steps:
+            if step.key == key:
+                return step
+        raise KeyError(key)
 
     def first_visit_of(self, kind: StepKind) -> Visit | None:
         """The first visit of `kind`, in the order of the file. None if there is none."""

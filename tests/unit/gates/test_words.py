@@ -1,0 +1,240 @@
+"""What is said of a gate: why it stands as it does, for whoever is asked to settle it."""
+
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from models.vocabulary import (
+    ClearanceOutcome,
+    HealthEventKind,
+    Measure,
+    Stage,
+    StepKind,
+    TaskStatus,
+    WayHome,
+)
+from scheduler.measuring import Measured
+from scheduler.protocols import Beyond, Gate, Limit, Recheck, SettledBy
+from scheduler.readiness import (
+    Answered,
+    Companion,
+    Duty,
+    EarlierStep,
+    Item,
+    Vouched,
+    moment,
+)
+from tests.unit.gates.trials import AT, DAY, HOUR, MINUTE, judge
+
+NEVER = Beyond(None, None)
+SYSTOLIC = Limit(
+    measure=Measure.SYSTOLIC,
+    least=None,
+    most=140,
+    hold=Beyond(None, 160),
+    stop=Beyond(None, 180),
+    near_baseline=None,
+)
+PULSE = Limit(
+    measure=Measure.HEART_RATE, least=50, most=110, hold=NEVER, stop=NEVER, near_baseline=None
+)
+CLEARED = ClearanceOutcome.CLEARED
+
+
+def gate(settled_by: str, **more: Any) -> Gate:
+    plain: dict[str, Any] = {
+        "holds": 30 * MINUTE,
+        "holds_first": None,
+        "ends_on": frozenset(HealthEventKind),
+        "longest_gap": 60 * DAY,
+        "kinds": frozenset({StepKind.PREPARATION}),
+        "minutes": 90 * MINUTE,
+        "instrument": "c-ssrs",
+        "limits": (SYSTOLIC, PULSE),
+        "recheck": Recheck(10 * MINUTE, 1),
+    }
+    return Gate(
+        code="g",
+        title="Fasted",
+        shuts=Stage.DOSE,
+        settled_by=SettledBy(settled_by),
+        who=(),
+        lift=frozenset(),
+        **{**plain, **more},
+    )
+
+
+def item(status: TaskStatus, title: str) -> Item:
+    return Item("g", title, status, AT)
+
+
+def duty(title: str) -> Duty:
+    return Duty("g", title, TaskStatus.REQUESTED, AT)
+
+
+def step(key: str) -> EarlierStep:
+    return EarlierStep(key, StepKind.PREPARATION, fulfilled=False)
+
+
+def taken(minutes: int, systolic: float | None, pulse: float | None) -> Measured:
+    told = {Measure.SYSTOLIC: systolic, Measure.HEART_RATE: pulse}
+    values = {measure: value for measure, value in told.items() if value is not None}
+    return Measured(AT + minutes * MINUTE, values)
+
+
+TODO, DONE, FAILED = TaskStatus.REQUESTED, TaskStatus.COMPLETED, TaskStatus.FAILED
+
+SAID: list[tuple[str, dict[str, Any], str]] = [
+    ("clearance", {}, "Nobody has cleared it yet."),
+    ("clearance", {"clearances": {"g": Vouched(CLEARED, AT)}}, "Cleared."),
+    (
+        "clearance",
+        {"clearances": {"g": Vouched(ClearanceOutcome.REFUSED, AT)}},
+        "It was refused.",
+    ),
+    (
+        "clearance",
+        {"clearances": {"g": Vouched(CLEARED, AT - DAY)}},
+        "Its clearance lapses before the visit.",
+    ),
+    (
+        "clearance",
+        {"clearances": {"g": Vouched(CLEARED, AT - MINUTE)}, "happened": {"pregnancy": AT}},
+        "Ended by pregnancy.",
+    ),
+    (
+        "clearance",
+        {"clearances": {"g": Vouched(CLEARED, AT - HOUR)}, "last_dosed_at": AT - 60 * DAY - MINUTE},
+        "More than 60 days since the last dose.",
+    ),
+    ("checklist", {}, "To do: Fasted"),
+    (
+        "checklist",
+        {"items": (item(TODO, "Eat"), item(DONE, "Sleep"), item(TODO, "Drink"))},
+        "To do: Eat; Drink",
+    ),
+    ("checklist", {"items": (item(DONE, "Eat"),)}, "Done."),
+    ("checklist", {"items": (item(FAILED, "Eat"),)}, "A checklist item failed."),
+    ("escort", {}, "Nobody is named to take the patient home."),
+    (
+        "escort",
+        {"escort": Companion(False)},
+        "The escort is named and has not said yes yet.",
+    ),
+    ("escort", {"escort": Companion(True)}, "The escort has said yes."),
+    ("departure", {}, "Nobody has noted who takes the patient home."),
+    (
+        "departure",
+        {"left": WayHome.ALONE},
+        "The protocol allows no such way home: alone.",
+    ),
+    (
+        "departure",
+        {"left": WayHome.RIDE, "ways_home": (WayHome.RIDE,)},
+        "Somebody is there to take the patient home.",
+    ),
+    ("steps", {}, "The visit belongs to no course."),
+    ("steps", {"earlier": (step("one"), step("two"))}, "Not done yet: one, two"),
+    ("steps", {"earlier": ()}, "Done."),
+    ("observation", {}, "Fewer than 90 minutes have passed."),
+    ("observation", {"dosed_at": AT - 2 * HOUR}, "At least 90 minutes have passed."),
+    ("incidents", {}, "Nothing is left to do."),
+    ("incidents", {"duties": [duty("Call"), duty("Write")]}, "To do: Call; Write"),
+    ("measurement", {}, "Not measured yet: systolic, heart-rate"),
+    (
+        "measurement",
+        {"measured": (taken(-31, 120, 60),)},
+        "Measured too long ago: systolic, heart-rate",
+    ),
+    ("measurement", {"measured": (taken(0, 120, 60),)}, "Measured, within limits."),
+    (
+        "measurement",
+        {"measured": (taken(0, 141.5, 49),)},
+        "Out of range: systolic 141.5, heart-rate 49",
+    ),
+    ("measurement", {"measured": (taken(0, 120, 111),)}, "Out of range: heart-rate 111"),
+    ("measurement", {"measured": (taken(0, 180, 60),)}, "Stop: systolic 180."),
+    (
+        "measurement",
+        {"measured": (taken(0, 160, 60),)},
+        "On hold: systolic 160. Measure again at 15:10 UTC or later.",
+    ),
+    (
+        "measurement",
+        {"measured": (taken(-10, 160, 60), taken(0, 165, 60))},
+        "On hold: systolic 165, also when measured again.",
+    ),
+    ("questionnaire", {}, "Not filled in yet."),
+    (
+        "questionnaire",
+        {"answered": {"c-ssrs": Answered(AT - HOUR, shuts=False)}},
+        "Filled in too long ago.",
+    ),
+    (
+        "questionnaire",
+        {"answered": {"c-ssrs": Answered(AT, shuts=True)}},
+        "The answers are for a clinician to look at.",
+    ),
+    ("questionnaire", {"answered": {"c-ssrs": Answered(AT, shuts=False)}}, "Filled in."),
+]
+
+
+@pytest.mark.parametrize(("settled_by", "known", "said"), SAID, ids=lambda one: str(one)[:60])
+def test_it_is_said_why(settled_by: str, known: dict[str, Any], said: str) -> None:
+    assert judge(gate(settled_by), **known).detail == said
+
+
+def test_of_what_was_passed_over_the_reason_to_is_said_as_well() -> None:
+    passed = judge(gate("escort"), overridden={"g": AT})
+    assert passed.detail == "Overridden. Nobody is named to take the patient home."
+
+
+def test_every_way_to_settle_a_gate_has_its_words() -> None:
+    assert {settled_by for settled_by, _, _ in SAID} == set(SettledBy)
+
+
+@pytest.mark.parametrize(
+    ("measured", "said"),
+    [
+        # What is on hold comes before what is missing, that before what is old or beyond.
+        ((taken(0, 160, None),), "On hold: systolic 160"),
+        ((taken(0, 150, None),), "Not measured yet: heart-rate"),
+        ((taken(-31, None, 60), taken(0, 150, None)), "Measured too long ago: heart-rate"),
+        ((taken(0, 185, 111),), "Stop: systolic 185."),
+    ],
+)
+def test_the_worst_is_said_first(measured: tuple[Measured, ...], said: str) -> None:
+    assert judge(gate("measurement"), measured=measured).detail.startswith(said)
+
+
+def test_a_reason_speaks_of_the_newest_of_what_is_beyond() -> None:
+    """Given between two readings it does not speak of the second."""
+    both = (taken(-20, 150, None), taken(-10, None, 111))
+    for minutes, opens in ((-20, False), (-11, False), (-10, True)):
+        given = {"g": AT + minutes * MINUTE}
+        judged = judge(gate("measurement"), measured=both, overridden=given)
+        assert (judged.state == "overridden") is opens
+    oldest = judge(gate("measurement"), measured=(taken(-20, 120, None), taken(-10, None, 60)))
+    assert oldest.expires_at == AT + 10 * MINUTE
+
+
+def test_without_a_recheck_what_is_on_hold_stays_so() -> None:
+    high = tuple(taken(-10 * n, 165, 60) for n in (3, 2, 1, 0))
+    judged = judge(gate("measurement", recheck=None), measured=high)
+    assert judged.is_fixed
+    assert "again at 15:00 UTC" in judged.detail
+
+
+@pytest.mark.parametrize(
+    ("now", "under_way", "as_of"),
+    [
+        (AT - MINUTE, False, AT),
+        (AT, False, AT),
+        (AT + MINUTE, False, AT + MINUTE),
+        (AT - MINUTE, True, AT - MINUTE),
+        (AT + MINUTE, True, AT + MINUTE),
+    ],
+)
+def test_as_of_when_a_visit_is_judged(now: datetime, under_way: bool, as_of: datetime) -> None:
+    assert moment(AT, now, under_way=under_way) == as_of
