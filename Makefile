@@ -38,6 +38,9 @@ faults: $(VENV)/dev ## All trials under faults, whole: some minutes, a table, `l
 soak: $(VENV)/dev ## Every property on a hundred times as many cases: half an hour, with a bar
 	@$(BIN)/python -m tests.soak
 
+mutants: $(VENV)/mutmut ## The rules behind gates, changed one thing at a time: what does no test find? A quarter of an hour
+	@$(BIN)/python -m tests.mutants
+
 bench: $(VENV)/dev ## What the README claims about speed, measured here and now
 	@$(BIN)/python -m benchmarks
 
@@ -57,6 +60,12 @@ $(VENV)/dev: locks/dev.txt pyproject.toml | $(VENV)/made
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@ $(VENV)/run
 
+# Not locked: nobody needs it to build, to run or to test.
+$(VENV)/mutmut: $(VENV)/dev
+	@echo "Installing what makes mutants ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'mutmut==3.8.1'
+	@touch $@
+
 $(VENV)/made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Afterglow needs Python 3.11 or newer; set PYTHON=/path/to/it."; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { echo "Python cannot make a virtual environment here (on Debian and Ubuntu: apt install python3-venv)."; exit 1; }
@@ -66,4 +75,4 @@ lock: ## Renew the locks (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra install -o locks/run.txt pyproject.toml
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --all-extras -c locks/run.txt -o locks/dev.txt pyproject.toml
 
-.PHONY: help run test check faults soak format lint types imports migrate bench clean lock
+.PHONY: help run test check faults soak mutants format lint types imports migrate bench clean lock

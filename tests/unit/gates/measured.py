@@ -155,6 +155,7 @@ class Limited(Row):
         known = self._known(*held)
         judged = judge(gate, **known)
         assert judged.is_fixed is is_fixed, [AT - one.taken_at for one in held]
+        assert judged.state is FAILED
         given = judge(gate, overridden={gate.code: AT}, **known)
         assert given.state is (FAILED if is_fixed else OVERRIDDEN)
         if not is_fixed:

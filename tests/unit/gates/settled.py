@@ -137,6 +137,7 @@ class Clearance(Row):
             state = MET if self.gap is None else state
             judged = judge(gate, last_dosed_at=ends_at - gap, **told)
             self.expect(state, judged, f"the last dose, by {ends_at - AT}")
+            assert state is MET or judged.expires_at == ends_at
         if self.gap is not None:
             since(self, gate, AT - MINUTE, last_dosed_at=AT - MINUTE - gap, **told)
 

@@ -1,5 +1,6 @@
 """What is said of a gate: why it stands as it does, for whoever is asked to settle it."""
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -22,8 +23,10 @@ from scheduler.readiness import (
     Duty,
     EarlierStep,
     Item,
+    Known,
     Vouched,
     moment,
+    turns,
 )
 from tests.unit.gates.trials import AT, DAY, HOUR, MINUTE, judge
 
@@ -238,3 +241,18 @@ def test_without_a_recheck_what_is_on_hold_stays_so() -> None:
 )
 def test_as_of_when_a_visit_is_judged(now: datetime, under_way: bool, as_of: datetime) -> None:
     assert moment(AT, now, under_way=under_way) == as_of
+
+
+def test_the_turns_of_all_gates_are_told_together() -> None:
+    """Also of those that come before one with turns of its own."""
+    one, other = gate("clearance"), replace(gate("clearance", holds=DAY), code="h")
+    known = Known(
+        starts_at=AT,
+        clearances={"g": Vouched(CLEARED, AT), "h": Vouched(CLEARED, AT + MINUTE)},
+        dosed_at=AT + HOUR,
+    )
+    assert turns([one, other], known) == {
+        *(AT, AT + 30 * MINUTE),
+        *(AT + MINUTE, AT + MINUTE + DAY),
+        AT + HOUR + 90 * MINUTE,
+    }
