@@ -20,7 +20,7 @@ from typing import IO
 
 from tests.service import ROOT
 
-RULES = ("readiness", "protocols", "lifecycle", "measuring")
+RULES = ("readiness", "screening", "protocols", "lifecycle", "measuring")
 SURVIVED = (0, 33)
 """What mutmut writes of a mutant that no test failed of: all passed, or none came by."""
 WIDTH = 40

@@ -1,10 +1,10 @@
-"""Gates that somebody or something settles: clearances, items, people, earlier visits, time."""
+"""Gates that are settled on the way: items, people, earlier visits, answers, time."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from models.vocabulary import ClearanceOutcome, HealthEventKind, StepKind, TaskStatus, WayHome
+from models.vocabulary import StepKind, TaskStatus, WayHome
 from scheduler.protocols import Gate, SettledBy, Visit
 from scheduler.readiness import (
     Answered,
@@ -15,7 +15,6 @@ from scheduler.readiness import (
     Known,
     Readiness,
     Urgency,
-    Vouched,
     turns,
 )
 from tests.unit.gates.trials import (
@@ -32,114 +31,6 @@ from tests.unit.gates.trials import (
     judge,
     since,
 )
-
-CLEARED = ClearanceOutcome.CLEARED
-
-
-def cleared(
-    gate: Gate, at: datetime, outcome: ClearanceOutcome = CLEARED, until: datetime | None = None
-) -> dict[str, Any]:
-    """What is known once somebody vouched for the gate; another gate is refused."""
-    refused = Vouched(ClearanceOutcome.REFUSED, AT)
-    return {"clearances": {gate.code: Vouched(outcome, at, until), "other": refused}}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Clearance(Row):
-    """Somebody vouches for it."""
-
-    later: timedelta | None = None
-    """How long it holds. None: until it is revoked."""
-    first: timedelta | None = None
-    """For the first visit of its kind, where that is otherwise."""
-    gap: timedelta | None = None
-    """So long after the last dose it ends."""
-    ends_on: frozenset[HealthEventKind] = frozenset()
-
-    def try_on(self, gate: Gate, visit: Visit) -> None:
-        assert gate.settled_by is SettledBy.CLEARANCE
-        self._given(gate)
-        self._lapses(gate, self.first or self.later, is_first=True)
-        self._lapses(gate, self.later, is_first=False)
-        self._turns(gate)
-        for kind in HealthEventKind:
-            self._happened(gate, kind)
-        self._rested(gate)
-
-    def _given(self, gate: Gate) -> None:
-        self.expect(OPEN, judge(gate), "nobody")
-        for outcome, state in (
-            (CLEARED, MET),
-            (ClearanceOutcome.NOT_APPLICABLE, MET),
-            (ClearanceOutcome.REFUSED, FAILED),
-        ):
-            self.expect(state, judge(gate, **cleared(gate, LATELY, outcome)), outcome)
-        for off, state in ((-MINUTE, MET), (0 * MINUTE, MET), (MINUTE, OPEN)):
-            self.expect(state, judge(gate, **cleared(gate, AT + off)), f"vouched for at {off}")
-        for off, state in ((-MINUTE, EXPIRED), (0 * MINUTE, MET), (MINUTE, MET)):
-            told = cleared(gate, LATELY, until=AT + off)
-            self.expect(state, judge(gate, **told), f"good until {off}")
-
-    def _lapses(self, gate: Gate, holds: timedelta | None, *, is_first: bool) -> None:
-        if holds is None:
-            judged = judge(gate, **cleared(gate, AT - FOREVER), first_of_kind=is_first)
-            self.expect(MET, judged, "until revoked")
-            assert judged.expires_at is None
-            return
-        for off, state in ((-MINUTE, EXPIRED), (0 * MINUTE, MET), (MINUTE, MET)):
-            given_at = AT - holds + off
-            judged = judge(gate, **cleared(gate, given_at), first_of_kind=is_first)
-            self.expect(state, judged, f"{holds}, first {is_first}, by {off}")
-            assert judged.expires_at == given_at + holds
-        for until in (AT + MINUTE, AT + holds + DAY):
-            told = cleared(gate, AT, until=until)
-            judged = judge(gate, **told, first_of_kind=is_first)
-            assert judged.expires_at == min(until, AT + holds)
-
-    def _turns(self, gate: Gate) -> None:
-        until = AT + DAY
-        known = Known(starts_at=AT, **cleared(gate, LATELY, until=until))
-        lengths = {one for one in (self.first, self.later) if one is not None}
-        assert turns([gate], known) == {LATELY, until, *(LATELY + one for one in lengths)}
-        assert turns([gate], Known(starts_at=AT)) == set()
-        assert turns([gate], Known(starts_at=AT, **cleared(gate, LATELY))) == {
-            LATELY,
-            *(LATELY + one for one in lengths),
-        }
-
-    def _happened(self, gate: Gate, kind: HealthEventKind) -> None:
-        ends = kind in self.ends_on
-        told = cleared(gate, LATELY)
-        for at, is_after in (
-            (LATELY - MINUTE, False),
-            (LATELY, False),  # whoever vouched then knew of it
-            (LATELY + MINUTE, True),
-            (AT, True),
-            (AT + MINUTE, False),
-        ):
-            state = EXPIRED if ends and is_after else MET
-            judged = judge(gate, happened={kind: at}, **told)
-            self.expect(state, judged, f"{kind} at {at}")
-            assert judged.expires_at == at or state is MET
-        if ends:
-            since(self, gate, LATELY + MINUTE, happened={kind: LATELY + MINUTE}, **told)
-
-    def _rested(self, gate: Gate) -> None:
-        gap = self.gap or FOREVER
-        told = cleared(gate, LATELY)
-        for ends_at, state in (
-            (LATELY - MINUTE, MET),  # vouched for since
-            (LATELY, EXPIRED),
-            (AT - MINUTE, EXPIRED),
-            (AT, MET),
-            (AT + MINUTE, MET),
-        ):
-            state = MET if self.gap is None else state
-            judged = judge(gate, last_dosed_at=ends_at - gap, **told)
-            self.expect(state, judged, f"the last dose, by {ends_at - AT}")
-            assert state is MET or judged.expires_at == ends_at
-        if self.gap is not None:
-            since(self, gate, AT - MINUTE, last_dosed_at=AT - MINUTE - gap, **told)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,6 @@ from tests.unit.gates.timed import (
     Apart,
     AtMost,
     Needs,
-    OnlyIf,
     Rule,
     Same,
     days,
@@ -20,6 +19,8 @@ from tests.unit.gates.timed import (
 
 ASKS: dict[str, Any] = {"severity": Severity.WARN, "lift": ""}
 """It warns, and anybody may pass over it with a reason."""
+MONTH: dict[str, Any] = {**ASKS, "least": days(21), "most": days(35)}
+"""Four weeks after the last dose, give or take one."""
 IGNORES: dict[str, Any] = {**ASKS, "if_skipped": "ignore"}
 
 
@@ -93,6 +94,9 @@ INFUSIONS: list[Rule] = [
     after(IV, "reassessment-2", "booster-1", least=days(7), most=days(35), **ASKS),
     after(IV, "booster-1", "infusion-6", least=days(21), most=days(42), **ASKS),
     after(IV, "booster-2", "booster-1", least=days(21), most=days(42), **ASKS),
+    after(IV, "follow-up-induction", "infusion-6", **MONTH),
+    after(IV, "follow-up-booster", "booster-1", **MONTH),
+    after(IV, "follow-up", "booster-2", **MONTH),
     after(IV, "booster-1", "reassessment-1", most=days(30)),
     after(IV, "booster-2", "reassessment-2", most=days(30)),
     *(rule for n in (1, 2, 3) for rule in same(IV, f"integration-{n}", "preparation", "therapist")),
@@ -109,7 +113,7 @@ SESSIONS: list[Rule] = [
     ),
     *one_to_three_days(KAP, *(f"integration-{n} dosing-{n}" for n in (1, 2, 3))),
     after(KAP, "closing", "dosing-3", least=days(7), most=days(14), **ASKS),
-    after(KAP, "follow-up", "dosing-3", least=days(21), most=days(35), **ASKS),
+    after(KAP, "follow-up", "dosing-3", **MONTH),
     *(owes(KAP, f"dosing-{n + 1}", f"integration-{n}", **ASKS) for n in (1, 2)),
 ]
 
@@ -128,6 +132,8 @@ AT_HOME: list[Rule] = [
     ),
     after(HOME, "reassessment-1", "session-2", least=days(1), most=days(7)),
     after(HOME, "reassessment-2", "session-4", least=days(1), most=days(7), **ASKS),
+    after(HOME, "follow-up-stopped", "session-2", **MONTH),
+    after(HOME, "follow-up", "session-4", **MONTH),
     *(
         rule
         for n in (1, 2, 3, 4)
@@ -177,6 +183,8 @@ TOGETHER: list[Rule] = [
     after(GROUP, "make-up", "group-session-3", least=days(5), most=days(21)),
     after(GROUP, "make-up", "group-integration-3", least=days(1), most=days(14), **ASKS),
     after(GROUP, "follow-up", "group-integration-3", least=days(12), most=days(16), **ASKS),
+    after(GROUP, "month-follow-up", "group-session-3", **MONTH),
+    after(GROUP, "month-follow-up", "follow-up", least=days(5), **ASKS),
     *(
         rule
         for n in (1, 2, 3)
@@ -191,6 +199,8 @@ OF_THE_SPRAY: list[Rule] = [
         for n in range(1, 8)
     ),
     after(SPRAY, "benefit-review", "induction-8", least=days(0), most=days(7), **ASKS),
+    after(SPRAY, "benefit-review-2", "weekly-4", least=days(0), most=days(7), **ASKS),
+    after(SPRAY, "follow-up", "maintenance-4", **MONTH),
     *(
         after(SPRAY, f"weekly-{n}", anchor, least=days(6), most=days(8), **ASKS)
         for n, anchor in enumerate(("induction-8", "weekly-1", "weekly-2", "weekly-3"), start=1)
@@ -229,6 +239,7 @@ IN_THE_TRIALS: list[Rule] = [
         after(MDMA, f"integration-{n + 1}", f"integration-{n}", least=days(5), most=days(9), **ASKS)
         for n in (1, 2, 4, 5, 7, 8)
     ),
+    after(MDMA, "follow-up", "integration-9", **MONTH),
     after(MDMA, "integration-9", "preparation-1", most=days(126), **ASKS),  # 18 weeks overall
     *(owes(MDMA, f"session-{n + 1}", f"integration-{3 * n}", **ASKS) for n in (1, 2)),
     *(
@@ -269,22 +280,4 @@ IN_OREGON: list[Rule] = [
 RULES: list[Rule] = [
     *(*OFTEN, *INFUSIONS, *SESSIONS, *AT_HOME),
     *(*TOGETHER, *OF_THE_SPRAY, *IN_THE_TRIALS, *IN_OREGON),
-]
-
-BRANCHES = [
-    OnlyIf(protocol=IV, step="booster-1", anchor="reassessment-1", outcome="continue"),
-    OnlyIf(protocol=IV, step="reassessment-2", anchor="reassessment-1", outcome="continue"),
-    OnlyIf(protocol=IV, step="booster-2", anchor="reassessment-2", outcome="continue"),
-    *(
-        OnlyIf(protocol=HOME, step=step, anchor="reassessment-1", outcome="continue")
-        for step in ("session-3", "debrief-3", "session-4", "debrief-4", "reassessment-2")
-    ),
-    *(
-        OnlyIf(protocol=GROUP, step=step, anchor="group-integration-3", outcome="session-missed")
-        for step in ("make-up", "make-up-integration")
-    ),
-    *(
-        OnlyIf(protocol=OREGON, step=f"session-{dose}", anchor="preparation", outcome=dose)
-        for dose in DOSES
-    ),
 ]

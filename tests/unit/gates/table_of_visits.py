@@ -4,40 +4,38 @@ The figures are those of its sections 3 to 5 and 8. Nothing here is read from a 
 a figure that changes in one of them must change here too, by somebody who looked at the source.
 """
 
+from datetime import timedelta
+
 from models.vocabulary import HealthEventKind, Measure, Stage, StepKind, WayHome
 from tests.unit.gates.measured import Limited, Lines
 from tests.unit.gates.settled import (
     Aftermath,
     Asked,
-    Clearance,
     Departing,
     Earlier,
     Escorted,
     Items,
     Observed,
 )
+from tests.unit.gates.table_of_screens import SCREENED
 from tests.unit.gates.timed import Notice, days, hours
 from tests.unit.gates.trials import DAY, HOUR, MINUTE, Row
-
-INFUSIONS = "iv-infusion/infusion iv-infusion/booster"
-GROUP = "group/group-session group/make-up"
-CLINIC = f"{INFUSIONS} kap/medicine-session {GROUP} esketamine/session"
-HOME = "at-home/home-session"
-TRIAL = "mdma-at/session"
-MEDICAL = f"{CLINIC} {HOME} {TRIAL}"
-TALKS = (
-    "iv-infusion/preparation kap/preparation at-home/preparation group/group-preparation "
-    "mdma-at/preparation"
+from tests.unit.gates.visits import (
+    CLINIC,
+    GROUP,
+    HOME,
+    INFUSIONS,
+    MEDICAL,
+    NOBODY,
+    OREGON,
+    TALKS,
+    TRIAL,
+    TRIAL_TALKS,
 )
-OREGON = (
-    "psilocybin-oregon/session-under-5-mg psilocybin-oregon/session-5-to-10-mg "
-    "psilocybin-oregon/session-10-to-25-mg psilocybin-oregon/session-25-to-35-mg "
-    "psilocybin-oregon/session-35-to-50-mg"
-)
+from tests.unit.gates.vouched import Clearance
 
 BOOKING, ARRIVAL = Stage.BOOKING, Stage.ARRIVAL
 DOSE, DISCHARGE = Stage.DOSE, Stage.DISCHARGE
-NOBODY = ""
 DONE = "preparation-done"
 PAIRS = f"kap/medicine-session group/make-up {TRIAL}"
 
@@ -49,35 +47,35 @@ def steps(
     return Earlier(code, gate, ARRIVAL, visits, who, lift=lift, kinds=frozenset({kind}))
 
 
+def consent(
+    who: str, visits: str, given_for: str, later: timedelta = 365 * DAY, lift: str = "prescriber"
+) -> Clearance:
+    """G2: to what is given, how, and in these words."""
+    return Clearance(
+        *("G2", "consent", BOOKING, visits, who), given_for=given_for, later=later, lift=lift
+    )
+
+
 BEFORE: list[Row] = [
     # G1: first dose within 30 days of it, later ones within 90; sooner on news, or a gap of 60.
     Clearance(
         "G1",
         "medical-clearance",
         BOOKING,
-        f"{MEDICAL} {TALKS}",
+        f"{MEDICAL} {TALKS} {TRIAL_TALKS}",
         "prescriber",
         first=30 * DAY,
         later=90 * DAY,
         gap=60 * DAY,
         ends_on=frozenset(HealthEventKind),
     ),
-    # G2: 12 months; in Oregon the forms of the preparation session, 90 days.
-    Clearance("G2", "consent", BOOKING, f"{MEDICAL} {TALKS}", "clinician", later=365 * DAY),
-    Clearance("G2", "consent", BOOKING, OREGON, "facilitator", lift=NOBODY, later=90 * DAY),
-    # G3: clear, or passed over by a prescriber. In Oregon: no lithium in the last 30 days.
-    Clearance("G3", "contraindication-screen", BOOKING, MEDICAL, "prescriber"),
-    Clearance("G3", "lithium", BOOKING, OREGON, "facilitator", lift=NOBODY, later=30 * DAY),
-    # G4: 72 hours, and asked again on the day. T6 M: medicines tapered off.
-    Clearance(
-        "G4",
-        "medications",
-        ARRIVAL,
-        MEDICAL,
-        "prescriber",
-        later=72 * HOUR,
-        ends_on=frozenset({HealthEventKind.NEW_MEDICATION}),
-    ),
+    # G2: 12 months; a change of the medicine, the route or the text ends it. In Oregon the forms
+    # of the preparation session, 90 days.
+    consent("patient clinician", f"{CLINIC} {HOME}", "medicine route text"),
+    consent("patient clinician", TALKS, "text"),
+    consent("clinician", TRIAL, "medicine route text"),
+    consent("clinician", TRIAL_TALKS, "text"),
+    consent("facilitator", OREGON, "medicine route text", later=90 * DAY, lift=NOBODY),
     Items(
         "G4",
         "changes",
@@ -203,7 +201,7 @@ LEAVING: list[Row] = [
     observed(360, OREGON.split()[4], "facilitator", NOBODY),
 ]
 
-GATES: list[Row] = [*BEFORE, *MEASURED, *LEAVING]
+GATES: list[Row] = [*BEFORE, *SCREENED, *MEASURED, *LEAVING]
 
 STAFF: dict[str, set[str]] = {
     # G12, G10: who serves from which minute to which; who is present takes no slot.
@@ -247,6 +245,16 @@ NOTICES = [
         )
     ),
 ]
+
+GIVEN = {
+    # What is given in a visit and how: what a consent must be for.
+    **dict.fromkeys(INFUSIONS.split(), ("ketamine", "intravenous")),
+    **dict.fromkeys(["kap/medicine-session", *GROUP.split()], ("ketamine", "intramuscular")),
+    HOME: ("ketamine", "sublingual"),
+    "esketamine/session": ("esketamine", "intranasal"),
+    TRIAL: ("mdma", "oral"),
+    **dict.fromkeys(OREGON.split(), ("psilocybin", "oral")),
+}
 
 OLD_ENOUGH = {
     "iv-infusion": 18,

@@ -12,9 +12,11 @@ from models.vocabulary import StepKind
 from scheduler import protocols
 from scheduler.protocols import Protocol
 from tests.house import sources
-from tests.unit.gates.table_of_courses import BRANCHES, RULES
-from tests.unit.gates.table_of_visits import GATES, NOTICES, OLD_ENOUGH, OREGON, STAFF
+from tests.unit.gates.table_of_branches import BRANCHES
+from tests.unit.gates.table_of_courses import RULES
+from tests.unit.gates.table_of_visits import GATES, GIVEN, NOTICES, OLD_ENOUGH, STAFF
 from tests.unit.gates.timed import After, Apart, AtMost, Needs, OnlyIf, Rule, Same
+from tests.unit.gates.visits import OREGON
 
 CONTENTS: dict[str, dict[str, Any]] = {
     content["code"]: content
@@ -82,7 +84,7 @@ def named_by(row: Rule | OnlyIf) -> tuple[str, ...]:
         case Same():
             return row.protocol, row.step, row.anchor, row.role
         case OnlyIf():
-            return row.protocol, row.step, row.anchor, row.outcome
+            return row.protocol, row.step, row.anchor, *sorted(row.outcomes.split())
     return ()
 
 
@@ -97,13 +99,17 @@ def ruled(protocol: Protocol) -> Iterator[tuple[str, ...]]:
         yield from ((protocol.code, step.key, tie.step, tie.role) for tie in step.same)
         assert not step.differs  # as soon as a protocol has one, the table needs a sort for it
         if step.only_if is not None:
-            for outcome in step.only_if.outcomes:
-                yield protocol.code, step.key, step.only_if.step, outcome
+            branch = step.only_if
+            yield protocol.code, step.key, branch.step, *sorted(branch.outcomes)
 
 
 def test_the_table_names_every_dose() -> None:
     assert set(STAFF) == set(IN_THE_TEMPLATES) == DOSES
     assert {one.visit for one in NOTICES} == DOSES
+    assert {
+        name: (one.medicine, one.route) for name, one in VISITS.items() if one.medicine
+    } == GIVEN
+    assert set(GIVEN) == DOSES
     assert set(OLD_ENOUGH) == set(PROTOCOLS)
 
 

@@ -1,27 +1,29 @@
 """Whoever changes a figure of a protocol file must change the table: each is changed and found."""
 
-from collections.abc import Callable, Iterator
-from enum import StrEnum
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
 
-from models.vocabulary import Severity, Stage, StepKind
+from models.vocabulary import ConditionAction, MedicineAction, Severity, Stage, StepKind
 from scheduler import protocols
 from scheduler.protocols import IfSkipped, Protocol, SettledBy
-from tests.unit.gates.table_of_courses import BRANCHES, RULES
-from tests.unit.gates.table_of_visits import GATES, NOTICES, STAFF
-from tests.unit.gates.test_complete import CONTENTS, VISITS
+from tests.unit.gates.table_of_branches import BRANCHES
+from tests.unit.gates.table_of_courses import RULES
+from tests.unit.gates.table_of_visits import GATES, GIVEN, NOTICES, STAFF
+from tests.unit.gates.test_complete import CONTENTS
 from tests.unit.gates.test_gates import said, too_young
 from tests.unit.gates.timed import Apart, AtMost, OnlyIf, Rule
 
 Path = tuple[str | int, ...]
 Try = Callable[[Protocol], None]
 
-WORDS: dict[str, type[StrEnum]] = {
+WORDS: dict[str, Iterable[str]] = {
     "shuts": Stage,
     "severity": Severity,
     "by": SettledBy,
+    "conditions": ConditionAction,
+    "medicines": MedicineAction,
     "if_skipped": IfSkipped,
     "kind": StepKind,
 }
@@ -40,12 +42,25 @@ def others(told: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
     elif isinstance(told, list):
         for position, one in enumerate(told):
             yield from others(one, (*path, position))
-        if path and path[-1] in {"lift", "who", "ends_on", "kinds", "ways", "outcomes", "steps"}:
+        if path and path[-1] in {
+            "lift",
+            "who",
+            "ends_on",
+            "kinds",
+            "ways",
+            "outcomes",
+            "steps",
+            "for",
+        }:
             yield from ((path, told[:at] + told[at + 1 :]) for at in range(len(told)))
         if path and path[-1] in {"lift", "who"}:
             yield path, [*told, "front-desk" if "front-desk" not in told else "monitor"]
     else:
-        yield from ((path, other) for other in _other(told, path[-1]) if other != told)
+        yield from (
+            (path, other)
+            for other in _other(told, path[1] if path[-1] == "action" else path[-1])
+            if other != told
+        )
 
 
 def _other(told: Any, key: str | int) -> Iterator[Any]:
@@ -53,7 +68,8 @@ def _other(told: Any, key: str | int) -> Iterator[Any]:
         yield not told
     elif isinstance(told, str):
         yield from {"h": ["d"], "d": ["h"], "min": ["h"], "c-ssrs": ["phq-9"]}.get(told, [])
-        yield from (word.value for word in WORDS.get(str(key), ()))
+        yield from ["another"] if key in {"medicine", "route"} else []
+        yield from (str(word) for word in WORDS.get(str(key), ()))
     else:
         yield from (one for one in (told - 1, told + 1) if one >= 0)
 
@@ -81,6 +97,20 @@ def of_gate(name: str, code: str) -> Try:
     return trial
 
 
+def of_screens(code: str) -> Try:
+    """What the table says of what a patient has, and takes."""
+    wanted = {"contraindication-screen", "medications"}
+    rows = [one for one in GATES if one.gate in wanted and f"{code}/" in one.visits]
+
+    def trial(protocol: Protocol) -> None:
+        for row in rows:
+            key = next(one for one in row.visits.split() if one.startswith(f"{code}/"))
+            visit = protocol.visits[key.split("/")[1]]
+            row.hold(next(gate for gate in visit.gates if gate.code == row.gate), visit)
+
+    return trial
+
+
 def of_visit(name: str) -> Try:
     """What it says of a visit besides: who serves, and when it is booked."""
     [notice] = [one for one in NOTICES if one.visit == name]
@@ -88,6 +118,7 @@ def of_visit(name: str) -> Try:
     def trial(protocol: Protocol) -> None:
         visit = protocol.visits[name.split("/")[1]]
         assert {said(one) for one in visit.phases if one.kind is None} == STAFF[name]
+        assert (visit.medicine, visit.route) == GIVEN[name]
         notice.hold(protocol)
 
     return trial
@@ -118,21 +149,27 @@ def of_all(code: str) -> Try:
     return trial
 
 
-def parts() -> Iterator[tuple[str, Path, Any, Try]]:
-    """The parts of every protocol that the table speaks of, and what it says of each."""
-    for code, content in CONTENTS.items():
-        for top in ("caps", "gaps", "minimum_age"):
-            yield code, (top,), content.get(top, []), of_all(code)
-        for at, step in enumerate(content["steps"]):
-            for key in ("after", "owes", "same", "only_if"):
-                yield code, ("steps", at, key), step.get(key, []), of_step(code, step["key"])
-        for key, visit in content["visits"].items():
-            if VISITS[f"{code}/{key}"].kind is StepKind.DOSING:
-                for path, told, trial in _of_visit(f"{code}/{key}", visit):
-                    yield code, ("visits", key, *path), told, trial
+Part = tuple[Path, Any, Try]
 
 
-def _of_visit(name: str, visit: dict[str, Any]) -> Iterator[tuple[Path, Any, Try]]:
+def parts(code: str, content: dict[str, Any]) -> Iterator[Part]:
+    """The parts of a protocol that the table speaks of, and what it says of each."""
+    for top in ("caps", "gaps", "minimum_age"):
+        yield (top,), content.get(top, []), of_all(code)
+    for top, listed in content["screening"].items():
+        yield from (
+            (("screening", top, at), one, of_screens(code)) for at, one in enumerate(listed)
+        )
+    for at, step in enumerate(content["steps"]):
+        for key in ("after", "owes", "same", "only_if"):
+            yield ("steps", at, key), step.get(key, []), of_step(code, step["key"])
+    for key, visit in content["visits"].items():
+        if f"{code}/{key}" in STAFF:
+            for path, told, trial in _of_visit(f"{code}/{key}", visit):
+                yield ("visits", key, *path), told, trial
+
+
+def _of_visit(name: str, visit: dict[str, Any]) -> Iterator[Part]:
     for at, gate in enumerate(visit["gates"]):
         yield ("gates", at), gate, of_gate(name, gate["code"])
         if gate["by"] == SettledBy.DEPARTURE:
@@ -147,12 +184,14 @@ def _of_visit(name: str, visit: dict[str, Any]) -> Iterator[tuple[Path, Any, Try
     for at, phase in enumerate(visit["phases"]):
         if "role" in phase:
             yield ("phases", at), phase, of_visit(name)
-    told = {key: visit[key] for key in ("notice", "ahead") if key in visit}
-    yield (), told, of_visit(name)
+    more = ("notice", "ahead", "medicine", "route")
+    yield (), {key: visit[key] for key in more if key in visit}, of_visit(name)
 
 
 PARTS = {
-    f"{code} {'/'.join(map(str, path))}": (code, path, told, t) for code, path, told, t in parts()
+    f"{code} {'/'.join(map(str, path))}": (code, path, told, trial)
+    for code, content in CONTENTS.items()
+    for path, told, trial in parts(code, content)
 }
 
 

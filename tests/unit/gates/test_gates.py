@@ -9,7 +9,8 @@ import pytest
 from scheduler import protocols, rules
 from scheduler.protocols import Phase, Protocol, Visit
 from tests.house import sources
-from tests.unit.gates.table_of_courses import BRANCHES, RULES
+from tests.unit.gates.table_of_branches import BRANCHES
+from tests.unit.gates.table_of_courses import RULES
 from tests.unit.gates.table_of_visits import GATES, NOTICES, OLD_ENOUGH, STAFF
 from tests.unit.gates.timed import Notice, OnlyIf, Rule
 from tests.unit.gates.trials import DAY, Row

@@ -8,6 +8,7 @@ import pytest
 
 from models.vocabulary import (
     ClearanceOutcome,
+    EligibilityOutcome,
     HealthEventKind,
     Measure,
     Stage,
@@ -16,7 +17,7 @@ from models.vocabulary import (
     WayHome,
 )
 from scheduler.measuring import Measured
-from scheduler.protocols import Beyond, Gate, Limit, Recheck, SettledBy
+from scheduler.protocols import Beyond, Gate, GivenFor, Limit, Recheck, SettledBy
 from scheduler.readiness import (
     Answered,
     Companion,
@@ -24,11 +25,13 @@ from scheduler.readiness import (
     EarlierStep,
     Item,
     Known,
+    Renewal,
     Vouched,
     moment,
     turns,
 )
-from tests.unit.gates.trials import AT, DAY, HOUR, MINUTE, judge
+from scheduler.screening import Reconciled, Ruling, Screen
+from tests.unit.gates.trials import AT, DAY, HOUR, MEDICINE, MINUTE, ROUTE, judge
 
 NEVER = Beyond(None, None)
 SYSTOLIC = Limit(
@@ -42,7 +45,7 @@ SYSTOLIC = Limit(
 PULSE = Limit(
     measure=Measure.HEART_RATE, least=50, most=110, hold=NEVER, stop=NEVER, near_baseline=None
 )
-CLEARED = ClearanceOutcome.CLEARED
+CLEARED, GOES_ON = ClearanceOutcome.CLEARED, EligibilityOutcome.ELIGIBLE
 
 
 def gate(settled_by: str, **more: Any) -> Gate:
@@ -56,6 +59,7 @@ def gate(settled_by: str, **more: Any) -> Gate:
         "instrument": "c-ssrs",
         "limits": (SYSTOLIC, PULSE),
         "recheck": Recheck(10 * MINUTE, 1),
+        "given_for": frozenset(GivenFor),
     }
     return Gate(
         code="g",
@@ -66,6 +70,16 @@ def gate(settled_by: str, **more: Any) -> Gate:
         lift=frozenset(),
         **{**plain, **more},
     )
+
+
+def vouched_for(
+    at: datetime = AT, outcome: ClearanceOutcome = CLEARED, **more: Any
+) -> dict[str, Any]:
+    """Vouched for, for the visit's own medicine and route unless said otherwise."""
+    beside = ("happened", "last_dosed_at", "renewed")
+    rest: dict[str, Any] = {key: more.pop(key) for key in beside if key in more}
+    told = Vouched(outcome, at, **{"medicine": MEDICINE, "route": ROUTE, **more})
+    return {"clearances": {"g": [told]}, **rest}
 
 
 def item(status: TaskStatus, title: str) -> Item:
@@ -90,27 +104,30 @@ TODO, DONE, FAILED = TaskStatus.REQUESTED, TaskStatus.COMPLETED, TaskStatus.FAIL
 
 SAID: list[tuple[str, dict[str, Any], str]] = [
     ("clearance", {}, "Nobody has cleared it yet."),
-    ("clearance", {"clearances": {"g": Vouched(CLEARED, AT)}}, "Cleared."),
+    ("clearance", vouched_for(), "Cleared."),
+    ("clearance", vouched_for(outcome=ClearanceOutcome.REFUSED), "It was refused."),
+    ("clearance", vouched_for(AT - DAY), "Its clearance lapses before the visit."),
+    ("clearance", vouched_for(AT - MINUTE, happened={"pregnancy": AT}), "Ended by pregnancy."),
     (
         "clearance",
-        {"clearances": {"g": Vouched(ClearanceOutcome.REFUSED, AT)}},
-        "It was refused.",
-    ),
-    (
-        "clearance",
-        {"clearances": {"g": Vouched(CLEARED, AT - DAY)}},
-        "Its clearance lapses before the visit.",
-    ),
-    (
-        "clearance",
-        {"clearances": {"g": Vouched(CLEARED, AT - MINUTE)}, "happened": {"pregnancy": AT}},
-        "Ended by pregnancy.",
-    ),
-    (
-        "clearance",
-        {"clearances": {"g": Vouched(CLEARED, AT - HOUR)}, "last_dosed_at": AT - 60 * DAY - MINUTE},
+        vouched_for(AT - HOUR, last_dosed_at=AT - 60 * DAY - MINUTE),
         "More than 60 days since the last dose.",
     ),
+    ("clearance", vouched_for(medicine="b"), "Given for another medicine."),
+    ("clearance", vouched_for(medicine=None), "Nobody noted its medicine."),
+    ("clearance", vouched_for(route="b"), "Given for another route."),
+    ("clearance", vouched_for(route=None), "Nobody noted its route."),
+    (
+        "clearance",
+        vouched_for(text=1, renewed={"g": [Renewal(2, AT)]}),
+        "The text has changed since.",
+    ),
+    ("screen", {}, "The patient was not screened yet."),
+    ("screen", {"screen": Screen(AT, AT, {})}, "Screened: nothing speaks against it."),
+    ("medicines", {}, "Nobody went through what the patient takes."),
+    ("medicines", {"reconciled": Reconciled(AT, AT, ())}, "Gone through."),
+    ("eligibility", {}, "Nobody has decided otherwise."),
+    ("eligibility", {"eligibility": Ruling(GOES_ON, AT)}, "Eligible."),
     ("checklist", {}, "To do: Fasted"),
     (
         "checklist",
@@ -120,18 +137,10 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
     ("checklist", {"items": (item(DONE, "Eat"),)}, "Done."),
     ("checklist", {"items": (item(FAILED, "Eat"),)}, "A checklist item failed."),
     ("escort", {}, "Nobody is named to take the patient home."),
-    (
-        "escort",
-        {"escort": Companion(False)},
-        "The escort is named and has not said yes yet.",
-    ),
+    ("escort", {"escort": Companion(False)}, "The escort is named and has not said yes yet."),
     ("escort", {"escort": Companion(True)}, "The escort has said yes."),
     ("departure", {}, "Nobody has noted who takes the patient home."),
-    (
-        "departure",
-        {"left": WayHome.ALONE},
-        "The protocol allows no such way home: alone.",
-    ),
+    ("departure", {"left": WayHome.ALONE}, "The protocol allows no such way home: alone."),
     (
         "departure",
         {"left": WayHome.RIDE, "ways_home": (WayHome.RIDE,)},
@@ -248,7 +257,7 @@ def test_the_turns_of_all_gates_are_told_together() -> None:
     one, other = gate("clearance"), replace(gate("clearance", holds=DAY), code="h")
     known = Known(
         starts_at=AT,
-        clearances={"g": Vouched(CLEARED, AT), "h": Vouched(CLEARED, AT + MINUTE)},
+        clearances={"g": [Vouched(CLEARED, AT)], "h": [Vouched(CLEARED, AT + MINUTE)]},
         dosed_at=AT + HOUR,
     )
     assert turns([one, other], known) == {

@@ -20,6 +20,9 @@ FOREVER = 3650 * DAY
 LATELY = AT - 10 * MINUTE
 """Before the visit, and later than any clearance of these protocols lapses."""
 
+MEDICINE, ROUTE = "the medicine", "the route"
+"""Of the visit, whatever they are."""
+
 MET, OPEN, FAILED = GateState.MET, GateState.OPEN, GateState.FAILED
 EXPIRED, OVERRIDDEN = GateState.EXPIRED, GateState.OVERRIDDEN
 
@@ -34,7 +37,8 @@ ASKED = {
 
 def judge(gate: Gate, at: datetime = AT, **known: Any) -> Judged:
     """How the gate stands, given what is known."""
-    [judged] = assess([gate], Known(starts_at=AT, **known), at).gates
+    given: dict[str, Any] = {"medicine": MEDICINE, "route": ROUTE}
+    [judged] = assess([gate], Known(starts_at=AT, **given, **known), at).gates
     return judged
 
 

@@ -4,8 +4,10 @@ from datetime import time, timedelta
 from typing import Any
 
 from models.vocabulary import (
+    ConditionAction,
     HealthEventKind,
     Measure,
+    MedicineAction,
     MessageKind,
     Owner,
     Place,
@@ -24,6 +26,7 @@ from scheduler.protocols import (
     Check,
     Gap,
     Gate,
+    GivenFor,
     Group,
     IfSkipped,
     Limit,
@@ -39,6 +42,7 @@ from scheduler.protocols import (
     Watch,
     Window,
 )
+from scheduler.screening import HealthCondition, MedicineClass
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 LIFT = frozenset({"prescriber"})
@@ -94,7 +98,25 @@ CLEARED = gate(
     holds_first=30 * DAY,
     ends_on=frozenset({HealthEventKind.PREGNANCY}),
     longest_gap=60 * DAY,
+    given_for=frozenset({GivenFor.ROUTE, GivenFor.TEXT}),
     who=("prescriber", "clinician"),
+)
+SCREENED = gate(
+    "screened",
+    Stage.BOOKING,
+    SettledBy.SCREEN,
+    conditions=(
+        HealthCondition(code="mania", title="Mania", action=ConditionAction.HOLD, lift=LIFT),
+        HealthCondition(code="age", title="Age", action=ConditionAction.CAUTION, lift=frozenset()),
+    ),
+    who=("clinician",),
+)
+GONE_THROUGH = gate(
+    "gone-through",
+    Stage.BOOKING,
+    SettledBy.MEDICINES,
+    medicines=(MedicineClass(code="maoi", title="MAOI", action=MedicineAction.BLOCK),),
+    who=("clinician",),
 )
 MEASURED = gate(
     "measured",
@@ -156,7 +178,7 @@ FULL = Visit(
         phase("room", 0, 120, kind="dosing", setup=10 * MINUTE, turnover=20 * MINUTE),
         phase("device", 15, 55, kind="pump", count=2),
     ),
-    gates=(CLEARED, MEASURED, WATCHED),
+    gates=(CLEARED, SCREENED, GONE_THROUGH, MEASURED, WATCHED),
     checklist=(
         Check(
             code="eat",
@@ -190,6 +212,8 @@ FULL = Visit(
     group=Group(places=6, least=4),
     ways_home=(WayHome.RIDE, WayHome.ESCORT),
     suspend=Moment(days=-1, at=time(17)),
+    medicine="ketamine",
+    route="oral",
 )
 
 TWO = Step(
@@ -250,5 +274,6 @@ MEANT = Protocol(
     ),
     visits={"plain": PLAIN, "full": FULL},
     incidents={"fall": FALL},
+    doses_alone=2,
     steps=(ONE, TWO),
 )

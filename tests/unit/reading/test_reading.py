@@ -19,13 +19,17 @@ def test_what_is_told_is_what_is_meant() -> None:
 
 
 def test_what_is_not_told_is_the_plainest() -> None:
-    bare = {key: told for key, told in TOLD.items() if key not in {"caps", "gaps", "incidents"}}
-    read = protocols.read(bare)
+    more = {"caps", "gaps", "incidents", "screening", "doses_alone"}
+    read = protocols.read({key: told for key, told in TOLD.items() if key not in more})
+    assert read.doses_alone is None
+    screened, gone_through = read.visits["full"].gates[1:3]
+    assert (screened.conditions, gone_through.medicines) == ((), ())
     assert (read.caps, read.gaps, read.incidents) == ((), (), {})
     plain = read.visits["plain"]
     assert plain == PLAIN
     assert (plain.place, plain.grid) == (Place.SITE, 15 * MINUTE)
     assert (plain.notice, plain.ahead, plain.group, plain.suspend) == (None,) * 4
+    assert (plain.medicine, plain.route, plain.gates[0].given_for) == (None, None, frozenset())
     assert (plain.ways_home, plain.watch) == ((WayHome.ESCORT,), ())
 
 
@@ -49,7 +53,7 @@ def test_a_ratio_is_rounded_up(patients: int, wanted: int) -> None:
     ("value", "lies_there"), [(79.9, True), (80, False), (159.9, False), (160, True)]
 )
 def test_beyond_is_below_the_one_or_at_the_other(value: float, lies_there: bool) -> None:
-    [systolic, oriented] = protocols.read(TOLD).visits["full"].gates[1].limits
+    [systolic, oriented] = protocols.read(TOLD).visits["full"].gates[3].limits
     assert systolic.hold.holds(value) is lies_there
     assert not oriented.hold.holds(value)
 

@@ -11,6 +11,14 @@ TOLD: dict[str, Any] = {
     "code": "c",
     "title": "T",
     "minimum_age": figure(21, "years"),
+    "doses_alone": figure(2, "visits"),
+    "screening": {
+        "conditions": [
+            {"code": "mania", "title": "Mania", "action": "hold", "lift": ["prescriber"]},
+            {"code": "age", "title": "Age", "action": "caution"},
+        ],
+        "medicines": [{"code": "maoi", "title": "MAOI", "action": "block"}],
+    },
     "caps": [
         {
             "code": "cap",
@@ -70,6 +78,8 @@ TOLD: dict[str, Any] = {
             "title": "Full",
             "minutes": figure(120, "min"),
             "place": "telehealth",
+            "medicine": "ketamine",
+            "route": "oral",
             "notice": figure(24, "h"),
             "ahead": figure(90, "d"),
             "grid": 30,
@@ -92,7 +102,24 @@ TOLD: dict[str, Any] = {
                     "holds_first": figure(30, "d"),
                     "ends_on": ["pregnancy"],
                     "longest_gap": figure(60, "d"),
+                    "for": ["route", "text"],
                     "who": ["prescriber", "clinician"],
+                    "lift": ["prescriber"],
+                },
+                {
+                    "code": "screened",
+                    "title": "Screened",
+                    "shuts": "booking",
+                    "by": "screen",
+                    "who": ["clinician"],
+                    "lift": ["prescriber"],
+                },
+                {
+                    "code": "gone-through",
+                    "title": "Gone-through",
+                    "shuts": "booking",
+                    "by": "medicines",
+                    "who": ["clinician"],
                     "lift": ["prescriber"],
                 },
                 {
