@@ -45,7 +45,7 @@ def path(course: Course) -> str:
     return f"/courses/{course.id}/outcomes"
 
 
-def points(found: Any, instrument: str) -> list[tuple[int, str, int | None]]:
+def points(found: Any, instrument: str) -> list[tuple[int, str | None, int | None]]:
     [curve] = [one for one in found["curves"] if one["instrument"] == instrument]
     return [
         (one["score"], one["band"], one["change"] and one["change"]["points"])
