@@ -1,11 +1,12 @@
 """The board over REST: the visits of a stretch of time, those at most risk first."""
 
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from flask import Response, jsonify
 from marshmallow import Schema, fields
-from sqlalchemy import select
+from sqlalchemy import Row, select
 
 from api import showing
 from api.blueprint import Blueprint
@@ -14,10 +15,11 @@ from api.errors import ProblemSchema
 from api.fields import Instant, write_instant
 from api.pages import page_of
 from api.visits import ReadinessSchema
-from models import Appointment, db
+from models import Appointment, Site, db
 from models.vocabulary import AppointmentStatus, Stage
-from scheduler import evidence, history, lifecycle
+from scheduler import evidence, lifecycle
 from scheduler.errors import Unfit
+from scheduler.lifecycle import State
 from scheduler.readiness import Judged, Readiness, Urgency
 
 blueprint = Blueprint("boards", __name__, url_prefix="/api/v1", description="Who is ready.")
@@ -65,35 +67,48 @@ def read_board(asked: dict[str, Any]) -> Response:
     """
     if not timedelta(0) < asked["end"] - asked["start"] <= LONGEST:
         raise Unfit(f"Ask for {LONGEST.days} days at most.", field="to")
-    visits = db.session.scalars(
-        select(Appointment)
-        .where(
-            Appointment.starts_at >= asked["start"],
-            Appointment.starts_at < asked["end"],
-            Appointment.status.in_(ON_THE_BOARD),
-        )
-        .order_by(Appointment.starts_at, Appointment.id)
-        .limit(MOST + 1)
-    ).all()
+    visits = _visits(asked["start"], asked["end"])
     if len(visits) > MOST:
         raise Unfit(f"More than {MOST} visits: ask for a shorter stretch of time.", field="to")
-    judged = evidence.judge(db.session(), visits, now())
-    shown = showing.written(visits)
-    rows = [_row(visit, judged[visit.id], shown[visit.id]) for visit in visits]
-    rows.sort(key=lambda row: (row[0], row[1]))
-    return jsonify({"items": [row for _, _, row in rows], "next": None})
+    at = now()
+    judged = evidence.judge(db.session(), visits, at)
+    rows = [
+        (visit.starts_at, _row(visit, judged[visit.id], shown, at))
+        for visit, shown in zip(visits, showing.written(visits), strict=True)
+    ]
+    rows.sort(key=lambda row: (_PRESSING[row[1]["urgency"]], row[0]))
+    return jsonify({"items": [row for _, row in rows], "next": None})
+
+
+def _visits(start: datetime, end: datetime) -> Sequence[Any]:
+    """What is shown of the visits, and what they are judged by; one more than a board shows."""
+    visits, sites = Appointment.__table__.c, Site.__table__.c
+    query = (
+        select(*showing.columns(), visits.protocol_version_id, visits.visit)
+        .where(
+            sites.clinic_id == visits.clinic_id,
+            sites.id == visits.site_id,
+            visits.starts_at >= start,
+            visits.starts_at < end,
+            visits.status.in_(ON_THE_BOARD),
+        )
+        .order_by(visits.starts_at, visits.id)
+        .limit(MOST + 1)
+    )
+    return db.session.execute(query).all()
+
+
+_PRESSING = {urgency: place for place, urgency in enumerate(Urgency)}
 
 
 def _row(
-    visit: Appointment, readiness: Readiness, shown: dict[str, Any]
-) -> tuple[int, Any, dict[str, Any]]:
-    """A row with what it is sorted by: how urgent, and when."""
-    stage = lifecycle.stage_ahead(history.state_of(visit), visit.kind)
+    visit: Row[Any], readiness: Readiness, shown: dict[str, Any], at: datetime
+) -> dict[str, Any]:
+    stage = lifecycle.stage_ahead(State(visit.status, visit.progress), visit.kind)
     shut = [] if stage is None else readiness.shut(Stage.DOSE if _ahead(stage) else stage)
     is_ready = stage is not None and not any(readiness.asked(one, stage) for one in shut)
-    urgency = readiness.urgency(shut, now())
-    told = {
-        "urgency": urgency,
+    return {
+        "urgency": readiness.urgency(shut, at),
         "missing": [one.gate.code for one in shut],
         "appointment": shown,
         "readiness": {
@@ -102,7 +117,6 @@ def _row(
             "gates": [_gate(one) for one in readiness.gates],
         },
     }
-    return list(Urgency).index(urgency), visit.starts_at, told
 
 
 def _ahead(stage: Stage) -> bool:

@@ -2,17 +2,17 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from marshmallow import Schema, fields
-from sqlalchemy import func, select
+from sqlalchemy import Row, Text, cast, select, text
 
 from api.fields import Id, Instant, write_id, write_instant
-from models import SERVES, Appointment, Schedule, Site, Slot, db
-from models.vocabulary import ActorKind, AppointmentStatus, Progress, SlotStatus, StepKind
+from models import Appointment, Site, db
+from models.vocabulary import AppointmentStatus, Progress, StepKind
 from scheduler.actors import Assignment, Opening
+from scheduler.lines import array
 
 
 class AssignmentSchema(Schema):
@@ -98,35 +98,49 @@ def appointments(rows: Sequence[Appointment]) -> list[dict[str, Any]]:
     ]
 
 
-def written(rows: Sequence[Appointment]) -> dict[UUID, dict[str, Any]]:
-    """Visits by id as AppointmentSchema has them, written out here: a board holds a thousand."""
-    taken = _assignments([row.id for row in rows])
-    zones = _zones({row.site_id for row in rows})
-    return {row.id: _written(row, taken[row.id], zones[row.site_id]) for row in rows}
+def columns() -> list[Any]:
+    """What `written` needs of visits, to be selected from them and their sites; keys as text."""
+    return [Site.__table__.c.time_zone, *map(_column, _OWN)]
 
 
-def _written(row: Appointment, taken: Sequence[dict[str, Any]], zone: str) -> dict[str, Any]:
-    told: dict[str, Any] = {}
-    for name in _NAMES:
-        if name == "assignments":
-            told[name] = [
-                {
-                    "role": one["role"],
-                    "schedule_id": write_id(one["schedule_id"]),
-                    "name": one["name"],
-                    "from": write_instant(one["starts_at"]),
-                    "to": write_instant(one["ends_at"]),
-                }
-                for one in taken
-            ]
-        else:
-            value = zone if name == "time_zone" else getattr(row, name)
-            is_instant = isinstance(value, datetime)
-            told[name] = write_instant(value) if is_instant else value
+def _column(name: str) -> Any:
+    column = Appointment.__table__.c[name]
+    return cast(column, Text).label(name) if isinstance(_FIELDS[name], Id) else column
+
+
+def written(rows: Sequence[Row[Any]]) -> list[dict[str, Any]]:
+    """Visits as AppointmentSchema has them, written out here: a board holds a thousand.
+
+    Each row begins with `columns`.
+    """
+    taken: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in db.session.execute(_SERVING, {"visits": array(row.id for row in rows)}).all():
+        visit_id, role, schedule_id, name, starts_at, ends_at = row
+        taken[visit_id].append(
+            {
+                "role": role,
+                "schedule_id": schedule_id,
+                "name": name,
+                "from": write_instant(starts_at),
+                "to": write_instant(ends_at),
+            }
+        )
+    return [_written(row, taken[row.id]) for row in rows]
+
+
+def _written(row: Row[Any], taken: list[dict[str, Any]]) -> dict[str, Any]:
+    told: dict[str, Any] = dict(zip(_NAMES, row, strict=False))
+    for name in _INSTANTS:
+        if told[name] is not None:
+            told[name] = write_instant(told[name])
+    told["assignments"] = taken
     return told
 
 
-_NAMES = tuple(AppointmentSchema._declared_fields)
+_FIELDS = AppointmentSchema._declared_fields
+_OWN = tuple(name for name in _FIELDS if name not in {"assignments", "time_zone"})
+_NAMES = ("time_zone", *_OWN)
+_INSTANTS = tuple(name for name, field in _FIELDS.items() if isinstance(field, Instant))
 
 
 def opening(found: Opening) -> dict[str, Any]:
@@ -154,31 +168,35 @@ def _assignment(one: Assignment) -> dict[str, Any]:
 
 
 def _assignments(ids: Sequence[UUID]) -> dict[UUID, list[dict[str, Any]]]:
-    """Who serves each visit, once however many lanes they take; turnover left out."""
-    rows = db.session.execute(
-        select(
-            Appointment.id,
-            Slot.role,
-            Slot.schedule_id,
-            Schedule.name,
-            Slot.starts_at,
-            func.max(Slot.ends_at).label("ends_at"),
-        )
-        .join(Schedule, (Schedule.clinic_id == Slot.clinic_id) & (Schedule.id == Slot.schedule_id))
-        .join(Appointment, SERVES)
-        .where(
-            Appointment.id.in_(ids),
-            Slot.status != SlotStatus.BUSY_UNAVAILABLE,
-            Slot.role != ActorKind.PATIENT,
-        )
-        .group_by(Appointment.id, Slot.role, Slot.schedule_id, Schedule.name, Slot.starts_at)
-        .order_by(Slot.starts_at, Slot.role, Schedule.name)
-    )
     found: dict[UUID, list[dict[str, Any]]] = defaultdict(list)
-    for row in rows:
+    for row in db.session.execute(_SERVING, {"visits": array(ids)}):
         told = row._asdict()
-        found[told.pop("id")].append(told)
+        found[UUID(told.pop("id"))].append(told)
     return found
+
+
+_SERVING = text(
+    """
+    WITH taken AS (
+        SELECT s.clinic_id, s.appointment_id AS id, s.role, s.schedule_id, s.starts_at, s.ends_at
+          FROM slot s
+         WHERE s.appointment_id = ANY(CAST(:visits AS uuid[])) AND s.status <> 'busy-unavailable'
+        UNION ALL
+        SELECT s.clinic_id, a.id, s.role, s.schedule_id, s.starts_at, s.ends_at
+          FROM appointment a
+          JOIN slot s ON s.clinic_id = a.clinic_id AND s.group_session_id = a.group_session_id
+         WHERE a.id = ANY(CAST(:visits AS uuid[])) AND s.status <> 'busy-unavailable'
+    )
+    SELECT CAST(t.id AS text) AS id, t.role, CAST(t.schedule_id AS text) AS schedule_id, h.name,
+           t.starts_at, max(t.ends_at) AS ends_at
+      FROM taken t
+      JOIN schedule h ON h.clinic_id = t.clinic_id AND h.id = t.schedule_id
+     WHERE t.role <> 'patient'
+     GROUP BY t.id, t.role, t.schedule_id, h.name, t.starts_at
+     ORDER BY t.starts_at, t.role, h.name
+    """
+)
+"""Who serves each visit, once however many lanes they take; turnover left out."""
 
 
 def _zones(site_ids: Iterable[UUID]) -> dict[UUID, str]:

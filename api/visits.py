@@ -52,7 +52,13 @@ class GateSchema(Schema):
     detail = fields.String()
     due_at = Instant()
     who = fields.List(fields.String())
-    expires_at = Instant(allow_none=True)
+    expires_at = Instant(
+        allow_none=True,
+        metadata={
+            "description": "Of an `expired` gate: ahead, it holds today and lapses before the "
+            "visit; past, it has lapsed."
+        },
+    )
 
 
 class ReadinessSchema(Schema):

@@ -23,7 +23,7 @@ from models.vocabulary import (
 )
 from notifications import outbox
 from notifications.outbox import Notice
-from scheduler import evidence, facts, history, lifecycle, measuring, tasks
+from scheduler import facts, history, lifecycle, lines, measuring, tasks
 from scheduler.authority import Authority
 from scheduler.errors import MayNotOverride, Taken, Unfit, WrongStatus
 from scheduler.measuring import KINDS, Due, DueState
@@ -102,12 +102,12 @@ def _refuse_unless_counts(session: Session, visit: Appointment, replaced: UUID) 
 
 def due(session: Session, visits: Sequence[Appointment], now: datetime) -> dict[UUID, list[Due]]:
     """What the protocol asks to measure in each visit under way, and where that stands."""
-    lines = evidence.read(session, [], [visit.id for visit in visits])
+    of_visit = lines.read(session, [], [visit.id for visit in visits]).of_visit
     return {
         visit.id: measuring.due(
             facts.protocol(session, visit.protocol_version_id).visits[visit.visit].watch,
-            lines.measured[visit.id],
-            lines.dosed.get(visit.id),
+            of_visit[str(visit.id)].measured,
+            of_visit[str(visit.id)].dosed_at,
             lifecycle.stage_ahead(history.state_of(visit), visit.kind),
             now,
         )

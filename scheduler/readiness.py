@@ -14,12 +14,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 from models.vocabulary import (
     STAGE_ORDER,
     ClearanceOutcome,
     GateState,
+    Measure,
     Stage,
     StepKind,
     TaskStatus,
@@ -29,6 +31,10 @@ from scheduler import measuring, screening
 from scheduler.measuring import Measured, Reading, Zone
 from scheduler.protocols import Gate, GivenFor, SettledBy
 from scheduler.screening import Found, Reconciled, Ruling, Screen
+
+_MET, _OPEN, _EXPIRED, _FAILED, _OVERRIDDEN = GateState
+_CLEARED, _DISCHARGE = ClearanceOutcome.CLEARED, Stage.DISCHARGE
+"""Named here: a board asks for them tens of thousands of times, and Enum is slow to tell."""
 
 
 class Vouched(NamedTuple):
@@ -100,11 +106,18 @@ class EarlierStep:
         return not (self.fulfilled or self.skipped)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Known:
-    """Everything that gates are judged by."""
+    """Everything that gates are judged by. Nobody changes it.
+
+    Like the verdicts below it is not frozen, which takes seven times as long to make.
+    """
 
     starts_at: datetime
+    ends_at: datetime | None = None
+    """None: the visit is not booked yet."""
+    now: datetime | None = None
+    """None: whether something lapsed already does not matter."""
     clearances: Mapping[str, Sequence[Vouched]] = field(default_factory=dict)
     """By gate, in the order of time."""
     renewed: Mapping[str, Sequence[Renewal]] = field(default_factory=dict)
@@ -112,7 +125,7 @@ class Known:
     medicine: str | None = None
     """What is given in the visit."""
     route: str | None = None
-    items: tuple[Item, ...] = ()
+    items: Sequence[Item] = ()
     escort: Companion | None = None
     left: WayHome | None = None
     """Who stands there to take the patient home, as it was noted."""
@@ -143,7 +156,8 @@ class Known:
     """When a gate was last opened by a reason."""
 
 
-class Judged(NamedTuple):
+@dataclass(slots=True)
+class Judged:
     """How one gate stands, and why."""
 
     gate: Gate
@@ -158,7 +172,7 @@ class Judged(NamedTuple):
 
     @property
     def is_shut(self) -> bool:
-        return self.state not in {GateState.MET, GateState.OVERRIDDEN}
+        return self.state is not _MET and self.state is not _OVERRIDDEN
 
 
 class Urgency(StrEnum):
@@ -171,6 +185,7 @@ class Urgency(StrEnum):
 
 
 SOON = timedelta(days=1)
+_MINUTE = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,18 +210,22 @@ class Readiness:
         only the gates of discharge are: vital signs taken before it have lapsed by then, and
         nobody is kept here for them.
         """
-        return [judged for judged in self.gates if judged.is_shut and _asked(judged.gate, stage)]
+        asked = _ASKED[stage]
+        return [judged for judged in self.gates if judged.is_shut and judged.gate.shuts in asked]
 
     @staticmethod
     def asked(judged: Judged, stage: Stage) -> bool:
         """Whether a gate is asked at `stage`."""
-        return _asked(judged.gate, stage)
+        return judged.gate.shuts in _ASKED[stage]
 
 
-def _asked(gate: Gate, stage: Stage) -> bool:
-    if stage is Stage.DISCHARGE:
-        return gate.shuts is Stage.DISCHARGE
-    return STAGE_ORDER[gate.shuts] <= STAGE_ORDER[stage]
+_ASKED = {
+    stage: frozenset({stage})
+    if stage is Stage.DISCHARGE
+    else frozenset(one for one in Stage if STAGE_ORDER[one] <= STAGE_ORDER[stage])
+    for stage in Stage
+}
+"""For each stage, the gates of which stages it asks."""
 
 
 def assess(gates: Iterable[Gate], known: Known, at: datetime) -> Readiness:
@@ -215,7 +234,24 @@ def assess(gates: Iterable[Gate], known: Known, at: datetime) -> Readiness:
     A clearance holds through its last instant: one of 30 days, given on 1 March 09:00, still
     counts for a visit that starts on 31 March 09:00.
     """
-    return Readiness(tuple(_judge(gate, known, at) for gate in gates))
+    due = _due(known)
+    return Readiness(tuple([_judge(gate, known, at, due) for gate in gates]))
+
+
+def _due(known: Known) -> dict[str, datetime]:
+    """By when gates are to be settled whose checklist must be done before the visit starts."""
+    found: dict[str, datetime] = {}
+    for item in known.items:
+        if item.gate is not None and item.due_at < found.get(item.gate, known.starts_at):
+            found[item.gate] = item.due_at
+    return found
+
+
+def _due_by(gate: Gate, known: Known) -> datetime:
+    """When the stage begins that a gate shuts: nobody is late with a discharge at the start."""
+    if gate.shuts is not _DISCHARGE:
+        return known.starts_at
+    return known.ends_at or known.starts_at
 
 
 def turns(gates: Iterable[Gate], known: Known) -> set[datetime]:
@@ -251,21 +287,20 @@ def moment(starts_at: datetime, now: datetime, *, under_way: bool) -> datetime:
     return now if under_way else max(starts_at, now)
 
 
-def _judge(gate: Gate, known: Known, at: datetime) -> Judged:
+def _judge(gate: Gate, known: Known, at: datetime, due: Mapping[str, datetime]) -> Judged:
     found = _SETTLED[gate.settled_by](gate, known, at)
-    state, detail = found.state, found.detail
-    given_at = known.overridden.get(gate.code)
-    if given_at is not None and state is not GateState.MET and found.yields_to(given_at):
-        state, detail = GateState.OVERRIDDEN, f"Overridden. {detail}"
-    due_at = known.starts_at
-    for item in known.items:
-        if item.gate == gate.code and item.due_at < due_at:
-            due_at = item.due_at
+    due_at = due.get(gate.code) or _due_by(gate, known)
     lift = gate.lift if found.lift is None else gate.lift & found.lift
-    return Judged(gate, state, detail, due_at, found.expires_at, found.is_fixed, lift)
+    if known.overridden and found.state is not _MET:
+        given_at = known.overridden.get(gate.code)
+        if given_at is not None and found.yields_to(given_at):
+            detail = f"Overridden. {found.detail}"
+            return Judged(gate, _OVERRIDDEN, detail, due_at, found.expires_at, found.is_fixed, lift)
+    return Judged(gate, found.state, found.detail, due_at, found.expires_at, found.is_fixed, lift)
 
 
-class _Verdict(NamedTuple):
+@dataclass(slots=True)
+class _Verdict:
     """What a gate's evidence says, before any reason to pass over it."""
 
     state: GateState
@@ -282,6 +317,10 @@ class _Verdict(NamedTuple):
         return not self.is_fixed and (self.since is None or given_at >= self.since)
 
 
+_says = lru_cache(maxsize=1024)(_Verdict)
+"""A verdict in words that hold for many visits, made once."""
+
+
 def _by_clearance(gate: Gate, known: Known, at: datetime) -> _Verdict:
     told = [one for one in known.clearances.get(gate.code, ()) if one.cleared_at <= at]
     own = [one for one in told if _stray(gate, known, one) is None]
@@ -289,7 +328,7 @@ def _by_clearance(gate: Gate, known: Known, at: datetime) -> _Verdict:
         return _by_others(gate, known, told)
     vouched = own[-1]
     if vouched.outcome is ClearanceOutcome.REFUSED:
-        return _Verdict(GateState.FAILED, "It was refused.", None)
+        return _says(_FAILED, "It was refused.")
     return _holding(gate, known, vouched, at)
 
 
@@ -304,8 +343,14 @@ def _holding(gate: Gate, known: Known, vouched: Vouched, at: datetime) -> _Verdi
     if ended is not None:
         return ended
     if expires_at is not None and at > expires_at:
-        return _Verdict(GateState.EXPIRED, "Its clearance lapses before the visit.", expires_at)
-    return _Verdict(GateState.MET, "Cleared.", expires_at)
+        lapses = "has lapsed" if _is_past(known, expires_at) else "lapses before the visit"
+        return _Verdict(_EXPIRED, f"Its clearance {lapses}.", expires_at)
+    return _Verdict(_MET, "Cleared.", expires_at)
+
+
+def _is_past(known: Known, expires_at: datetime) -> bool:
+    """Whether what settled a gate has lapsed already, not only by the time of the visit."""
+    return known.now is not None and expires_at < known.now
 
 
 def _stray(gate: Gate, known: Known, vouched: Vouched) -> str | None:
@@ -313,6 +358,8 @@ def _stray(gate: Gate, known: Known, vouched: Vouched) -> str | None:
 
     A refusal that names no medicine or no route speaks of any.
     """
+    if not gate.given_for:
+        return None
     of_any = vouched.outcome is ClearanceOutcome.REFUSED
     for what, given, wanted in (
         (GivenFor.MEDICINE, vouched.medicine, known.medicine),
@@ -328,8 +375,8 @@ def _by_others(gate: Gate, known: Known, told: Sequence[Vouched]) -> _Verdict:
     """How a gate stands of whose visit no clearance speaks: the last one for another tells why."""
     cleared = [one for one in told if one.outcome is not ClearanceOutcome.REFUSED]
     if not cleared:
-        return _Verdict(GateState.OPEN, "Nobody has cleared it yet.", None)
-    return _Verdict(GateState.EXPIRED, _stray(gate, known, cleared[-1]) or "", None)
+        return _says(_OPEN, "Nobody has cleared it yet.")
+    return _says(_EXPIRED, _stray(gate, known, cleared[-1]) or "")
 
 
 def _renewed(gate: Gate, known: Known, vouched: Vouched, at: datetime) -> _Verdict | None:
@@ -342,40 +389,39 @@ def _renewed(gate: Gate, known: Known, vouched: Vouched, at: datetime) -> _Verdi
     for number, written_at in reversed(known.renewed.get(gate.code, ())):
         was_there = written_at <= vouched.cleared_at
         if written_at <= at and not (was_there if vouched.text is None else number <= vouched.text):
-            detail = "The text has changed since."
-            return _Verdict(GateState.EXPIRED, detail, written_at, written_at)
+            return _Verdict(_EXPIRED, "The text has changed since.", written_at, written_at)
     return None
 
 
 def _ended(gate: Gate, known: Known, vouched: Vouched, at: datetime) -> _Verdict | None:
     """What has ended a clearance before its time."""
-    renewed = _renewed(gate, known, vouched, at)
+    renewed = _renewed(gate, known, vouched, at) if gate.given_for else None
     if renewed is not None:
         return renewed
-    for kind in sorted(gate.ends_on):
-        happened = known.happened.get(kind)
-        if happened is not None and vouched.cleared_at < happened <= at:
-            return _Verdict(GateState.EXPIRED, f"Ended by {kind}.", happened, happened)
+    for kind in sorted(gate.ends_on & known.happened.keys()):
+        happened = known.happened[kind]
+        if vouched.cleared_at < happened <= at:
+            return _Verdict(_EXPIRED, f"Ended by {kind}.", happened, happened)
     if gate.longest_gap is not None and known.last_dosed_at is not None:
         ends_at = known.last_dosed_at + gate.longest_gap
         if vouched.cleared_at <= ends_at < at:
             days = gate.longest_gap.days
             detail = f"More than {days} days since the last dose."
-            return _Verdict(GateState.EXPIRED, detail, ends_at, ends_at)
+            return _Verdict(_EXPIRED, detail, ends_at, ends_at)
     return None
 
 
 def _by_screen(gate: Gate, known: Known, at: datetime) -> _Verdict:
     screen = known.screen
     if screen is None or screen.at > at:
-        return _Verdict(GateState.OPEN, "The patient was not screened yet.")
+        return _says(_OPEN, "The patient was not screened yet.")
     return _while_it_holds(gate, known, at, screen.at, screening.of_screen(gate.conditions, screen))
 
 
 def _by_medicines(gate: Gate, known: Known, at: datetime) -> _Verdict:
     told = known.reconciled
     if told is None or told.at > at:
-        return _Verdict(GateState.OPEN, "Nobody went through what the patient takes.")
+        return _says(_OPEN, "Nobody went through what the patient takes.")
     return _while_it_holds(gate, known, at, told.at, screening.of_medicines(gate.medicines, told))
 
 
@@ -383,8 +429,8 @@ def _while_it_holds(
     gate: Gate, known: Known, at: datetime, found_at: datetime, found: Found
 ) -> _Verdict:
     """What was found, as long as it holds; what speaks against the visit does so for good."""
-    holding = _holding(gate, known, Vouched(ClearanceOutcome.CLEARED, found_at), at)
-    if holding.state is not GateState.MET and found.state is not GateState.FAILED:
+    holding = _holding(gate, known, Vouched(_CLEARED, found_at), at)
+    if holding.state is not _MET and found.state is not _FAILED:
         return holding
     return _Verdict(found.state, found.detail, holding.expires_at, found.since, lift=found.lift)
 
@@ -397,57 +443,59 @@ def _by_eligibility(gate: Gate, known: Known, at: datetime) -> _Verdict:
 def _by_checklist(gate: Gate, known: Known, at: datetime) -> _Verdict:
     items = [item for item in known.items if item.gate == gate.code]
     if any(item.status is TaskStatus.FAILED for item in items):
-        return _Verdict(GateState.FAILED, "A checklist item failed.", None)
+        return _says(_FAILED, "A checklist item failed.")
     missing = [item.title for item in items if item.status is TaskStatus.REQUESTED]
     if missing or not items:
-        return _Verdict(GateState.OPEN, "To do: " + "; ".join(missing or [gate.title]), None)
-    return _Verdict(GateState.MET, "Done.", None)
+        return _says(_OPEN, "To do: " + "; ".join(missing or [gate.title]))
+    return _says(_MET, "Done.")
 
 
 def _by_escort(gate: Gate, known: Known, at: datetime) -> _Verdict:
     if known.escort is None:
-        return _Verdict(GateState.OPEN, "Nobody is named to take the patient home.", None)
+        return _says(_OPEN, "Nobody is named to take the patient home.")
     if not known.escort.confirmed:
-        return _Verdict(GateState.OPEN, "The escort is named and has not said yes yet.", None)
-    return _Verdict(GateState.MET, "The escort has said yes.", None)
+        return _says(_OPEN, "The escort is named and has not said yes yet.")
+    return _says(_MET, "The escort has said yes.")
 
 
 def _by_departure(gate: Gate, known: Known, at: datetime) -> _Verdict:
     if known.left is None:
-        return _Verdict(GateState.OPEN, "Nobody has noted who takes the patient home.")
+        return _says(_OPEN, "Nobody has noted who takes the patient home.")
     if known.left not in known.ways_home:
-        return _Verdict(GateState.FAILED, f"The protocol allows no such way home: {known.left}.")
-    return _Verdict(GateState.MET, "Somebody is there to take the patient home.")
+        return _Verdict(_FAILED, f"The protocol allows no such way home: {known.left}.")
+    return _says(_MET, "Somebody is there to take the patient home.")
 
 
 def _by_steps(gate: Gate, known: Known, at: datetime) -> _Verdict:
     if known.earlier is None:
-        return _Verdict(GateState.OPEN, "The visit belongs to no course.", None)
+        return _says(_OPEN, "The visit belongs to no course.")
     missing = [step.key for step in known.earlier if step.kind in gate.kinds and step.is_missing]
     if missing:
-        return _Verdict(GateState.OPEN, "Not done yet: " + ", ".join(missing), None)
-    return _Verdict(GateState.MET, "Done.", None)
+        return _says(_OPEN, "Not done yet: " + ", ".join(missing))
+    return _says(_MET, "Done.")
 
 
 def _by_observation(gate: Gate, known: Known, at: datetime) -> _Verdict:
-    minutes = gate.minutes // timedelta(minutes=1)
+    minutes = gate.minutes // _MINUTE
     if known.dosed_at is None or at < known.dosed_at + gate.minutes:
-        return _Verdict(GateState.OPEN, f"Fewer than {minutes} minutes have passed.", None)
-    return _Verdict(GateState.MET, f"At least {minutes} minutes have passed.", None)
+        return _says(_OPEN, f"Fewer than {minutes} minutes have passed.")
+    return _says(_MET, f"At least {minutes} minutes have passed.")
 
 
 def _by_incidents(gate: Gate, known: Known, at: datetime) -> _Verdict:
     left = [duty for duty in known.duties if duty.gate == gate.code]
     if not left:
-        return _Verdict(GateState.MET, "Nothing is left to do.")
+        return _says(_MET, "Nothing is left to do.")
     failed = any(duty.status is TaskStatus.FAILED for duty in left)
-    state = GateState.FAILED if failed else GateState.OPEN
+    state = _FAILED if failed else _OPEN
     detail = "To do: " + "; ".join(duty.title for duty in left)
     return _Verdict(state, detail, None, max(duty.noted_at for duty in left))
 
 
 def _by_measurement(gate: Gate, known: Known, at: datetime) -> _Verdict:
     assert gate.holds is not None
+    if not known.measured:  # of nearly all visits of a board
+        return _unmeasured(limit.measure for limit in gate.limits)
     readings: list[Reading] = []
     missing, stale = [], []
     for limit in gate.limits:
@@ -459,17 +507,23 @@ def _by_measurement(gate: Gate, known: Known, at: datetime) -> _Verdict:
         else:
             base = measuring.baseline(limit, known.measured, known.dosed_at)
             readings.append(measuring.read(limit, last, known.measured, base, gate.recheck))
+    return _measured(gate.holds, readings, missing, stale)
+
+
+def _measured(
+    holds: timedelta, readings: Sequence[Reading], missing: list[Measure], stale: list[Measure]
+) -> _Verdict:
     worst = max(readings, key=lambda one: one.zone, default=None)
     if worst is not None and worst.zone >= Zone.HOLD:
         return _held(worst)
     if missing:
-        return _Verdict(GateState.OPEN, "Not measured yet: " + ", ".join(missing))
+        return _unmeasured(missing)
     if stale or worst is None:
-        return _Verdict(GateState.EXPIRED, "Measured too long ago: " + ", ".join(stale))
+        return _Verdict(_EXPIRED, "Measured too long ago: " + ", ".join(stale))
     if worst.zone is Zone.BEYOND:
-        return _Verdict(GateState.FAILED, _spoken(readings), None, _newest(readings))
+        return _Verdict(_FAILED, _spoken(readings), None, _newest(readings))
     oldest = min(one.taken_at for one in readings)
-    return _Verdict(GateState.MET, "Measured, within limits.", oldest + gate.holds)
+    return _Verdict(_MET, "Measured, within limits.", oldest + holds)
 
 
 def _by_questionnaire(gate: Gate, known: Known, at: datetime) -> _Verdict:
@@ -477,25 +531,32 @@ def _by_questionnaire(gate: Gate, known: Known, at: datetime) -> _Verdict:
     assert gate.holds is not None
     last = known.answered.get(gate.instrument)
     if last is None or last.authored_at > at:
-        return _Verdict(GateState.OPEN, "Not filled in yet.")
+        return _says(_OPEN, "Not filled in yet.")
     if at > last.authored_at + gate.holds:
-        return _Verdict(GateState.EXPIRED, "Filled in too long ago.", last.authored_at + gate.holds)
+        expires_at = last.authored_at + gate.holds
+        is_past = _is_past(known, expires_at)
+        detail = "Filled in too long ago." if is_past else "It lapses before the visit."
+        return _Verdict(_EXPIRED, detail, expires_at)
     if last.shuts:
         detail = "The answers are for a clinician to look at."
-        return _Verdict(GateState.FAILED, detail, None, last.authored_at)
-    return _Verdict(GateState.MET, "Filled in.", last.authored_at + gate.holds)
+        return _Verdict(_FAILED, detail, None, last.authored_at)
+    return _Verdict(_MET, "Filled in.", last.authored_at + gate.holds)
+
+
+def _unmeasured(missing: Iterable[Measure]) -> _Verdict:
+    return _says(_OPEN, "Not measured yet: " + ", ".join(missing))
 
 
 def _held(worst: Reading) -> _Verdict:
     """On hold, or worse: no reason opens it before it was measured again often enough."""
     told = f"{worst.limit.measure} {worst.value:g}"
     if worst.zone is Zone.STOP:
-        return _Verdict(GateState.FAILED, f"Stop: {told}.", None, worst.taken_at, True)
+        return _Verdict(_FAILED, f"Stop: {told}.", None, worst.taken_at, True)
     if worst.again_at is not None:
         detail = f"On hold: {told}. Measure again at {worst.again_at:%H:%M} UTC or later."
-        return _Verdict(GateState.FAILED, detail, None, worst.taken_at, True)
+        return _Verdict(_FAILED, detail, None, worst.taken_at, True)
     detail = f"On hold: {told}, also when measured again."
-    return _Verdict(GateState.FAILED, detail, None, worst.taken_at)
+    return _Verdict(_FAILED, detail, None, worst.taken_at)
 
 
 def _spoken(readings: Sequence[Reading]) -> str:

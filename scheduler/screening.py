@@ -152,8 +152,16 @@ class Found(NamedTuple):
     expires_at: datetime | None = None
 
 
+_NOTHING = Found(GateState.MET, "Screened: nothing speaks against it.")
+_ABSENT = Answer.ABSENT
+"""Named here: a board asks for them tens of thousands of times, and Enum is slow to tell."""
+
+
 def of_screen(conditions: Sequence[HealthCondition], screen: Screen) -> Found:
     """What a screen comes to. A condition that was not asked for is as one that is unknown."""
+    found = [screen.answers.get(one.code) for one in conditions]
+    if found.count(_ABSENT) == len(found):
+        return _NOTHING
     present = [one for one in conditions if screen.has(one)]
     held = [one for one in present if one.action is ConditionAction.HOLD]
     refused = [one for one in held if _outcome(screen, one) is HoldOutcome.REFUSED]
@@ -181,7 +189,7 @@ def _outcome(screen: Screen, condition: HealthCondition) -> HoldOutcome | None:
 
 
 def _let_through(present: Sequence[HealthCondition]) -> str:
-    parts = ["Screened: nothing speaks against it."]
+    parts = [_NOTHING.detail]
     for action, told in _LET_THROUGH.items():
         those = [one for one in present if one.action is action]
         if those:
@@ -206,20 +214,26 @@ def _lift(conditions: Sequence[HealthCondition]) -> frozenset[str]:
 
 def flags(classes: Iterable[MedicineClass], reconciled: Reconciled) -> list[Flag]:
     """What follows from what a patient takes, in the order of the protocol."""
-    found = []
-    for one in classes:
-        names = [it.name for it in reconciled.medicines if it.medicine_class == one.code]
-        ruled = reconciled.ruled.get(one.code)
-        if names and ruled is not None:
-            found.append(Flag(one, tuple(names), ruled.action, ruled.at))
-        elif names:
-            found.append(Flag(one, tuple(names), one.action, None))
-    return found
+    taken = {it.medicine_class for it in reconciled.medicines}
+    return [_flag(one, reconciled) for one in classes if one.code in taken]
+
+
+def _flag(one: MedicineClass, reconciled: Reconciled) -> Flag:
+    names = tuple(it.name for it in reconciled.medicines if it.medicine_class == one.code)
+    ruled = reconciled.ruled.get(one.code)
+    if ruled is None:
+        return Flag(one, names, one.action, None)
+    return Flag(one, names, ruled.action, ruled.at)
+
+
+_GONE_THROUGH = Found(GateState.MET, "Gone through.")
 
 
 def of_medicines(classes: Iterable[MedicineClass], reconciled: Reconciled) -> Found:
     """What a patient's medicines come to. What is held back counts once it was approved."""
     found = flags(classes, reconciled)
+    if not found:
+        return _GONE_THROUGH
     waiting = [one for one in found if one.waits]
     if waiting:
         told = "; ".join(f"{_names(one)} ({one.action})" for one in waiting)
@@ -228,7 +242,7 @@ def of_medicines(classes: Iterable[MedicineClass], reconciled: Reconciled) -> Fo
     if blocked:
         since = max(one.ruled_at for one in blocked if one.ruled_at is not None)
         return Found(GateState.FAILED, f"Not with {_named(blocked)}.", since)
-    parts = ["Gone through."]
+    parts = [_GONE_THROUGH.detail]
     for action, told in _SAID.items():
         those = [one for one in found if one.action is action]
         if those:

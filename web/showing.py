@@ -14,7 +14,7 @@ from models import Appointment, ChecklistItem, Escort, Offer, Patient, Site
 from models.vocabulary import AppointmentStatus, GateState, MedicineAction, Owner
 from notifications import invitation, languages
 from notifications.invitation import Entry, Method
-from scheduler import consents, evidence, facts, questionnaires, screening, wordings
+from scheduler import consents, evidence, facts, lines, questionnaires, screening, wordings
 from scheduler.consents import Ask as Asked
 from scheduler.protocols import SettledBy
 from scheduler.questionnaires import known
@@ -192,7 +192,7 @@ def _left_out(session: Session, visit: Appointment, now: datetime) -> list[LeftO
     gates = facts.brief_of(session, visit).visit.gates
     if visit.status is not AppointmentStatus.BOOKED or not any(one.medicines for one in gates):
         return []
-    told = evidence.read(session, [visit.patient_id], []).reconciled_of(visit.patient_id)
+    told = lines.read(session, [visit.patient_id], []).of_patient[str(visit.patient_id)].reconciled
     return [
         LeftOut(flag.names, flag.action is MedicineAction.HOLD_24H)
         for one in evidence.judge(session, [visit], now)[visit.id].gates

@@ -107,6 +107,12 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
     ("clearance", vouched_for(), "Cleared."),
     ("clearance", vouched_for(outcome=ClearanceOutcome.REFUSED), "It was refused."),
     ("clearance", vouched_for(AT - DAY), "Its clearance lapses before the visit."),
+    (
+        "clearance",
+        {**vouched_for(AT - HOUR), "now": AT - HOUR + 30 * MINUTE},
+        "Its clearance lapses before the visit.",
+    ),
+    ("clearance", {**vouched_for(AT - HOUR), "now": AT - 29 * MINUTE}, "Its clearance has lapsed."),
     ("clearance", vouched_for(AT - MINUTE, happened={"pregnancy": AT}), "Ended by pregnancy."),
     (
         "clearance",
@@ -181,6 +187,11 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
     (
         "questionnaire",
         {"answered": {"c-ssrs": Answered(AT - HOUR, shuts=False)}},
+        "It lapses before the visit.",
+    ),
+    (
+        "questionnaire",
+        {"answered": {"c-ssrs": Answered(AT - HOUR, shuts=False)}, "now": AT - 29 * MINUTE},
         "Filled in too long ago.",
     ),
     (
@@ -195,6 +206,15 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
 @pytest.mark.parametrize(("settled_by", "known", "said"), SAID, ids=lambda one: str(one)[:60])
 def test_it_is_said_why(settled_by: str, known: dict[str, Any], said: str) -> None:
     assert judge(gate(settled_by), **known).detail == said
+
+
+@pytest.mark.parametrize("shuts", Stage)
+def test_it_is_due_when_the_stage_begins(shuts: Stage) -> None:
+    one = replace(gate("escort"), shuts=shuts)
+    ends_at = AT + 3 * HOUR
+
+    assert judge(one).due_at == AT
+    assert judge(one, ends_at=ends_at).due_at == (ends_at if shuts is Stage.DISCHARGE else AT)
 
 
 def test_of_what_was_passed_over_the_reason_to_is_said_as_well() -> None:
