@@ -65,7 +65,7 @@ def note(
     session.add(line)
     session.flush()
     if last is None or last.way is not left.way:
-        incidents.of_departure(session, visit, left.way, by=by, now=now)
+        incidents.of_departure(session, line, visit, by=by, now=now)
     return line
 
 

@@ -13,8 +13,8 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
-from models import Appointment, ChecklistItem, HealthEvent, Incident, Patient
-from models.vocabulary import MessageKind, Owner, TaskKind, TaskStatus, WayHome
+from models import Appointment, ChecklistItem, Departure, HealthEvent, Incident, Patient
+from models.vocabulary import MessageKind, Owner, TaskKind, TaskStatus
 from scheduler import alarms, checklists, facts, happenings, history, tasks
 from scheduler.alarms import Alarm
 from scheduler.authority import Authority
@@ -60,7 +60,7 @@ def record(session: Session, told: Told, *, by: Authority, now: datetime) -> Inc
 
 
 def of_departure(
-    session: Session, visit: Appointment, way: WayHome, *, by: Authority, now: datetime
+    session: Session, departure: Departure, visit: Appointment, *, by: Authority, now: datetime
 ) -> Sequence[Incident]:
     """Start what the protocol starts when a patient leaves in such a way."""
     known = facts.protocol(session, visit.protocol_version_id).incidents
@@ -70,14 +70,14 @@ def of_departure(
             Told(
                 patient_id=visit.patient_id,
                 code=kind.code,
-                occurred_at=now,
+                occurred_at=departure.left_at,
                 appointment_id=visit.id,
             ),
             by=by,
             now=now,
         )
         for kind in known.values()
-        if way in kind.on_departure
+        if departure.way in kind.on_departure
     ]
 
 
@@ -243,6 +243,6 @@ _CALL_OFF = text(
     UPDATE checklist_item
        SET status = 'cancelled', settled_by = :by, settled_at = :now, answer = :note,
            version = version + 1
-     WHERE incident_id = :incident AND status = 'requested'
+     WHERE incident_id = :incident AND status IN ('requested', 'failed')
     """
 )

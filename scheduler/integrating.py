@@ -31,7 +31,13 @@ USEFUL = timedelta(days=3)
 """For how long after the window it is of use to hear of it."""
 
 
-LOST = frozenset({AppointmentStatus.CANCELLED, AppointmentStatus.NOSHOW})
+LOST = frozenset(
+    {
+        AppointmentStatus.CANCELLED,
+        AppointmentStatus.NOSHOW,
+        AppointmentStatus.ENTERED_IN_ERROR,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,7 +167,7 @@ def _eligibility(known: OfPatient, line: _Line) -> None:
 
 
 def _item(known: OfVisit, line: _Line) -> None:
-    known.items.append(Item(line.code, line.words, _STATUSES[line.state], line.at))
+    known.items.append(Item(line.code, line.words, _STATUSES[line.state], line.at, line.until))
 
 
 def _escort(known: OfVisit, line: _Line) -> None:
@@ -264,7 +264,8 @@ _LINES = text(
                             WHERE l.clinic_id = e.clinic_id AND l.replaces = e.id)
          GROUP BY e.patient_id, e.kind
         UNION ALL
-        SELECT 'duty', n.patient_id, i.gate, i.status, n.noted_at, NULL, NULL, i.title, i.id
+        SELECT 'duty', n.patient_id, i.gate, i.status, greatest(n.noted_at, i.settled_at), NULL,
+               NULL, i.title, i.id
           FROM incident n
           JOIN checklist_item i ON i.clinic_id = n.clinic_id AND i.incident_id = n.id
          WHERE n.patient_id = ANY(CAST(:patients AS uuid[])) AND i.gate IS NOT NULL
@@ -275,7 +276,8 @@ _LINES = text(
          WHERE a.patient_id = ANY(CAST(:patients AS uuid[])) AND a.kind = 'dosing'
            AND a.status IN ('pending', 'booked', 'arrived', 'checked-in', 'fulfilled')
         UNION ALL
-        SELECT 'item', i.appointment_id, i.gate, i.status, i.due_at, NULL, NULL, i.title, i.id
+        SELECT 'item', i.appointment_id, i.gate, i.status, i.due_at, i.settled_at, NULL, i.title,
+               i.id
           FROM checklist_item i
          WHERE i.appointment_id = ANY(CAST(:visits AS uuid[])) AND i.gate IS NOT NULL
         UNION ALL

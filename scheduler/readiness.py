@@ -63,6 +63,7 @@ class Item(NamedTuple):
     title: str
     status: TaskStatus
     due_at: datetime
+    settled_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ class Duty(NamedTuple):
     title: str
     status: TaskStatus
     noted_at: datetime
-    """When the incident was written down."""
+    """When the incident was written down, or this failed since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,7 +329,7 @@ def _by_clearance(gate: Gate, known: Known, at: datetime) -> _Verdict:
         return _by_others(gate, known, told)
     vouched = own[-1]
     if vouched.outcome is ClearanceOutcome.REFUSED:
-        return _says(_FAILED, "It was refused.")
+        return _Verdict(_FAILED, "It was refused.", None, vouched.cleared_at)
     return _holding(gate, known, vouched, at)
 
 
@@ -432,7 +433,9 @@ def _while_it_holds(
     holding = _holding(gate, known, Vouched(_CLEARED, found_at), at)
     if holding.state is not _MET and found.state is not _FAILED:
         return holding
-    return _Verdict(found.state, found.detail, holding.expires_at, found.since, lift=found.lift)
+    known_at = (one for one in (found.since, holding.since) if one is not None)
+    since = max(known_at, default=None)
+    return _Verdict(found.state, found.detail, holding.expires_at, since, lift=found.lift)
 
 
 def _by_eligibility(gate: Gate, known: Known, at: datetime) -> _Verdict:
@@ -442,8 +445,10 @@ def _by_eligibility(gate: Gate, known: Known, at: datetime) -> _Verdict:
 
 def _by_checklist(gate: Gate, known: Known, at: datetime) -> _Verdict:
     items = [item for item in known.items if item.gate == gate.code]
-    if any(item.status is TaskStatus.FAILED for item in items):
-        return _says(_FAILED, "A checklist item failed.")
+    failed = [item for item in items if item.status is TaskStatus.FAILED]
+    if failed:
+        known_at = (item.settled_at for item in failed if item.settled_at is not None)
+        return _Verdict(_FAILED, "A checklist item failed.", None, max(known_at, default=None))
     missing = [item.title for item in items if item.status is TaskStatus.REQUESTED]
     if missing or not items:
         return _says(_OPEN, "To do: " + "; ".join(missing or [gate.title]))

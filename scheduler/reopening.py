@@ -65,17 +65,15 @@ def _is_open_anew(one: Judged) -> bool:
 
 
 def _set_task(session: Session, visit: Appointment, now: datetime) -> None:
-    tasks.ask(
-        session,
-        Wanted(
-            kind=TaskKind.SETTLE_ANEW,
-            subject_id=visit.id,
-            due_at=now + SOON,
-            urgent=visit.starts_at - now < timedelta(days=2),
-            patient_id=visit.patient_id,
-            appointment_id=visit.id,
-        ),
+    wanted = Wanted(
+        kind=TaskKind.SETTLE_ANEW,
+        subject_id=visit.id,
+        due_at=now + SOON,
+        urgent=visit.starts_at - now < timedelta(days=2),
+        patient_id=visit.patient_id,
+        appointment_id=visit.id,
     )
+    tasks.keep(session, wanted, now, stands=True)  # what was settled may lapse a second time
 
 
 def _tell(session: Session, visit: Appointment, now: datetime) -> None:

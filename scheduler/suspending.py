@@ -48,9 +48,8 @@ def review(session: Session, now: datetime) -> int:
     judged = evidence.judge(session, visits, now)
     changed = 0
     for visit in visits:
-        shut = judged[visit.id].shut(Stage.ARRIVAL)
-        if bool(shut) != (visit.suspended_at is not None):
-            changed += _change(session, visit.id, shut, now)
+        if bool(judged[visit.id].shut(Stage.ARRIVAL)) != (visit.suspended_at is not None):
+            changed += _change(session, visit.id, now)
     session.execute(_SETTLE_TASKS, {"now": now})
     return changed
 
@@ -77,10 +76,14 @@ def _may_change(session: Session, visit: Appointment, now: datetime) -> bool:
     return resolve(asked, timing) <= now
 
 
-def _change(session: Session, visit_id: UUID, shut: Sequence[Judged], now: datetime) -> bool:
+def _change(session: Session, visit_id: UUID, now: datetime) -> bool:
+    """Look once more under the lock: the visit may have been moved, or settled, since."""
     visit = facts.to_change(session, Appointment, visit_id, None)
-    if visit.status is not AppointmentStatus.BOOKED:
-        return False  # the patient came in the same instant
+    if visit.status is not AppointmentStatus.BOOKED or not _may_change(session, visit, now):
+        return False
+    shut = evidence.judge(session, [visit], now)[visit.id].shut(Stage.ARRIVAL)
+    if bool(shut) == (visit.suspended_at is not None):
+        return False
     if shut:
         _suspend(session, visit, shut, now)
     else:

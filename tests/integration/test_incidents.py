@@ -9,10 +9,19 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models import Appointment, HealthEvent, Incident, Message, Task
-from models.vocabulary import MessageKind, Recipient, Role, TaskKind, TaskStatus, WayHome
-from scheduler import booking, courses, departures, facts, protocols, sessions
+from models.vocabulary import (
+    ClearanceOutcome,
+    MessageKind,
+    Recipient,
+    Role,
+    TaskKind,
+    TaskStatus,
+    WayHome,
+)
+from scheduler import booking, clearances, courses, departures, facts, protocols, sessions
 from scheduler.authority import Authority, Call, Reasons
 from scheduler.booking import Order
+from scheduler.clearances import NewClearance
 from scheduler.departures import Left
 from scheduler.lifecycle import Action
 from tests.factories import (
@@ -280,3 +289,56 @@ def test_a_protocol_whose_incidents_rest_on_nothing_is_refused() -> None:
     told["incidents"][0]["checklist"][0]["gate"] = "nowhere"
     [fault] = protocols.check(told)
     assert fault.pointer == "/incidents/0/checklist/0/gate"
+
+
+class TestWhatComesToLightAfterAReason:
+    """A reason speaks about what was known when it was given."""
+
+    def test_a_refusal(
+        self, session: Session, desk: Caller, visits: list[Appointment], clock: Clock
+    ) -> None:
+        record(desk, visits[0])  # it ends the clearance
+        reasons = Reasons({"clearance": "Seen by me."})
+        sessions.override(session, visits[1].id, reasons, by=DOCTOR, now=clock.now)
+        session.commit()
+        assert "clearance" not in shut(desk, visits[1])
+        told = NewClearance(
+            gate="clearance",
+            outcome=ClearanceOutcome.REFUSED,
+            cleared_at=clock.now + MINUTE,
+        )
+        clearances.clear(session, visits[1].patient_id, told, by=DOCTOR, now=clock.now + 2 * MINUTE)
+        session.commit()
+        assert shut(desk, visits[1])["clearance"] == "failed"
+
+    def test_a_duty_that_fails(
+        self,
+        session: Session,
+        desk: Caller,
+        doctor: Caller,
+        visits: list[Appointment],
+        clock: Clock,
+    ) -> None:
+        made = record(desk, visits[0]).json
+        reasons = Reasons({"care": "Told by telephone."})
+        sessions.override(session, visits[0].id, reasons, by=DOCTOR, now=clock.now)
+        session.commit()
+        assert "care" not in shut(desk, visits[0])
+        clock.now += MINUTE
+        settle(doctor, items(desk, made)["doctor-told"], "failed", "Not reached.")
+        assert shut(desk, visits[0])["care"] == "failed"
+        path = f"/incidents/{made['id']}/enter-in-error"
+        assert doctor.post(path, {"reason": "Another patient."}).status_code == 201
+        assert "care" not in shut(desk, visits[0])
+
+
+def test_one_that_starts_by_a_departure_counts_from_it(
+    session: Session, desk: Caller, visits: list[Appointment], clock: Clock
+) -> None:
+    left_at, clock.now = clock.now, clock.now + 300 * MINUTE
+    left = Left(way=WayHome.AGAINST_ADVICE, left_at=left_at, deviation="Would not wait.")
+    departures.note(session, visits[0].id, left, by=DOCTOR, now=clock.now)
+    session.commit()
+    [found] = desk.get(f"/patients/{visits[0].patient_id}/incidents").json["items"]
+    assert found["occurred_at"] == "2026-03-02T14:00:00Z"
+    assert items(desk, found)["reached"]["due_at"] == "2026-03-02T15:00:00Z"

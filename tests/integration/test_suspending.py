@@ -163,6 +163,22 @@ class TestGoingAhead:
         assert suspending.review(session, EVENING + DAY - MINUTE) == 0
         assert suspending.review(session, EVENING + DAY) == 1
 
+    def test_moved_while_the_clock_looks_it_is_let_be(
+        self, session: Session, visit: Appointment, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Between judging it and taking hold of it, somebody moves it to another day."""
+        take_hold = facts.to_change
+
+        def moved_first(*asked: Any) -> Any:
+            monkeypatch.undo()
+            move = Move(starts_at=TUESDAY + DAY)
+            booking.reschedule(session, Call(visit.id, None), move, by=DOCTOR, now=EVENING)
+            return take_hold(*asked)
+
+        monkeypatch.setattr(facts, "to_change", moved_first)
+        assert suspending.review(session, EVENING) == 0
+        assert visit.suspended_at is None
+
     def test_nobody_has_missed_a_suspended_visit(
         self, session: Session, visit: Appointment
     ) -> None:
