@@ -29,8 +29,17 @@ EVENING_MARGIN = timedelta(minutes=30)
 """A message moved to the evening before goes out this long before the quiet hours begin,
 so that a slow provider does not carry it into them."""
 
-MUST_BE_SAID = frozenset({MessageKind.CONFIRMATION, MessageKind.MOVED, MessageKind.CANCELLATION})
-"""Answers to something staff did: said in quiet hours too, if otherwise too late."""
+MUST_BE_SAID = frozenset(
+    {
+        MessageKind.CONFIRMATION,
+        MessageKind.MOVED,
+        MessageKind.CANCELLATION,
+        MessageKind.VISIT_SUSPENDED,
+        MessageKind.GATE_REOPENED,
+    }
+)
+"""Answers to something staff did, and what keeps somebody from setting out for nothing: said in
+quiet hours too, if otherwise too late."""
 
 AT_ONCE = frozenset(
     {

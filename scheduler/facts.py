@@ -1174,17 +1174,21 @@ def missed(session: Session, now: datetime) -> Sequence[Appointment]:
     ).all()
 
 
-def booked_soon(session: Session, now: datetime, ahead: timedelta) -> Sequence[Appointment]:
-    """The booked visits that have not ended and begin within a while."""
-    return session.scalars(
-        select(Appointment)
+def booked_soon(
+    session: Session, now: datetime, ahead: timedelta
+) -> Sequence[tuple[Appointment, str]]:
+    """The booked visits that have not ended and begin within a while, with their sites' zones."""
+    rows = session.execute(
+        select(Appointment, Site.time_zone)
+        .join(Site, (Site.clinic_id == Appointment.clinic_id) & (Site.id == Appointment.site_id))
         .where(
             Appointment.status == AppointmentStatus.BOOKED,
             Appointment.starts_at <= now + ahead,
             Appointment.ends_at > now,
         )
         .order_by(Appointment.id)
-    ).all()
+    )
+    return [(visit, zone) for visit, zone in rows]
 
 
 def subject(session: Session, appointment: Appointment, about: Brief, now: datetime) -> Subject:

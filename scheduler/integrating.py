@@ -4,7 +4,7 @@ Which visits hang on a dose, and how soon, is protocol data: integrations with a
 that ends. Asked again and again: of one occasion there is one message, and the task ends by
 itself once nothing is missing.
 
-Source: 24 to 72 hours is custom, not evidence (clinical/facts.md, 1f): it warns, it never blocks.
+The 24 to 72 hours of most protocols are custom, not evidence: this warns, it never blocks.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -16,13 +16,12 @@ from zoneinfo import ZoneInfo
 from sqlalchemy.orm import Session
 
 from models import Appointment, Site
-from models.vocabulary import AppointmentStatus, MessageKind, Recipient, TaskKind
-from notifications import outbox
-from notifications.outbox import Notice
-from scheduler import facts, rules, tasks
+from models.vocabulary import AppointmentStatus, MessageKind, TaskKind
+from scheduler import facts, rules, tasks, telling
 from scheduler.protocols import Step
 from scheduler.rules import Booked
 from scheduler.tasks import Wanted
+from scheduler.telling import Said
 
 LOOKED_AT = timedelta(days=30)
 """For how long after a dose anybody looks."""
@@ -113,17 +112,10 @@ def _settle(session: Session, dose: Appointment, missing: Missing | None, now: d
 
 
 def _tell(session: Session, dose: Appointment, missing: Missing, now: datetime) -> bool:
-    home = facts.clinic(session)
-    notice = Notice(
+    said = Said(
         kind=MessageKind.INTEGRATION_UNBOOKED,
-        recipient=Recipient.FRONT_DESK,
-        recipient_id=home.clinic_id,
-        subject_id=dose.id,
         occasion=missing.occasion,
         due_at=now,
         not_after=missing.due_at + USEFUL,
-        appointment_id=dose.id,
-        revision=dose.revision,
-        starts_at=dose.starts_at,
     )
-    return outbox.notify(session, notice, now)
+    return bool(telling.tell(session, dose, said, telling.desk(session), now))

@@ -18,16 +18,14 @@ from models.vocabulary import (
     Measure,
     MessageKind,
     Owner,
-    Recipient,
     TaskKind,
 )
-from notifications import outbox
-from notifications.outbox import Notice
-from scheduler import facts, history, lifecycle, lines, measuring, tasks
+from scheduler import facts, history, lifecycle, lines, measuring, tasks, telling
 from scheduler.authority import Authority
 from scheduler.errors import MayNotOverride, Taken, Unfit, WrongStatus
 from scheduler.measuring import KINDS, Due, DueState
 from scheduler.tasks import Wanted
+from scheduler.telling import Said
 
 _HERE = frozenset(
     {AppointmentStatus.ARRIVED, AppointmentStatus.CHECKED_IN, AppointmentStatus.FULFILLED}
@@ -141,28 +139,14 @@ def alarm_late(session: Session, now: datetime) -> int:
 
 
 def _tell(session: Session, visit: Appointment, late: Due, now: datetime) -> int:
-    readers = [
-        (Recipient.PRACTITIONER, one) for one in facts.practitioners_of(session, visit.id)
-    ] or [(Recipient.FRONT_DESK, facts.clinic(session).clinic_id)]
-    return sum(
-        outbox.notify(
-            session,
-            Notice(
-                kind=MessageKind.WATCH_LATE,
-                recipient=recipient,
-                recipient_id=recipient_id,
-                subject_id=visit.id,
-                occasion=f"{late.watch.code}:{late.due_at:%H%M}",
-                due_at=now,
-                not_after=late.due_at + USEFUL,
-                appointment_id=visit.id,
-                revision=visit.revision,
-                starts_at=visit.starts_at,
-            ),
-            now,
-        )
-        for recipient, recipient_id in readers
+    said = Said(
+        kind=MessageKind.WATCH_LATE,
+        occasion=f"{late.watch.code}:{late.due_at:%H%M}",
+        due_at=now,
+        not_after=late.due_at + USEFUL,
     )
+    readers = telling.team(session, visit) or telling.desk(session)
+    return telling.tell(session, visit, said, readers, now)
 
 
 USEFUL = timedelta(hours=1)

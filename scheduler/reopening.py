@@ -10,14 +10,13 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from models import Appointment, Patient
-from models.vocabulary import Channel, GateState, MessageKind, Recipient, TaskKind
-from notifications import outbox
-from notifications.outbox import Notice
-from scheduler import evidence, facts, tasks
+from models import Appointment
+from models.vocabulary import GateState, MessageKind, TaskKind
+from scheduler import evidence, tasks, telling
 from scheduler.protocols import SettledBy
 from scheduler.readiness import Judged
 from scheduler.tasks import Wanted
+from scheduler.telling import Said
 
 Settled = Mapping[UUID, frozenset[str]]
 """By visit the codes of the gates that are settled."""
@@ -77,23 +76,11 @@ def _set_task(session: Session, visit: Appointment, now: datetime) -> None:
 
 
 def _tell(session: Session, visit: Appointment, now: datetime) -> None:
-    home, patient = facts.clinic(session), facts.one(session, Patient, visit.patient_id)
-    channel = facts.channel_of(patient, home)
-    readers = [(Recipient.FRONT_DESK, home.clinic_id, Channel.EMAIL)]
-    if channel is not None:
-        readers.append((Recipient.PATIENT, patient.id, channel))
-    for recipient, recipient_id, way in readers:
-        notice = Notice(
-            kind=MessageKind.GATE_REOPENED,
-            recipient=recipient,
-            recipient_id=recipient_id,
-            subject_id=visit.id,
-            occasion=f"reopened:{visit.revision}:{now:%Y%m%dT%H%M}",
-            due_at=now,
-            not_after=visit.starts_at,
-            appointment_id=visit.id,
-            revision=visit.revision,
-            starts_at=visit.starts_at,
-            channel=way,
-        )
-        outbox.notify(session, notice, now)
+    said = Said(
+        kind=MessageKind.GATE_REOPENED,
+        occasion=f"reopened:{visit.revision}:{now:%Y%m%dT%H%M}",
+        due_at=now,
+        not_after=telling.in_time(visit, now),
+    )
+    readers = telling.desk(session) + telling.patient(session, visit)
+    telling.tell(session, visit, said, readers, now)

@@ -6,7 +6,7 @@ takes place is said meanwhile. Once what was open is settled it goes ahead by it
 Functions here flush and never commit.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -14,42 +14,40 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from models import Appointment, Patient, Site
+from models import Appointment
 from models.vocabulary import (
     AppointmentStatus,
-    Channel,
     MessageKind,
     Owner,
-    Recipient,
     Stage,
     TaskKind,
 )
 from notifications import outbox
 from notifications.cadence import Timing, resolve
-from notifications.outbox import Notice
-from scheduler import evidence, facts, history, tasks
+from scheduler import evidence, facts, history, tasks, telling
 from scheduler.authority import Authority
 from scheduler.history import Happened
 from scheduler.readiness import Judged
 from scheduler.tasks import Wanted
+from scheduler.telling import Reader, Said
 
 JOB = Authority("job:suspending")
 AHEAD = timedelta(days=9)
 """A protocol may ask for readiness a week ahead; the rest is for zones."""
 
-Reader = tuple[Recipient, UUID, Channel]
-
 
 def review(session: Session, now: datetime) -> int:
     """Suspend what is not ready in time, and let go ahead what has become so. Returns how many."""
-    visits = [
-        one for one in facts.booked_soon(session, now, AHEAD) if _may_change(session, one, now)
-    ]
-    judged = evidence.judge(session, visits, now)
+    zones = {
+        visit: ZoneInfo(zone)
+        for visit, zone in facts.booked_soon(session, now, AHEAD)
+        if _may_change(session, visit, ZoneInfo(zone), now)
+    }
+    judged = evidence.judge(session, list(zones), now)
     changed = 0
-    for visit in visits:
+    for visit, zone in zones.items():
         if bool(judged[visit.id].shut(Stage.ARRIVAL)) != (visit.suspended_at is not None):
-            changed += _change(session, visit.id, now)
+            changed += _change(session, visit.id, zone, now)
     session.execute(_SETTLE_TASKS, {"now": now})
     return changed
 
@@ -66,20 +64,19 @@ def resume(
     return outbox.supersede(session, visit.id, now, kind=MessageKind.VISIT_SUSPENDED)
 
 
-def _may_change(session: Session, visit: Appointment, now: datetime) -> bool:
+def _may_change(session: Session, visit: Appointment, zone: ZoneInfo, now: datetime) -> bool:
     """Whether it is suspended, or the time has come at which it must be ready."""
     asked = facts.protocol(session, visit.protocol_version_id).visits[visit.visit].suspend
     if visit.suspended_at is not None or asked is None:
         return visit.suspended_at is not None
-    zone = ZoneInfo(facts.one(session, Site, visit.site_id).time_zone)
     timing = Timing(visit.starts_at, visit.ends_at, zone, said_at=now)
     return resolve(asked, timing) <= now
 
 
-def _change(session: Session, visit_id: UUID, now: datetime) -> bool:
+def _change(session: Session, visit_id: UUID, zone: ZoneInfo, now: datetime) -> bool:
     """Look once more under the lock: the visit may have been moved, or settled, since."""
     visit = facts.to_change(session, Appointment, visit_id, None)
-    if visit.status is not AppointmentStatus.BOOKED or not _may_change(session, visit, now):
+    if visit.status is not AppointmentStatus.BOOKED or not _may_change(session, visit, zone, now):
         return False
     shut = evidence.judge(session, [visit], now)[visit.id].shut(Stage.ARRIVAL)
     if bool(shut) == (visit.suspended_at is not None):
@@ -88,8 +85,9 @@ def _change(session: Session, visit_id: UUID, now: datetime) -> bool:
         _suspend(session, visit, shut, now)
     else:
         heard = {one.recipient_id for one in resume(session, visit, now, by=JOB)}
-        readers = [one for one in _readers(session, visit) if one[1] in heard]
-        _tell(session, visit, MessageKind.VISIT_RESUMED, readers, now)
+        readers = [one for one in _everybody(session, visit) if one[1] in heard]
+        said = _said(visit, MessageKind.VISIT_RESUMED, now)
+        telling.tell(session, visit, said, readers, now)
     return True
 
 
@@ -110,45 +108,24 @@ def _suspend(session: Session, visit: Appointment, shut: Sequence[Judged], now: 
         appointment_id=visit.id,
     )
     tasks.keep(session, wanted, now, stands=True)
-    _tell(session, visit, MessageKind.VISIT_SUSPENDED, _readers(session, visit), now)
+    # Staff may have booked it a moment ago and be about to give their reasons.
+    settled_at = now + timedelta(minutes=facts.clinic(session).settle_minutes)
+    said = _said(visit, MessageKind.VISIT_SUSPENDED, settled_at)
+    telling.tell(session, visit, said, _everybody(session, visit), now)
 
 
-def _readers(session: Session, visit: Appointment) -> list[Reader]:
-    """The patient, the desk, and who serves the visit."""
-    home, patient = facts.clinic(session), facts.one(session, Patient, visit.patient_id)
-    channel = facts.channel_of(patient, home)
-    readers = [(Recipient.FRONT_DESK, home.clinic_id, Channel.EMAIL)]
-    readers += [
-        (Recipient.PRACTITIONER, one, Channel.EMAIL)
-        for one in facts.practitioners_of(session, visit.id)
-    ]
-    if channel is not None:
-        readers.append((Recipient.PATIENT, patient.id, channel))
-    return readers
+def _everybody(session: Session, visit: Appointment) -> list[Reader]:
+    staff = telling.desk(session) + telling.team(session, visit)
+    return staff + telling.patient(session, visit)
 
 
-def _tell(
-    session: Session,
-    visit: Appointment,
-    kind: MessageKind,
-    readers: Iterable[Reader],
-    now: datetime,
-) -> None:
-    for recipient, recipient_id, channel in readers:
-        notice = Notice(
-            kind=kind,
-            recipient=recipient,
-            recipient_id=recipient_id,
-            subject_id=visit.id,
-            occasion=f"{kind}:{visit.version}",
-            due_at=now,
-            not_after=visit.starts_at,
-            appointment_id=visit.id,
-            revision=visit.revision,
-            starts_at=visit.starts_at,
-            channel=channel,
-        )
-        outbox.notify(session, notice, now)
+def _said(visit: Appointment, kind: MessageKind, due_at: datetime) -> Said:
+    return Said(
+        kind=kind,
+        occasion=f"{kind}:{visit.version}",
+        due_at=due_at,
+        not_after=telling.in_time(visit, due_at),
+    )
 
 
 _SETTLE_TASKS = text(

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from models import Appointment, AppointmentEvent, Message, Task, enter_clinic
 from models.vocabulary import (
     AppointmentStatus,
+    ClearanceOutcome,
     MessageKind,
     MessageState,
     Recipient,
@@ -227,7 +228,8 @@ class TestWhatIsSaid:
         sweep(MONDAY_9)
         suspending.review(committed, EVENING)
         committed.commit()
-        assert len([one for one in sweep(EVENING) if "Before" in one]) == 1
+        assert sweep(EVENING) == []  # staff may be about to give their reasons
+        assert len([one for one in sweep(EVENING + 3 * MINUTE) if "Before" in one]) == 1
 
         seven = TUESDAY - timedelta(hours=2)  # "see you" was due at six, and quiet until nine
         assert sweep(seven) == []
@@ -237,6 +239,25 @@ class TestWhatIsSaid:
         subjects = sweep(seven + 6 * MINUTE)
         assert any("Goes ahead" in one for one in subjects)
         assert visit.suspended_at is None
+
+    def test_a_visit_that_cannot_begin_is_told_of_at_night_rather_than_too_late(
+        self, committed: Session, committed_world: World, sweep: Any
+    ) -> None:
+        """At nine in the evening, of a visit at nine in the morning, when the quiet hours end."""
+        enter_clinic(committed, committed_world.clinic_id)
+        book(committed, committed_world)
+        settle(committed, committed_world, SUNDAY_NOON)
+        committed.commit()
+        sweep(MONDAY_9)
+        night = EVENING + timedelta(hours=4)
+        told = NewClearance(
+            gate="medical-clearance", outcome=ClearanceOutcome.REFUSED, cleared_at=night
+        )
+        clearances.clear(committed, committed_world.patient_id, told, by=DOCTOR, now=night)
+        suspending.review(committed, night)
+        committed.commit()
+        said = sweep(night + 3 * MINUTE)
+        assert any("Before" in one for one in said)
 
     def test_what_was_due_meanwhile_is_said_if_it_is_of_use(
         self, committed: Session, committed_world: World, sweep: Any
@@ -249,7 +270,7 @@ class TestWhatIsSaid:
         sweep(MONDAY_9)
         suspending.review(committed, EVENING)
         committed.commit()
-        sweep(EVENING)
+        sweep(EVENING + 3 * MINUTE)
         assert sweep(EVENING + 10 * MINUTE) == []
         settle(committed, committed_world, EVENING + 11 * MINUTE)
         suspending.review(committed, EVENING + 12 * MINUTE)

@@ -1,4 +1,4 @@
-"""Which steps belong to a course only if an earlier one ended so: facts.md, section 8."""
+"""Which steps belong to a course only if an earlier one ended so: the clinical facts, section 8."""
 
 from tests.unit.gates.table_of_courses import DOSES, GROUP, HOME, IV, OREGON
 from tests.unit.gates.timed import OnlyIf

@@ -1,4 +1,4 @@
-"""What facts.md asks of a course: how far apart, how often, in which order, with whom.
+"""What the clinical facts ask of a course: how far apart, how often, in which order, with whom.
 
 The figures are those of its sections 1f and 8. Nothing here is read from a protocol file.
 """

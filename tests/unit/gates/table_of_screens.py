@@ -1,4 +1,4 @@
-"""What facts.md asks of a patient's health and medicines: its sections 3a and 3b, by hand."""
+"""What the clinical facts ask of a patient's health and medicines: sections 3a and 3b, by hand."""
 
 from datetime import timedelta
 

@@ -1,6 +1,6 @@
-"""What facts.md asks of a visit, gate by gate: written here once more, by hand.
+"""What the clinical facts ask of a visit, gate by gate: written here once more, by hand.
 
-The figures are those of its sections 3 to 5 and 8. Nothing here is read from a protocol file:
+The figures are those of their sections 3 to 5 and 8. Nothing here is read from a protocol file:
 a figure that changes in one of them must change here too, by somebody who looked at the source.
 """
 

@@ -33,7 +33,7 @@ VISITS = {
 DOSES = {name for name, visit in VISITS.items() if visit.kind is StepKind.DOSING}
 
 IN_THE_TEMPLATES = {
-    # The column `gates` of facts.md, section 8.
+    # The column `gates` of the clinical facts, section 8.
     "iv-infusion/infusion": "G1 G2 G3 G4 G5 G6 G7 G8 G9 G12 G14 D1 D2",
     "iv-infusion/booster": "G1 G2 G3 G4 G5 G6 G7 G8 G9 G12 G14 D1 D2",
     "kap/medicine-session": "G1 G2 G3 G4 G5 G6 G7 G8 G9 G11 G12 G13 G14 D1 D2",

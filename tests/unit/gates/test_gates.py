@@ -1,4 +1,4 @@
-"""Every gate of facts.md in every protocol that uses it, at its boundaries, to the minute."""
+"""Every gate in every protocol that uses it, at its boundaries, to the minute."""
 
 import json
 from collections.abc import Iterator

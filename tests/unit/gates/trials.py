@@ -47,7 +47,7 @@ class Row:
     """One gate with its figures, and the visits that have it."""
 
     code: str
-    """Of the vocabulary in facts.md: G1 to G14, D1, D2; T3 and so on for a template's own."""
+    """In the clinical facts' words: G1 to G14, D1, D2; T3 and so on for a template's own."""
     gate: str
     shuts: Stage
     visits: str
