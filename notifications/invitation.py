@@ -45,6 +45,8 @@ class Entry:
     """Name and e-mail address."""
     summary: str | None = None
     """None: an appointment at the clinic."""
+    is_certain: bool = True
+    """False: it is suspended, and may not take place."""
 
     @classmethod
     def of(cls, letter: Letter) -> Self:
@@ -61,6 +63,7 @@ class Entry:
             place=f"{letter.site}, {letter.site_address}",
             language=letter.language,
             attendee=(letter.reader_name, letter.address or ""),
+            is_certain=not letter.suspended,
         )
 
     @property
@@ -100,7 +103,8 @@ def _event(entry: Entry, method: Method, now: datetime) -> Event:
     event.add("summary", entry.summary or _summary(entry))
     event.add("location", entry.place)
     event.add("class", "PRIVATE")
-    event.add("status", "CANCELLED" if method is Method.CANCEL else "CONFIRMED")
+    standing = "CONFIRMED" if entry.is_certain else "TENTATIVE"
+    event.add("status", "CANCELLED" if method is Method.CANCEL else standing)
     if method is not Method.PUBLISH and entry.attendee is not None:
         event.add("organizer", _address(entry.clinic_email, entry.clinic))
         event.add("attendee", _attendee(*entry.attendee), encode=False)

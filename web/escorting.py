@@ -41,6 +41,7 @@ def show(token: str) -> ResponseReturnValue:
         time=format_time(ends, "short", tzinfo=ends.tzinfo, locale="en_US"),
         answered=request.args.get("answered"),
         is_needed=escorts.is_needed(escort, visit),
+        is_unsure=visit.suspended_at is not None,
     )
 
 

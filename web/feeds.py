@@ -62,6 +62,7 @@ def feed(token: str) -> ResponseReturnValue:
             clinic=home.name,
             clinic_email=home.email,
             place=f"{site.name}, {site.address}",
+            is_certain=visit.suspended_at is None or entry_id != visit.id,
         )
         for entry_id, (visit, site) in shown.items()
     ]

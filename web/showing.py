@@ -79,6 +79,11 @@ class Shown:
     copies: Sequence[Copy] = ()
 
     @property
+    def is_unsure(self) -> bool:
+        """Whether it is suspended: nothing may say that it takes place."""
+        return self.is_ahead and self.appointment.suspended_at is not None
+
+    @property
     def is_ahead(self) -> bool:
         return self.appointment.status is AppointmentStatus.BOOKED
 
@@ -110,6 +115,7 @@ def calendar(session: Session, visitor: Visitor, now: datetime) -> bytes:
         clinic_email=clinic.email,
         place=f"{site.name}, {site.address}",
         language=patient.language,
+        is_certain=appointment.suspended_at is None,
     )
     return invitation.calendar([entry], Method.PUBLISH, now)
 

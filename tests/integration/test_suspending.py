@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from flask.testing import FlaskClient
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
@@ -19,12 +20,14 @@ from models.vocabulary import (
     TaskKind,
     TaskStatus,
 )
+from notifications import links
 from notifications.channels.smtp import Server, SmtpChannel
 from notifications.delivery import Delivery
-from scheduler import booking, clearances, courses, facts, sessions, suspending
+from scheduler import booking, clearances, courses, escorts, facts, sessions, suspending
 from scheduler.authority import Authority, Call, Reasons
 from scheduler.booking import Move, Order
 from scheduler.clearances import NewClearance
+from scheduler.escorts import NewEscort
 from scheduler.lifecycle import Action
 from tests.factories import (
     DAY,
@@ -38,6 +41,7 @@ from tests.factories import (
 )
 from tests.fakes import MailServer, mail_server
 from tests.integration.conftest import Caller, Clock
+from tests.integration.test_consents import Page
 from tests.integration.test_delivery import as_worker
 
 DOCTOR = Authority("key:doctor", Role.CLINICIAN, None, frozenset({"prescriber"}))
@@ -196,6 +200,37 @@ def test_it_is_shown(session: Session, desk: Caller, visit: Appointment, clock: 
     clock.now = EVENING
     [row] = desk.get("/readiness?from=2026-03-03T00:00:00Z&to=2026-03-04T00:00:00Z").json["items"]
     assert row["appointment"]["suspended_at"] == "2026-03-02T22:00:00Z"
+
+
+class TestPages:
+    """Nor do the patient's page, their calendar, or the escort's page say that it takes place."""
+
+    def test_the_patients(
+        self, session: Session, client: FlaskClient, visit: Appointment, clock: Clock
+    ) -> None:
+        clock.now = EVENING
+        page = Page(session, client, visit)
+        assert "I will come" in page.get()
+        assert "STATUS:CONFIRMED" in client.get("/p/appointment.ics").text
+        suspending.review(session, EVENING)
+        session.commit()
+        shown = page.get()
+        assert "This time is not certain yet" in shown
+        assert "I will come" not in shown
+        assert "STATUS:TENTATIVE" in client.get("/p/appointment.ics").text
+
+    def test_the_escorts(
+        self, session: Session, client: FlaskClient, visit: Appointment, clock: Clock
+    ) -> None:
+        clock.now = EVENING
+        named = NewEscort(name="Evan Escort", phone="+12125550199", relation="friend")
+        escort = escorts.name_escort(session, visit.id, named, by=DOCTOR, now=SUNDAY_NOON)
+        suspending.review(session, EVENING)
+        session.commit()
+        address = f"/e/{links.escort_token('for tests', visit.clinic_id, escort.id)}"
+        shown = client.get(address).text
+        assert "Please do not set out" in shown
+        assert "Please be there" not in shown
 
 
 class TestWhatIsSaid:
