@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
+import orjson
 from flask import Response, jsonify
 from marshmallow import Schema, fields
 from sqlalchemy import Row, select
@@ -12,7 +14,7 @@ from api import showing
 from api.blueprint import Blueprint
 from api.caller import READERS, now, requires
 from api.errors import ProblemSchema
-from api.fields import Instant, write_instant
+from api.fields import Instant
 from api.pages import page_of
 from api.visits import ReadinessSchema
 from models import Appointment, Site, db
@@ -20,7 +22,7 @@ from models.vocabulary import AppointmentStatus, Stage
 from scheduler import evidence, lifecycle
 from scheduler.errors import Unfit
 from scheduler.lifecycle import State
-from scheduler.readiness import Judged, Readiness, Urgency
+from scheduler.readiness import Judged, Readiness, Urgency, urgency
 
 blueprint = Blueprint("boards", __name__, url_prefix="/api/v1", description="Who is ready.")
 
@@ -98,25 +100,39 @@ def _visits(start: datetime, end: datetime) -> Sequence[Any]:
     return db.session.execute(query).all()
 
 
-_PRESSING = {urgency: place for place, urgency in enumerate(Urgency)}
+_PRESSING = {one: place for place, one in enumerate(Urgency)}
 
 
 def _row(
     visit: Row[Any], readiness: Readiness, shown: dict[str, Any], at: datetime
 ) -> dict[str, Any]:
     stage = lifecycle.stage_ahead(State(visit.status, visit.progress), visit.kind)
-    shut = [] if stage is None else readiness.shut(Stage.DOSE if _ahead(stage) else stage)
-    is_ready = stage is not None and not any(readiness.asked(one, stage) for one in shut)
+    stands = _standing(readiness, stage)
     return {
-        "urgency": readiness.urgency(shut, at),
-        "missing": [one.gate.code for one in shut],
+        "urgency": urgency(stands.due_at, at),
+        "missing": stands.missing,
         "appointment": shown,
-        "readiness": {
-            "ready": is_ready,
-            "stage": stage,
-            "gates": [_gate(one) for one in readiness.gates],
-        },
+        "readiness": {"ready": stands.is_ready, "stage": stage, "gates": _gates(readiness)},
     }
+
+
+class _Standing(NamedTuple):
+    """What keeps a visit from going on, whatever the time."""
+
+    missing: list[str]
+    is_ready: bool
+    due_at: datetime | None
+    """When the first of what is missing is due."""
+
+
+@lru_cache(maxsize=evidence.KEPT)
+def _standing(readiness: Readiness, stage: Stage | None) -> _Standing:
+    shut = [] if stage is None else readiness.shut(Stage.DOSE if _ahead(stage) else stage)
+    return _Standing(
+        missing=[one.gate.code for one in shut],
+        is_ready=stage is not None and not any(readiness.asked(one, stage) for one in shut),
+        due_at=min((one.due_at for one in shut), default=None),
+    )
 
 
 def _ahead(stage: Stage) -> bool:
@@ -124,15 +140,22 @@ def _ahead(stage: Stage) -> bool:
     return stage in {Stage.BOOKING, Stage.ARRIVAL, Stage.DOSE}
 
 
+@lru_cache(maxsize=evidence.KEPT)
+def _gates(readiness: Readiness) -> orjson.Fragment:
+    """The gates of a visit, as JSON. Kept as long as how they were judged."""
+    return orjson.Fragment(
+        orjson.dumps([_gate(one) for one in readiness.gates], option=orjson.OPT_UTC_Z)
+    )
+
+
 def _gate(one: Judged) -> dict[str, Any]:
-    expires_at = one.expires_at
     return {
         "code": one.gate.code,
         "title": one.gate.title,
         "state": one.state,
         "shuts": one.gate.shuts,
         "detail": one.detail,
-        "due_at": write_instant(one.due_at),
+        "due_at": one.due_at,
         "who": one.gate.who,
-        "expires_at": None if expires_at is None else write_instant(expires_at),
+        "expires_at": one.expires_at,
     }

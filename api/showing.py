@@ -2,9 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
+import orjson
 from marshmallow import Schema, fields
 from sqlalchemy import Row, Text, cast, select, text
 
@@ -111,36 +114,34 @@ def _column(name: str) -> Any:
 def written(rows: Sequence[Row[Any]]) -> list[dict[str, Any]]:
     """Visits as AppointmentSchema has them, written out here: a board holds a thousand.
 
-    Each row begins with `columns`.
+    Each row begins with `columns`. Instants are left to the writer of JSON.
     """
-    taken: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in db.session.execute(_SERVING, {"visits": array(row.id for row in rows)}).all():
-        visit_id, role, schedule_id, name, starts_at, ends_at = row
-        taken[visit_id].append(
-            {
-                "role": role,
-                "schedule_id": schedule_id,
-                "name": name,
-                "from": write_instant(starts_at),
-                "to": write_instant(ends_at),
-            }
-        )
-    return [_written(row, taken[row.id]) for row in rows]
+    serving = _serving([row.id for row in rows])
+    return [
+        {**dict(zip(_NAMES, row, strict=False)), "assignments": _written(serving[row.id])}
+        for row in rows
+    ]
 
 
-def _written(row: Row[Any], taken: list[dict[str, Any]]) -> dict[str, Any]:
-    told: dict[str, Any] = dict(zip(_NAMES, row, strict=False))
-    for name in _INSTANTS:
-        if told[name] is not None:
-            told[name] = write_instant(told[name])
-    told["assignments"] = taken
-    return told
+@lru_cache(maxsize=2000)
+def _written(served: str) -> orjson.Fragment:
+    """Who serves a visit, as JSON. Kept: it seldom changes from one board to the next."""
+    shown = [
+        {
+            "role": one["role"],
+            "schedule_id": one["schedule_id"],
+            "name": one["name"],
+            "from": one["starts_at"],
+            "to": one["ends_at"],
+        }
+        for one in _read(served)
+    ]
+    return orjson.Fragment(orjson.dumps(shown, option=orjson.OPT_UTC_Z))
 
 
 _FIELDS = AppointmentSchema._declared_fields
 _OWN = tuple(name for name in _FIELDS if name not in {"assignments", "time_zone"})
 _NAMES = ("time_zone", *_OWN)
-_INSTANTS = tuple(name for name, field in _FIELDS.items() if isinstance(field, Instant))
 
 
 def opening(found: Opening) -> dict[str, Any]:
@@ -168,11 +169,21 @@ def _assignment(one: Assignment) -> dict[str, Any]:
 
 
 def _assignments(ids: Sequence[UUID]) -> dict[UUID, list[dict[str, Any]]]:
-    found: dict[UUID, list[dict[str, Any]]] = defaultdict(list)
-    for row in db.session.execute(_SERVING, {"visits": array(ids)}):
-        told = row._asdict()
-        found[UUID(told.pop("id"))].append(told)
-    return found
+    serving = _serving(ids)
+    return {visit_id: _read(serving[str(visit_id)]) for visit_id in ids}
+
+
+def _serving(ids: Sequence[UUID | str]) -> defaultdict[str, str]:
+    """Who serves each visit, as the database tells it."""
+    found = db.session.execute(_SERVING, {"visits": array(ids)}).all()
+    return defaultdict(lambda: "[]", {row.id: row.served for row in found})
+
+
+def _read(served: str) -> list[dict[str, Any]]:
+    names = ("role", "schedule_id", "name", "starts_at", "ends_at")
+    told = [dict(zip(names, one, strict=True)) for one in orjson.loads(served)]
+    instants = ("starts_at", "ends_at")
+    return [one | {name: datetime.fromisoformat(one[name]) for name in instants} for one in told]
 
 
 _SERVING = text(
@@ -186,17 +197,21 @@ _SERVING = text(
           FROM appointment a
           JOIN slot s ON s.clinic_id = a.clinic_id AND s.group_session_id = a.group_session_id
          WHERE a.id = ANY(CAST(:visits AS uuid[])) AND s.status <> 'busy-unavailable'
+    ), serving AS (
+        SELECT t.id, t.role, t.schedule_id, h.name, t.starts_at, max(t.ends_at) AS ends_at
+          FROM taken t
+          JOIN schedule h ON h.clinic_id = t.clinic_id AND h.id = t.schedule_id
+         WHERE t.role <> 'patient'
+         GROUP BY t.id, t.role, t.schedule_id, h.name, t.starts_at
     )
-    SELECT CAST(t.id AS text) AS id, t.role, CAST(t.schedule_id AS text) AS schedule_id, h.name,
-           t.starts_at, max(t.ends_at) AS ends_at
-      FROM taken t
-      JOIN schedule h ON h.clinic_id = t.clinic_id AND h.id = t.schedule_id
-     WHERE t.role <> 'patient'
-     GROUP BY t.id, t.role, t.schedule_id, h.name, t.starts_at
-     ORDER BY t.starts_at, t.role, h.name
+    SELECT CAST(id AS text) AS id,
+           CAST(json_agg(json_build_array(role, schedule_id, name, starts_at, ends_at)
+                         ORDER BY starts_at, role, name) AS text) AS served
+      FROM serving GROUP BY id
     """
 )
-"""Who serves each visit, once however many lanes they take; turnover left out."""
+"""Who serves each visit, once however many lanes they take; turnover left out. As text: what
+was worked out of it holds as long as it says the same."""
 
 
 def _zones(site_ids: Iterable[UUID]) -> dict[UUID, str]:

@@ -18,6 +18,6 @@ class Writer(DefaultJSONProvider):
 
 def _written(provider: Writer, told: Any) -> bytes:
     try:
-        return orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE)
+        return orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z)
     except TypeError:  # what it does not write: numbers beyond 64 bits, halves of characters
         return f"{provider.dumps(told)}\n".encode()

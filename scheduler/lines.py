@@ -7,10 +7,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from functools import partial
-from typing import Any, NamedTuple
+from functools import lru_cache, partial
+from typing import Any, TypeVar
 from uuid import UUID
 
+import orjson
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
@@ -73,46 +74,60 @@ class OfVisit:
     """What was measured and still counts, in the order of time."""
     overridden: dict[str, datetime] = field(default_factory=dict)
     """When gates were last opened by a reason, for the time at which the visit stands now."""
+    step: str | None = None
+    """Which step of its course it is, by key."""
+
+
+@dataclass(slots=True)
+class OfCourse:
+    """What became of a course's steps, by their keys; of most nothing yet."""
+
+    fulfilled: set[str] = field(default_factory=set)
+    skipped: set[str] = field(default_factory=set)
+    outcomes: dict[str, str] = field(default_factory=dict)
+
+
+NOTHING = "[]"
+"""What the database tells of whom it knows nothing about."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """What is known about patients and visits, by their keys as text."""
+    """What is known about patients, visits and courses, as the database told it.
 
-    of_patient: Mapping[str, OfPatient]
-    of_visit: Mapping[str, OfVisit]
-    renewed: Mapping[str, Sequence[Renewal]]
-    """For each gate the versions of its text that end the clearances given to earlier ones."""
+    It is kept as text: the same text says the same, and what was worked out of it holds.
+    """
+
+    told: Mapping[str | None, str]
+    """By key as text; None: what is nobody's in particular."""
+
+    def of(self, key: Key | None) -> str:
+        """What is known about a patient, a visit or a course, to be read by those below."""
+        return NOTHING if key is None else self.told.get(str(key), NOTHING)
+
+    @property
+    def of_all(self) -> str:
+        """What is nobody's in particular."""
+        return self.told.get(None, NOTHING)
+
+    def patient(self, key: Key) -> OfPatient:
+        """What is known about a patient."""
+        return of_patient(self.of(key))
+
+    def visit(self, key: Key) -> OfVisit:
+        """What is known about a visit."""
+        return of_visit(self.of(key))
 
 
-class _Line(NamedTuple):
-    """A line as the database tells it; what its parts mean depends on `what` it is."""
-
-    what: str
-    subject: Any
-    code: str
-    state: Any
-    at: Any
-    until: Any
-    told: Any
-    words: Any
-
-
-def read(session: Session, patients: Iterable[Key], visits: Iterable[Key]) -> Lines:
-    """Read everything that gates of these patients and visits are judged by."""
-    of_patient: dict[str, OfPatient] = defaultdict(OfPatient)
-    of_visit: dict[str, OfVisit] = defaultdict(OfVisit)
-    renewed: dict[str, list[Renewal]] = defaultdict(list)
-    asked = {"patients": array(patients), "visits": array(visits)}
-    for line in map(_Line._make, session.execute(_LINES, asked).all()):
-        take = _OF_PATIENT.get(line.what)
-        if take is not None:
-            take(of_patient[line.subject], line)
-        elif line.what == "renewed":
-            renewed[line.code].append(Renewal(line.told, line.at))
-        else:
-            _OF_VISIT[line.what](of_visit[line.subject], line)
-    return Lines(of_patient, of_visit, renewed)
+def read(
+    session: Session,
+    patients: Iterable[Key],
+    visits: Iterable[Key] = (),
+    courses: Iterable[Key | None] = (),
+) -> Lines:
+    """Read everything that gates of these patients, visits and courses are judged by."""
+    asked = {"patients": array(patients), "visits": array(visits), "courses": array(courses)}
+    return Lines({row.subject: row.told for row in session.execute(_LINES, asked).all()})
 
 
 def array(keys: Iterable[Key | None]) -> str:
@@ -120,75 +135,141 @@ def array(keys: Iterable[Key | None]) -> str:
     return f"{{{','.join({str(key) for key in keys if key is not None})}}}"
 
 
-def _cleared(known: OfPatient, line: _Line) -> None:
-    given = Vouched(_OUTCOMES[line.state], line.at, line.until, **(line.told or {}))
-    known.cleared[line.code].append(given)
+def of_patient(told: str) -> OfPatient:
+    """What `told` says about a patient."""
+    return _taken(OfPatient(), told, _OF_PATIENT)
 
 
-def _answered(known: OfPatient, line: _Line) -> None:
-    known.answered[line.code] = Answered(line.at, line.state is not None)
+def of_visit(told: str) -> OfVisit:
+    """What `told` says about a visit."""
+    return _taken(OfVisit(), told, _OF_VISIT)
 
 
-def _happened(known: OfPatient, line: _Line) -> None:
-    known.happened[line.code] = line.at
+def of_course(told: str) -> OfCourse:
+    """What `told` says about a course."""
+    return _taken(OfCourse(), told, _OF_COURSE)
 
 
-def _duty(known: OfPatient, line: _Line) -> None:
-    known.duties.append(Duty(line.code, line.words, _STATUSES[line.state], line.at))
+@lru_cache(maxsize=64)
+def renewed(told: str) -> Mapping[str, Sequence[Renewal]]:
+    """For each gate the versions of its text that end the clearances given to earlier ones."""
+    found: dict[str, list[Renewal]] = defaultdict(list)
+    for gate, number, written_at in orjson.loads(told):
+        found[gate].append(Renewal(number, _instant(written_at)))
+    return dict(found)
 
 
-def _dose(known: OfPatient, line: _Line) -> None:
-    known.doses.append(line.at)
+_Known = TypeVar("_Known", OfPatient, OfVisit, OfCourse)
 
 
-def _screened(known: OfPatient, line: _Line) -> None:
-    answers = {code: _ANSWERS[found] for code, found in line.told.items()}
-    known.screen = Screen(line.at, line.until, answers, known.decided)
+def _taken(known: _Known, told: str, takers: Mapping[str, Callable[..., None]]) -> _Known:
+    for what, *line in orjson.loads(told):
+        takers[what](known, *line)
+    return known
 
 
-def _decided(known: OfPatient, line: _Line) -> None:
-    known.decided[line.code] = Decided(HoldOutcome(line.state), line.at)
+def _cleared(
+    known: OfPatient, gate: str, outcome: str, at: str, until: str | None, *given: Any
+) -> None:
+    vouched = Vouched(_OUTCOMES[outcome], _instant(at), _instant_or_none(until), *given)
+    known.cleared[gate].append(vouched)
 
 
-def _reconciled(known: OfPatient, line: _Line) -> None:
-    taken = tuple(Medicine(one["name"], one["class"]) for one in line.told)
-    known.reconciled = Reconciled(line.at, line.until, taken, known.ruled)
+def _answered(known: OfPatient, instrument: str, at: str, shuts: bool) -> None:
+    known.answered[instrument] = Answered(_instant(at), shuts)
 
 
-def _ruled(known: OfPatient, line: _Line) -> None:
-    known.ruled[line.code] = Ruled(MedicineAction(line.state), line.at)
+def _happened(known: OfPatient, kind: str, at: str) -> None:
+    known.happened[kind] = _instant(at)
 
 
-def _eligibility(known: OfPatient, line: _Line) -> None:
-    course, until = line.told["course"], line.told["until"]
-    day = None if until is None else date.fromisoformat(until)
-    ruling = Ruling(EligibilityOutcome(line.state), line.at, line.words, day, line.until)
-    known.eligibility[None] = known.eligibility[course] = ruling
+def _duty(known: OfPatient, gate: str, title: str, status: str, noted_at: str) -> None:
+    known.duties.append(Duty(gate, title, _STATUSES[status], _instant(noted_at)))
 
 
-def _item(known: OfVisit, line: _Line) -> None:
-    known.items.append(Item(line.code, line.words, _STATUSES[line.state], line.at, line.until))
+def _dose(known: OfPatient, at: str) -> None:
+    known.doses.append(_instant(at))
 
 
-def _escort(known: OfVisit, line: _Line) -> None:
-    known.escort = Companion(line.at is not None)
+def _screened(known: OfPatient, at: str, recorded_at: str, told: dict[str, str]) -> None:
+    answers = {code: _ANSWERS[found] for code, found in told.items()}
+    known.screen = Screen(_instant(at), _instant(recorded_at), answers, known.decided)
 
 
-def _left(known: OfVisit, line: _Line) -> None:
-    known.left = WayHome(line.code)
+def _decided(known: OfPatient, condition: str, outcome: str, at: str) -> None:
+    known.decided[condition] = Decided(HoldOutcome(outcome), _instant(at))
 
 
-def _dosed(known: OfVisit, line: _Line) -> None:
-    known.dosed_at = line.at
+def _reconciled(known: OfPatient, at: str, recorded_at: str, told: list[dict[str, str]]) -> None:
+    taken = tuple(Medicine(one["name"], one["class"]) for one in told)
+    known.reconciled = Reconciled(_instant(at), _instant(recorded_at), taken, known.ruled)
 
 
-def _measured(known: OfVisit, line: _Line) -> None:
-    values = {_MEASURES[name]: value for name, value in line.told.items()}
-    known.measured.append(Measured(line.at, values))
+def _ruled(known: OfPatient, medicine_class: str, action: str, at: str) -> None:
+    known.ruled[medicine_class] = Ruled(MedicineAction(action), _instant(at))
 
 
-def _overridden(known: OfVisit, line: _Line) -> None:
-    known.overridden[line.code] = line.at
+def _eligibility(known: OfPatient, course_id: str | None, outcome: str, *told: Any) -> None:
+    at, conditions, until, lapses_at = told
+    ruling = Ruling(
+        EligibilityOutcome(outcome),
+        _instant(at),
+        conditions,
+        None if until is None else date.fromisoformat(until),
+        _instant_or_none(lapses_at),
+    )
+    known.eligibility[None] = known.eligibility[course_id] = ruling
+
+
+def _item(known: OfVisit, gate: str, title: str, status: str, *told: Any) -> None:
+    due_at, settled_at = told
+    item = Item(gate, title, _STATUSES[status], _instant(due_at), _instant_or_none(settled_at))
+    known.items.append(item)
+
+
+def _escort(known: OfVisit, confirmed: bool) -> None:
+    known.escort = Companion(confirmed)
+
+
+def _left(known: OfVisit, way: str) -> None:
+    known.left = WayHome(way)
+
+
+def _dosed(known: OfVisit, at: str) -> None:
+    known.dosed_at = _instant(at)
+
+
+def _measured(known: OfVisit, at: str, told: dict[str, float]) -> None:
+    values = {_MEASURES[name]: value for name, value in told.items()}
+    known.measured.append(Measured(_instant(at), values))
+
+
+def _overridden(known: OfVisit, gate: str, at: str) -> None:
+    known.overridden[gate] = _instant(at)
+
+
+def _step(known: OfVisit, key: str) -> None:
+    known.step = key
+
+
+def _fulfilled(known: OfCourse, key: str) -> None:
+    known.fulfilled.add(key)
+
+
+def _skipped(known: OfCourse, key: str) -> None:
+    known.skipped.add(key)
+
+
+def _ended(known: OfCourse, key: str, outcome: str) -> None:
+    known.outcomes[key] = outcome
+
+
+def _instant(told: str) -> datetime:
+    return datetime.fromisoformat(told)
+
+
+def _instant_or_none(told: str | None) -> datetime | None:
+    return None if told is None else datetime.fromisoformat(told)
 
 
 _ANSWERS = {one.value: one for one in Answer}
@@ -196,7 +277,7 @@ _OUTCOMES = {one.value: one for one in ClearanceOutcome}
 _STATUSES = {one.value: one for one in TaskStatus}
 _MEASURES = {one.value: one for one in Measure}
 
-_OF_PATIENT: Mapping[str, Callable[[OfPatient, _Line], None]] = {
+_OF_PATIENT: Mapping[str, Callable[..., None]] = {
     "cleared": _cleared,
     "answered": _answered,
     "happened": _happened,
@@ -208,13 +289,19 @@ _OF_PATIENT: Mapping[str, Callable[[OfPatient, _Line], None]] = {
     "ruled": _ruled,
     "eligibility": _eligibility,
 }
-_OF_VISIT: Mapping[str, Callable[[OfVisit, _Line], None]] = {
+_OF_VISIT: Mapping[str, Callable[..., None]] = {
     "item": _item,
     "escort": _escort,
     "left": _left,
     "dosed": _dosed,
     "measured": _measured,
     "overridden": _overridden,
+    "step": _step,
+}
+_OF_COURSE: Mapping[str, Callable[..., None]] = {
+    "fulfilled": _fulfilled,
+    "skipped": _skipped,
+    "ended": _ended,
 }
 
 _LINES = text(
@@ -228,12 +315,9 @@ _LINES = text(
          WHERE patient_id = ANY(CAST(:patients AS uuid[]))
          ORDER BY patient_id, reconciled_at DESC, created_at DESC, id DESC
     ), lines AS (
-        SELECT 'cleared' AS what, c.patient_id AS subject, c.gate AS code, c.outcome AS state,
-               c.cleared_at AS at, c.valid_until AS until,
-               CASE WHEN num_nonnulls(c.medicine, c.route, t.number) > 0
-                    THEN jsonb_build_object('medicine', c.medicine, 'route', c.route,
-                                            'text', t.number) END AS told,
-               NULL AS words, c.id
+        SELECT c.patient_id AS subject, c.cleared_at AS at, c.id,
+               json_build_array('cleared', c.gate, c.outcome, c.cleared_at, c.valid_until,
+                                c.medicine, c.route, t.number) AS line
           FROM (SELECT DISTINCT ON (patient_id, gate, medicine, route)
                        clinic_id, patient_id, gate, outcome, cleared_at, valid_until, medicine,
                        route, text_id, id
@@ -243,11 +327,11 @@ _LINES = text(
                           id DESC) AS c
           LEFT JOIN consent_text t ON t.clinic_id = c.clinic_id AND t.id = c.text_id
         UNION ALL
-        SELECT 'renewed', NULL, t.code, NULL, t.written_at, NULL, to_jsonb(t.number), NULL, t.id
+        SELECT NULL, t.written_at, t.id, json_build_array(t.code, t.number, t.written_at)
           FROM consent_text t WHERE t.renews
         UNION ALL
-        SELECT 'answered', r.patient_id, r.instrument, CASE WHEN r.shuts THEN 'shuts' END,
-               r.authored_at, NULL, NULL, NULL, r.id
+        SELECT r.patient_id, r.authored_at, r.id,
+               json_build_array('answered', r.instrument, r.authored_at, r.shuts)
           FROM (SELECT DISTINCT ON (patient_id, instrument) patient_id, instrument, shuts,
                        authored_at, id
                   FROM questionnaire_response q
@@ -256,84 +340,105 @@ _LINES = text(
                                     WHERE l.clinic_id = q.clinic_id AND l.replaces = q.id)
                  ORDER BY patient_id, instrument, authored_at DESC, id DESC) AS r
         UNION ALL
-        SELECT 'happened', e.patient_id, e.kind, NULL, max(e.happened_at), NULL, NULL, NULL,
-               NULL
+        SELECT e.patient_id, max(e.happened_at), NULL,
+               json_build_array('happened', e.kind, max(e.happened_at))
           FROM health_event e
          WHERE e.patient_id = ANY(CAST(:patients AS uuid[])) AND NOT e.in_error
            AND NOT EXISTS (SELECT FROM health_event l
                             WHERE l.clinic_id = e.clinic_id AND l.replaces = e.id)
          GROUP BY e.patient_id, e.kind
         UNION ALL
-        SELECT 'duty', n.patient_id, i.gate, i.status, greatest(n.noted_at, i.settled_at), NULL,
-               NULL, i.title, i.id
+        SELECT n.patient_id, n.noted_at, i.id,
+               json_build_array('duty', i.gate, i.title, i.status,
+                                greatest(n.noted_at, i.settled_at))
           FROM incident n
           JOIN checklist_item i ON i.clinic_id = n.clinic_id AND i.incident_id = n.id
          WHERE n.patient_id = ANY(CAST(:patients AS uuid[])) AND i.gate IS NOT NULL
            AND i.status IN ('requested', 'failed')
         UNION ALL
-        SELECT 'dose', a.patient_id, NULL, NULL, a.starts_at, NULL, NULL, NULL, a.id
+        SELECT a.patient_id, a.starts_at, a.id, json_build_array('dose', a.starts_at)
           FROM appointment a
          WHERE a.patient_id = ANY(CAST(:patients AS uuid[])) AND a.kind = 'dosing'
            AND a.status IN ('pending', 'booked', 'arrived', 'checked-in', 'fulfilled')
         UNION ALL
-        SELECT 'item', i.appointment_id, i.gate, i.status, i.due_at, i.settled_at, NULL, i.title,
-               i.id
+        SELECT i.appointment_id, i.due_at, i.id,
+               json_build_array('item', i.gate, i.title, i.status, i.due_at, i.settled_at)
           FROM checklist_item i
          WHERE i.appointment_id = ANY(CAST(:visits AS uuid[])) AND i.gate IS NOT NULL
         UNION ALL
-        SELECT 'escort', e.appointment_id, NULL, NULL, e.confirmed_at, NULL, NULL, NULL, e.id
+        SELECT e.appointment_id, NULL, e.id,
+               json_build_array('escort', e.confirmed_at IS NOT NULL)
           FROM escort e
          WHERE e.appointment_id = ANY(CAST(:visits AS uuid[])) AND e.replaced_at IS NULL
         UNION ALL
-        SELECT 'left', d.appointment_id, d.way, NULL, d.left_at, NULL, NULL, NULL, d.id
+        SELECT d.appointment_id, d.left_at, d.id, json_build_array('left', d.way)
           FROM departure d
          WHERE d.appointment_id = ANY(CAST(:visits AS uuid[]))
            AND NOT EXISTS (SELECT FROM departure l
                             WHERE l.clinic_id = d.clinic_id AND l.replaces = d.id)
         UNION ALL
-        SELECT 'dosed', e.appointment_id, NULL, NULL, e.at, NULL, NULL, NULL, e.id
+        SELECT e.appointment_id, e.at, e.id, json_build_array('dosed', e.at)
           FROM appointment_event e
          WHERE e.appointment_id = ANY(CAST(:visits AS uuid[])) AND e.action = 'start-dosing'
         UNION ALL
-        SELECT 'measured', o.appointment_id, NULL, NULL, o.taken_at, NULL, o.values, NULL, o.id
+        SELECT o.appointment_id, o.taken_at, o.id,
+               json_build_array('measured', o.taken_at, o.values)
           FROM observation o
          WHERE o.appointment_id = ANY(CAST(:visits AS uuid[])) AND o.values <> '{}'
            AND NOT EXISTS (SELECT FROM observation l
                             WHERE l.clinic_id = o.clinic_id AND l.replaces = o.id)
         UNION ALL
-        SELECT 'overridden', o.appointment_id, o.code, NULL, o.at, NULL, NULL, NULL, o.id
+        SELECT o.appointment_id, o.at, o.id, json_build_array('overridden', o.code, o.at)
           FROM override o
           JOIN appointment a ON a.clinic_id = o.clinic_id AND a.id = o.appointment_id
          WHERE o.appointment_id = ANY(CAST(:visits AS uuid[])) AND o.revision = a.revision
         UNION ALL
-        SELECT 'screened', s.patient_id, NULL, NULL, s.screened_at, s.recorded_at, s.answers, NULL,
-               s.id
+        SELECT s.patient_id, s.screened_at, s.id,
+               json_build_array('screened', s.screened_at, s.recorded_at, s.answers)
           FROM screens s
         UNION ALL
-        SELECT 'decided', s.patient_id, d.condition, d.outcome, d.decided_at, NULL, NULL, NULL,
-               d.id
+        SELECT s.patient_id, d.decided_at, d.id,
+               json_build_array('decided', d.condition, d.outcome, d.decided_at)
           FROM screens s
           JOIN screen_decision d ON d.clinic_id = s.clinic_id AND d.screen_id = s.id
         UNION ALL
-        SELECT 'reconciled', r.patient_id, NULL, NULL, r.reconciled_at, r.recorded_at,
-               r.medicines, NULL, r.id
+        SELECT r.patient_id, r.reconciled_at, r.id,
+               json_build_array('reconciled', r.reconciled_at, r.recorded_at, r.medicines)
           FROM reconciliations r
         UNION ALL
-        SELECT 'ruled', r.patient_id, m.medicine_class, m.action, m.ruled_at, NULL, NULL, NULL,
-               m.id
+        SELECT r.patient_id, m.ruled_at, m.id,
+               json_build_array('ruled', m.medicine_class, m.action, m.ruled_at)
           FROM reconciliations r
           JOIN medicine_ruling m ON m.clinic_id = r.clinic_id AND m.reconciliation_id = r.id
         UNION ALL
-        SELECT 'eligibility', e.patient_id, NULL, e.outcome, e.decided_at, e.lapses_at,
-               jsonb_build_object('course', e.course_id,
-                                  'until', coalesce(e.deferred_until, e.rescreen_on)),
-               e.conditions, e.id
+        SELECT e.patient_id, e.decided_at, e.id,
+               json_build_array('eligibility', e.course_id, e.outcome, e.decided_at, e.conditions,
+                                coalesce(e.deferred_until, e.rescreen_on), e.lapses_at)
           FROM (SELECT DISTINCT ON (course_id) * FROM eligibility
                  WHERE patient_id = ANY(CAST(:patients AS uuid[]))
                  ORDER BY course_id, decided_at DESC, id DESC) AS e
+        UNION ALL
+        SELECT a.id, NULL, s.id, json_build_array('step', s.key)
+          FROM appointment a
+          JOIN course_step s ON s.clinic_id = a.clinic_id AND s.id = a.course_step_id
+         WHERE a.id = ANY(CAST(:visits AS uuid[]))
+        UNION ALL
+        SELECT s.course_id, NULL, s.id, json_build_array('fulfilled', s.key)
+          FROM course_step s
+          JOIN appointment a ON a.clinic_id = s.clinic_id AND a.course_step_id = s.id
+                            AND a.status = 'fulfilled'
+         WHERE s.course_id = ANY(CAST(:courses AS uuid[]))
+        UNION ALL
+        SELECT s.course_id, NULL, s.id, json_build_array('skipped', s.key)
+          FROM course_step s
+         WHERE s.course_id = ANY(CAST(:courses AS uuid[])) AND s.skipped_at IS NOT NULL
+        UNION ALL
+        SELECT s.course_id, NULL, s.id, json_build_array('ended', s.key, s.outcome)
+          FROM course_step s
+         WHERE s.course_id = ANY(CAST(:courses AS uuid[])) AND s.outcome IS NOT NULL
     )
-    SELECT what, CAST(subject AS text) AS subject, code, state, at, until, told, words
-      FROM lines ORDER BY at, id
+    SELECT CAST(subject AS text) AS subject, CAST(json_agg(line ORDER BY at, id) AS text) AS told
+      FROM lines GROUP BY subject
     """
 )
-"""Lines of one shape: a board of a thousand visits asks once. Those of a kind in order of time."""
+"""What there is of each patient, visit and course, in the order of time: a board asks once."""

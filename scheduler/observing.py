@@ -100,16 +100,17 @@ def _refuse_unless_counts(session: Session, visit: Appointment, replaced: UUID) 
 
 def due(session: Session, visits: Sequence[Appointment], now: datetime) -> dict[UUID, list[Due]]:
     """What the protocol asks to measure in each visit under way, and where that stands."""
-    of_visit = lines.read(session, [], [visit.id for visit in visits]).of_visit
+    found = lines.read(session, [], [visit.id for visit in visits])
+    told = [(visit, found.visit(visit.id)) for visit in visits]
     return {
         visit.id: measuring.due(
             facts.protocol(session, visit.protocol_version_id).visits[visit.visit].watch,
-            of_visit[str(visit.id)].measured,
-            of_visit[str(visit.id)].dosed_at,
+            known.measured,
+            known.dosed_at,
             lifecycle.stage_ahead(history.state_of(visit), visit.kind),
             now,
         )
-        for visit in visits
+        for visit, known in told
     }
 
 

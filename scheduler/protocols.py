@@ -374,9 +374,9 @@ class Gap:
     lift: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Protocol:
-    """One version of a protocol, ready to be judged by."""
+    """One version of a protocol, ready to be judged by. There is one of each version."""
 
     code: str
     title: str

@@ -117,8 +117,6 @@ class Known:
     starts_at: datetime
     ends_at: datetime | None = None
     """None: the visit is not booked yet."""
-    now: datetime | None = None
-    """None: whether something lapsed already does not matter."""
     clearances: Mapping[str, Sequence[Vouched]] = field(default_factory=dict)
     """By gate, in the order of time."""
     renewed: Mapping[str, Sequence[Renewal]] = field(default_factory=dict)
@@ -189,20 +187,11 @@ SOON = timedelta(days=1)
 _MINUTE = timedelta(minutes=1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Readiness:
     """How every gate of a visit stands, in the order of the protocol."""
 
     gates: tuple[Judged, ...]
-
-    def urgency(self, shut: Sequence[Judged], now: datetime) -> Urgency:
-        """How soon what is `shut` must be seen to: by what was to be settled first."""
-        if not shut:
-            return Urgency.NONE
-        due_at = min(one.due_at for one in shut)
-        if due_at <= now:
-            return Urgency.OVERDUE
-        return Urgency.SOON if due_at <= now + SOON else Urgency.LATER
 
     def shut(self, stage: Stage) -> list[Judged]:
         """The gates that stop `stage`: not settled, and asked by then.
@@ -218,6 +207,15 @@ class Readiness:
     def asked(judged: Judged, stage: Stage) -> bool:
         """Whether a gate is asked at `stage`."""
         return judged.gate.shuts in _ASKED[stage]
+
+
+def urgency(due_at: datetime | None, now: datetime) -> Urgency:
+    """How soon what is due then must be seen to. None: nothing is open."""
+    if due_at is None:
+        return Urgency.NONE
+    if due_at <= now:
+        return Urgency.OVERDUE
+    return Urgency.SOON if due_at <= now + SOON else Urgency.LATER
 
 
 _ASKED = {
@@ -344,14 +342,8 @@ def _holding(gate: Gate, known: Known, vouched: Vouched, at: datetime) -> _Verdi
     if ended is not None:
         return ended
     if expires_at is not None and at > expires_at:
-        lapses = "has lapsed" if _is_past(known, expires_at) else "lapses before the visit"
-        return _Verdict(_EXPIRED, f"Its clearance {lapses}.", expires_at)
+        return _Verdict(_EXPIRED, "It was settled too long before the visit.", expires_at)
     return _Verdict(_MET, "Cleared.", expires_at)
-
-
-def _is_past(known: Known, expires_at: datetime) -> bool:
-    """Whether what settled a gate has lapsed already, not only by the time of the visit."""
-    return known.now is not None and expires_at < known.now
 
 
 def _stray(gate: Gate, known: Known, vouched: Vouched) -> str | None:
@@ -538,10 +530,8 @@ def _by_questionnaire(gate: Gate, known: Known, at: datetime) -> _Verdict:
     if last is None or last.authored_at > at:
         return _says(_OPEN, "Not filled in yet.")
     if at > last.authored_at + gate.holds:
-        expires_at = last.authored_at + gate.holds
-        is_past = _is_past(known, expires_at)
-        detail = "Filled in too long ago." if is_past else "It lapses before the visit."
-        return _Verdict(_EXPIRED, detail, expires_at)
+        detail = "Filled in too long before the visit."
+        return _Verdict(_EXPIRED, detail, last.authored_at + gate.holds)
     if last.shuts:
         detail = "The answers are for a clinician to look at."
         return _Verdict(_FAILED, detail, None, last.authored_at)

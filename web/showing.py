@@ -198,7 +198,7 @@ def _left_out(session: Session, visit: Appointment, now: datetime) -> list[LeftO
     gates = facts.brief_of(session, visit).visit.gates
     if visit.status is not AppointmentStatus.BOOKED or not any(one.medicines for one in gates):
         return []
-    told = lines.read(session, [visit.patient_id], []).of_patient[str(visit.patient_id)].reconciled
+    told = lines.read(session, [visit.patient_id]).patient(visit.patient_id).reconciled
     return [
         LeftOut(flag.names, flag.action is MedicineAction.HOLD_24H)
         for one in evidence.judge(session, [visit], now)[visit.id].gates

@@ -31,7 +31,7 @@ from tests.integration.conftest import Caller, Clock
 
 DOCTOR = Authority("key:doctor", Role.CLINICIAN, None, frozenset({"prescriber"}))
 NEXT_MONDAY = MONDAY_9 + 7 * DAY
-LAPSES = "Its clearance lapses before the visit."
+LAPSES = "It was settled too long before the visit."
 BOARD = "/readiness?from=2026-03-01T00:00:00Z&to=2026-04-25T00:00:00Z"
 
 
@@ -155,7 +155,7 @@ def test_what_lapses_before_the_visit_is_told_from_what_has_lapsed(
     assert first["state"] == "met"
     assert (second["state"], second["detail"]) == ("expired", LAPSES)
     assert second["expires_at"] == first["expires_at"] == "2026-03-21T12:00:00Z"  # ahead
-    assert (passed_over["state"], passed_over["detail"]) == ("expired", "Its clearance has lapsed.")
+    assert (passed_over["state"], passed_over["detail"]) == ("expired", LAPSES)
     assert passed_over["expires_at"] < "2026-03-01"  # past
 
 

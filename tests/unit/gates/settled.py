@@ -16,6 +16,7 @@ from scheduler.readiness import (
     Readiness,
     Urgency,
     turns,
+    urgency,
 )
 from tests.unit.gates.trials import (
     AT,
@@ -65,17 +66,16 @@ class Items(Row):
             self.expect(state, judged, statuses)
             assert judged.due_at == (due_at if statuses else AT)
         left = (Item(gate.code, "t", TaskStatus.REQUESTED, due_at), other)
-        ready = Readiness((judge(gate, items=left),))
-        shut = ready.shut(self.shuts)
-        for off, urgency in (
+        [shut] = Readiness((judge(gate, items=left),)).shut(self.shuts)
+        for off, expected in (
             (-DAY - MINUTE, Urgency.LATER),
             (-DAY, Urgency.SOON),
             (-MINUTE, Urgency.SOON),
             (0 * MINUTE, Urgency.OVERDUE),
             (MINUTE, Urgency.OVERDUE),
         ):
-            assert ready.urgency(shut, due_at + off) is urgency
-        assert ready.urgency([], AT) is Urgency.NONE
+            assert urgency(shut.due_at, due_at + off) is expected
+        assert urgency(None, AT) is Urgency.NONE
 
 
 @dataclass(frozen=True, kw_only=True)
