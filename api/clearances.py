@@ -40,6 +40,7 @@ class ClearanceSchema(Schema):
     cleared_at = Instant(metadata={"description": "When it was settled; now if left out."})
     valid_until = Instant(allow_none=True)
     cleared_by = fields.String(dump_only=True)
+    noted_at = Instant(dump_only=True)
     note = Text(most=2000, lines=True, allow_none=True)
     medicine = fields.String(
         allow_none=True,

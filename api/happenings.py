@@ -34,6 +34,7 @@ class HealthEventSchema(Schema):
     happened_at = Instant(metadata={"description": "Now if left out."})
     note = Text(most=2000, lines=True, load_default=None, allow_none=True)
     noted_by = fields.String(dump_only=True)
+    noted_at = Instant(dump_only=True)
     replaces = Id(load_default=None, allow_none=True)
     in_error = fields.Boolean(
         load_default=False,

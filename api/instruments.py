@@ -136,6 +136,7 @@ class QuestionnaireResponseSchema(Schema):
     flags = fields.List(fields.String(), dump_only=True)
     authored_at = Instant(metadata={"description": "When it was filled in; now if left out."})
     authored_by = fields.String(dump_only=True)
+    noted_at = Instant(dump_only=True)
     replaces = Id(load_default=None, allow_none=True)
     in_error = fields.Boolean(
         load_default=False,

@@ -72,6 +72,7 @@ class ObservationSchema(Schema):
     values = Values(required=True)
     note = Text(most=1000, lines=True, load_default=None, allow_none=True)
     noted_by = fields.String(dump_only=True)
+    noted_at = Instant(dump_only=True)
     replaces = Id(
         load_default=None,
         allow_none=True,

@@ -108,6 +108,7 @@ class DepartureSchema(Schema):
         metadata={"description": "Why it is otherwise than planned; needed if it is."},
     )
     noted_by = fields.String(dump_only=True)
+    noted_at = Instant(dump_only=True)
     replaces = Id(load_default=None, allow_none=True)
 
 

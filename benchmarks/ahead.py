@@ -157,15 +157,17 @@ _SLOTS = """
      WHERE a.booked_by = 'ahead'
 """
 _CLEARANCES = """
-    INSERT INTO clearance (id, patient_id, gate, outcome, cleared_at, valid_until, cleared_by)
+    INSERT INTO clearance (id, patient_id, gate, outcome, cleared_at, noted_at, valid_until,
+                           cleared_by)
     SELECT gen_random_uuid(), p.id, gate,
-           CASE WHEN nth % 20 = 7 THEN 'refused' ELSE 'cleared' END,
-           :now - turn * interval '40 d' - nth % 15 * interval '1 d',
+           CASE WHEN nth % 20 = 7 THEN 'refused' ELSE 'cleared' END, at, at,
            CASE WHEN nth % 10 = 3 THEN :now + interval '20 d' END, 'ahead'
       FROM numbered p
       CROSS JOIN unnest(ARRAY['medical-clearance', 'consent', 'pregnancy-status'])
                  WITH ORDINALITY AS gates (gate, place)
       CROSS JOIN generate_series(0, 1) AS turn
+      CROSS JOIN LATERAL (SELECT :now - turn * interval '40 d' - nth % 15 * interval '1 d' AS at)
+                 AS times
      WHERE (nth + place) % 8 > 0
 """
 _SCREENS = """
@@ -212,8 +214,9 @@ _ELIGIBILITY = """
      WHERE c.opened_by = 'ahead' AND nth % 6 > 0
 """
 _EVENTS = """
-    INSERT INTO health_event (id, patient_id, kind, happened_at, noted_by)
-    SELECT gen_random_uuid(), id, 'adverse-event', :now - interval '2 d', 'ahead'
+    INSERT INTO health_event (id, patient_id, kind, happened_at, noted_at, noted_by)
+    SELECT gen_random_uuid(), id, 'adverse-event', :now - interval '2 d', :now - interval '2 d',
+           'ahead'
       FROM numbered
      WHERE nth % 10 = 1
 """
@@ -256,11 +259,11 @@ _ESCORTS = """
 """
 _ANSWERS = """
     INSERT INTO questionnaire_response (id, patient_id, instrument, instrument_version, answers,
-                                        shuts, authored_at, authored_by)
-    SELECT gen_random_uuid(), id, instrument, '1', '{"1": 0, "2": 0}', false,
-           :now - turn * interval '7 d' - interval '1 h', 'ahead'
+                                        shuts, authored_at, noted_at, authored_by)
+    SELECT gen_random_uuid(), id, instrument, '1', '{"1": 0, "2": 0}', false, at, at, 'ahead'
       FROM numbered CROSS JOIN unnest(ARRAY['c-ssrs', 'phq-9']) AS instrument
       CROSS JOIN generate_series(0, 2) AS turn
+      CROSS JOIN LATERAL (SELECT :now - turn * interval '7 d' - interval '1 h' AS at) AS times
      WHERE nth % 4 > 0
 """
 _DOSED = """
@@ -271,11 +274,12 @@ _DOSED = """
      WHERE booked_by = 'ahead' AND (action = 'book' OR progress IS NOT NULL)
 """
 _MEASURED = """
-    INSERT INTO observation (id, appointment_id, patient_id, taken_at, values, noted_by)
-    SELECT gen_random_uuid(), id, patient_id, starts_at + (turn * 20 - 10) * interval '1 min',
+    INSERT INTO observation (id, appointment_id, patient_id, taken_at, noted_at, values, noted_by)
+    SELECT gen_random_uuid(), id, patient_id, at, at,
            '{"systolic": 128, "diastolic": 84, "oxygen-saturation": 97, "recovery-score": 9}',
            'ahead'
       FROM appointment CROSS JOIN generate_series(0, 4) AS turn
+      CROSS JOIN LATERAL (SELECT starts_at + (turn * 20 - 10) * interval '1 min' AS at) AS times
      WHERE booked_by = 'ahead' AND progress IS NOT NULL
 """
 _OVERRIDES = """

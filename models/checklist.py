@@ -19,10 +19,12 @@ class Clearance(Tenanted):
     gate: Mapped[str]
     outcome: Mapped[ClearanceOutcome]
     cleared_at: Mapped[datetime]
-    """When it was settled, which may be before it was typed in (`created_at`)."""
+    """When it was settled, which may be before it was typed in."""
     valid_until: Mapped[datetime | None]
     """An end set by the person who cleared it; the protocol's own term holds as well."""
     cleared_by: Mapped[str]
+    noted_at: Mapped[datetime]
+    """When it was typed in."""
     note: Mapped[str | None]
     medicine: Mapped[str | None]
     """For which it was given, where the protocol asks; with None a refusal speaks of any."""
@@ -47,6 +49,8 @@ class HealthEvent(Tenanted):
     happened_at: Mapped[datetime]
     note: Mapped[str | None]
     noted_by: Mapped[str]
+    noted_at: Mapped[datetime]
+    """When it was typed in: whoever vouched for anything before did not know of it."""
     replaces: Mapped[UUID | None]
     in_error: Mapped[bool] = mapped_column(server_default=text("false"))
     """It says only that what it replaces was entered in error."""
@@ -138,6 +142,8 @@ class Departure(Tenanted):
     deviation: Mapped[str | None]
     """Why it was otherwise than planned."""
     noted_by: Mapped[str]
+    noted_at: Mapped[datetime]
+    """When it was typed in."""
     replaces: Mapped[UUID | None]
 
     __table_args__ = (

@@ -23,11 +23,13 @@ class Observation(Tenanted):
     appointment_id: Mapped[UUID]
     patient_id: Mapped[UUID]
     taken_at: Mapped[datetime]
-    """When it was measured, which may be before it was typed in (`created_at`)."""
+    """When it was measured, which may be before it was typed in."""
     values: Mapped[dict[str, Any]] = mapped_column(JSONB)
     """Numbers by measure."""
     note: Mapped[str | None]
     noted_by: Mapped[str]
+    noted_at: Mapped[datetime]
+    """When it was typed in: a reason that was given before does not speak about it."""
     replaces: Mapped[UUID | None]
     """The observation that is not to count any more."""
 

@@ -59,6 +59,8 @@ class QuestionnaireResponse(Tenanted):
     """Whether a gate that rests on it is shut."""
     authored_at: Mapped[datetime]
     authored_by: Mapped[str]
+    noted_at: Mapped[datetime]
+    """When it was sent, or typed in from paper."""
     replaces: Mapped[UUID | None]
     in_error: Mapped[bool] = mapped_column(server_default=text("false"))
     """It says only that what it replaces was entered in error."""

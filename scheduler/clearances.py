@@ -62,6 +62,7 @@ def clear(
         cleared_at=told.cleared_at,
         valid_until=told.valid_until,
         cleared_by=by.name,
+        noted_at=now,
         note=told.note,
         medicine=medicine,
         route=route,

@@ -13,7 +13,7 @@ from uuid_utils.compat import uuid7
 
 from models import Appointment, Departure
 from models.vocabulary import AppointmentStatus, WayHome
-from scheduler import facts, incidents
+from scheduler import facts, incidents, moments
 from scheduler.authority import Authority
 from scheduler.errors import MayNotOverride, Taken, Unfit, WrongStatus
 
@@ -37,8 +37,8 @@ def note(
 
     A way that the protocol counts as an incident starts that one's checklist. Refuses with
     `MayNotOverride` whoever is no clinician, with `WrongStatus` unless a dose was given, with
-    `Unfit` where it is otherwise than planned and nobody says why, and with `Taken` if it was
-    noted already and this does not replace it.
+    `Unfit` where it is otherwise than planned and nobody says why, for the future and for a time
+    before the dose, and with `Taken` if it was noted already and this does not replace it.
     """
     if not by.practitioner_roles:
         raise MayNotOverride("A clinician sees the patient off.", who=["clinician"])
@@ -47,6 +47,7 @@ def note(
         raise WrongStatus("The patient is not under observation.", visit_status=visit.status)
     if left.left_at > now:
         raise Unfit("Nobody has left in the future.", field="left_at")
+    moments.refuse_before_dose(session, visit, left.left_at, "left_at")
     last = facts.departure_of(session, appointment_id)
     if (None if last is None else last.id) != left.replaces:
         raise Taken("How the patient left is noted already; replace that.", field="replaces")
@@ -60,6 +61,7 @@ def note(
         left_at=left.left_at,
         deviation=left.deviation,
         noted_by=by.name,
+        noted_at=now,
         replaces=left.replaces,
     )
     session.add(line)

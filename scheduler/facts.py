@@ -698,6 +698,17 @@ def is_incident_replaced(session: Session, incident_id: UUID) -> bool:
     return session.scalars(select(exists().where(Incident.replaces == incident_id))).one()
 
 
+def duties_to_change(session: Session, incident_id: UUID) -> Sequence[ChecklistItem]:
+    """What is to be done about an incident, all of it locked."""
+    return session.scalars(
+        select(ChecklistItem)
+        .where(ChecklistItem.incident_id == incident_id)
+        .order_by(ChecklistItem.id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    ).all()
+
+
 def patient_of_item(session: Session, item: ChecklistItem) -> UUID | None:
     """Whom a checklist item is about."""
     if item.incident_id is None:
@@ -1266,6 +1277,15 @@ def escort_to_change(session: Session, appointment_id: UUID) -> Escort | None:
 def _escort_named(appointment_id: UUID) -> Select[Escort]:
     return select(Escort).where(
         Escort.appointment_id == appointment_id, Escort.replaced_at.is_(None)
+    )
+
+
+def done_at(session: Session, appointment_id: UUID, action: str) -> datetime | None:
+    """When something was last done to a visit, as its history has it."""
+    return session.scalar(
+        select(func.max(AppointmentEvent.at)).where(
+            AppointmentEvent.appointment_id == appointment_id, AppointmentEvent.action == action
+        )
     )
 
 

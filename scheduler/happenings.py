@@ -13,7 +13,7 @@ from uuid_utils.compat import uuid7
 
 from models import HealthEvent, Patient
 from models.vocabulary import HealthEventKind
-from scheduler import facts, reopening
+from scheduler import facts, moments, reopening
 from scheduler.authority import Authority
 from scheduler.errors import MayNotOverride, Taken, Unfit
 
@@ -33,12 +33,15 @@ class Happened:
 def note(session: Session, told: Happened, *, by: Authority, now: datetime) -> HealthEvent:
     """Write down what happened; whoever has a visit ahead that it concerns hears of it.
 
-    Refuses with `NotFound`, with `Unfit` for the future, with `Taken` if what it replaces was
-    replaced before, and with `MayNotOverride` whoever is no clinician and would replace one.
+    Refuses with `NotFound`, with `Unfit` for the future and for a time before the patient was
+    born, with `Taken` if what it replaces was replaced before, and with `MayNotOverride` whoever
+    is no clinician and would replace one.
     """
-    facts.one(session, Patient, told.patient_id)
+    patient = facts.one(session, Patient, told.patient_id)
     if told.happened_at > now:
         raise Unfit("Nothing has happened in the future.", field="happened_at")
+    if not told.in_error:
+        moments.refuse_before_birth(patient, told.happened_at, "happened_at")
     _refuse_to_replace(session, told, by)
     ahead = facts.booked_ahead(session, told.patient_id, now)
     before = reopening.settled(session, ahead, now)
@@ -49,6 +52,7 @@ def note(session: Session, told: Happened, *, by: Authority, now: datetime) -> H
         happened_at=told.happened_at,
         note=told.note,
         noted_by=by.name,
+        noted_at=now,
         replaces=told.replaces,
         in_error=told.in_error,
     )

@@ -26,7 +26,7 @@ from models.vocabulary import (
     WayHome,
 )
 from scheduler.measuring import Measured
-from scheduler.readiness import Answered, Companion, Duty, Item, Renewal, Vouched
+from scheduler.readiness import Answered, Companion, Duty, Item, Leaving, Renewal, Vouched
 from scheduler.screening import Decided, Medicine, Reconciled, Ruled, Ruling, Screen
 
 Key = UUID | str
@@ -42,7 +42,7 @@ class OfPatient:
     answered: dict[str, Answered] = field(default_factory=dict)
     """For each instrument the last response that counts."""
     happened: dict[str, datetime] = field(default_factory=dict)
-    """When something of a kind last happened."""
+    """When it last came to light that something of a kind happened."""
     duties: list[Duty] = field(default_factory=list)
     """What is still to be done about what went wrong."""
     doses: list[datetime] = field(default_factory=list)
@@ -68,7 +68,7 @@ class OfVisit:
     items: list[Item] = field(default_factory=list)
     """The checklist, as far as gates rest on it."""
     escort: Companion | None = None
-    left: WayHome | None = None
+    left: Leaving | None = None
     dosed_at: datetime | None = None
     measured: list[Measured] = field(default_factory=list)
     """What was measured and still counts, in the order of time."""
@@ -168,19 +168,18 @@ def _taken(known: _Known, told: str, takers: Mapping[str, Callable[..., None]]) 
     return known
 
 
-def _cleared(
-    known: OfPatient, gate: str, outcome: str, at: str, until: str | None, *given: Any
-) -> None:
-    vouched = Vouched(_OUTCOMES[outcome], _instant(at), _instant_or_none(until), *given)
-    known.cleared[gate].append(vouched)
+def _cleared(known: OfPatient, gate: str, outcome: str, at: str, *told: Any) -> None:
+    until, *given, noted_at = told
+    more = _instant_or_none(until), *given, _instant_or_none(noted_at)
+    known.cleared[gate].append(Vouched(_OUTCOMES[outcome], _instant(at), *more))
 
 
-def _answered(known: OfPatient, instrument: str, at: str, shuts: bool) -> None:
-    known.answered[instrument] = Answered(_instant(at), shuts)
+def _answered(known: OfPatient, instrument: str, at: str, noted_at: str, shuts: bool) -> None:
+    known.answered[instrument] = Answered(_instant(at), shuts, _instant(noted_at))
 
 
-def _happened(known: OfPatient, kind: str, at: str) -> None:
-    known.happened[kind] = _instant(at)
+def _happened(known: OfPatient, kind: str, noted_at: str) -> None:
+    known.happened[kind] = _instant(noted_at)
 
 
 def _duty(known: OfPatient, gate: str, title: str, status: str, noted_at: str) -> None:
@@ -231,17 +230,17 @@ def _escort(known: OfVisit, confirmed: bool) -> None:
     known.escort = Companion(confirmed)
 
 
-def _left(known: OfVisit, way: str) -> None:
-    known.left = WayHome(way)
+def _left(known: OfVisit, way: str, noted_at: str) -> None:
+    known.left = Leaving(WayHome(way), _instant(noted_at))
 
 
 def _dosed(known: OfVisit, at: str) -> None:
     known.dosed_at = _instant(at)
 
 
-def _measured(known: OfVisit, at: str, told: dict[str, float]) -> None:
+def _measured(known: OfVisit, at: str, noted_at: str, told: dict[str, float]) -> None:
     values = {_MEASURES[name]: value for name, value in told.items()}
-    known.measured.append(Measured(_instant(at), values))
+    known.measured.append(Measured(_instant(at), values, _instant(noted_at)))
 
 
 def _overridden(known: OfVisit, gate: str, at: str) -> None:
@@ -317,10 +316,11 @@ _LINES = text(
     ), lines AS (
         SELECT c.patient_id AS subject, c.cleared_at AS at, c.id,
                json_build_array('cleared', c.gate, c.outcome, c.cleared_at, c.valid_until,
-                                c.medicine, c.route, t.number) AS line
+                                c.medicine, c.route, t.number,
+                                CASE c.outcome WHEN 'refused' THEN c.noted_at END) AS line
           FROM (SELECT DISTINCT ON (patient_id, gate, medicine, route)
-                       clinic_id, patient_id, gate, outcome, cleared_at, valid_until, medicine,
-                       route, text_id, id
+                       clinic_id, patient_id, gate, outcome, cleared_at, noted_at, valid_until,
+                       medicine, route, text_id, id
                   FROM clearance
                  WHERE patient_id = ANY(CAST(:patients AS uuid[]))
                  ORDER BY patient_id, gate, medicine, route, cleared_at DESC, created_at DESC,
@@ -331,17 +331,17 @@ _LINES = text(
           FROM consent_text t WHERE t.renews
         UNION ALL
         SELECT r.patient_id, r.authored_at, r.id,
-               json_build_array('answered', r.instrument, r.authored_at, r.shuts)
+               json_build_array('answered', r.instrument, r.authored_at, r.noted_at, r.shuts)
           FROM (SELECT DISTINCT ON (patient_id, instrument) patient_id, instrument, shuts,
-                       authored_at, id
+                       authored_at, noted_at, id
                   FROM questionnaire_response q
                  WHERE patient_id = ANY(CAST(:patients AS uuid[])) AND NOT in_error
                    AND NOT EXISTS (SELECT FROM questionnaire_response l
                                     WHERE l.clinic_id = q.clinic_id AND l.replaces = q.id)
                  ORDER BY patient_id, instrument, authored_at DESC, id DESC) AS r
         UNION ALL
-        SELECT e.patient_id, max(e.happened_at), NULL,
-               json_build_array('happened', e.kind, max(e.happened_at))
+        SELECT e.patient_id, max(e.noted_at), NULL,
+               json_build_array('happened', e.kind, max(e.noted_at))
           FROM health_event e
          WHERE e.patient_id = ANY(CAST(:patients AS uuid[])) AND NOT e.in_error
            AND NOT EXISTS (SELECT FROM health_event l
@@ -371,7 +371,7 @@ _LINES = text(
           FROM escort e
          WHERE e.appointment_id = ANY(CAST(:visits AS uuid[])) AND e.replaced_at IS NULL
         UNION ALL
-        SELECT d.appointment_id, d.left_at, d.id, json_build_array('left', d.way)
+        SELECT d.appointment_id, d.left_at, d.id, json_build_array('left', d.way, d.noted_at)
           FROM departure d
          WHERE d.appointment_id = ANY(CAST(:visits AS uuid[]))
            AND NOT EXISTS (SELECT FROM departure l
@@ -382,7 +382,7 @@ _LINES = text(
          WHERE e.appointment_id = ANY(CAST(:visits AS uuid[])) AND e.action = 'start-dosing'
         UNION ALL
         SELECT o.appointment_id, o.taken_at, o.id,
-               json_build_array('measured', o.taken_at, o.values)
+               json_build_array('measured', o.taken_at, o.noted_at, o.values)
           FROM observation o
          WHERE o.appointment_id = ANY(CAST(:visits AS uuid[])) AND o.values <> '{}'
            AND NOT EXISTS (SELECT FROM observation l

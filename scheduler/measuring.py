@@ -55,6 +55,8 @@ class Measured:
 
     taken_at: datetime
     values: Mapping[Measure, float]
+    noted_at: datetime
+    """When it was typed in."""
 
 
 class Zone(IntEnum):
@@ -74,20 +76,16 @@ class Reading:
     value: float
     taken_at: datetime
     zone: Zone
+    noted_at: datetime
+    """When it was typed in."""
     again_at: datetime | None = None
     """On hold: when it is to be measured again. None: it was, often enough."""
 
 
-def latest(
-    limit: Limit, measured: Sequence[Measured], at: datetime
-) -> tuple[float, datetime] | None:
-    """The last value of a limit's measure by `at`, and when it was taken."""
+def latest(limit: Limit, measured: Sequence[Measured], at: datetime) -> Measured | None:
+    """What was measured when a limit's measure was last taken, by `at`."""
     return next(
-        (
-            (one.values[limit.measure], one.taken_at)
-            for one in reversed(measured)
-            if limit.measure in one.values and one.taken_at <= at
-        ),
+        (one for one in reversed(measured) if limit.measure in one.values and one.taken_at <= at),
         None,
     )
 
@@ -97,23 +95,23 @@ def baseline(limit: Limit, measured: Sequence[Measured], dosed_at: datetime | No
     if dosed_at is None:
         return None
     found = latest(limit, measured, dosed_at)
-    return None if found is None else found[0]
+    return None if found is None else found.values[limit.measure]
 
 
 def read(
     limit: Limit,
-    value: tuple[float, datetime],
+    last: Measured,
     measured: Sequence[Measured],
     base: float | None,
     recheck: Recheck | None,
 ) -> Reading:
     """Say where the value that counts lies."""
-    told, taken_at = value
-    zone = _zone(limit, told, base)
+    value, taken_at = last.values[limit.measure], last.taken_at
+    zone = _zone(limit, value, base)
     again_at = None
     if zone is Zone.HOLD:
         again_at = _again_at(limit, measured, taken_at, recheck)
-    return Reading(limit, told, taken_at, zone, again_at)
+    return Reading(limit, value, taken_at, zone, last.noted_at, again_at)
 
 
 def _zone(limit: Limit, value: float, base: float | None) -> Zone:

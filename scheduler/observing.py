@@ -20,7 +20,7 @@ from models.vocabulary import (
     Owner,
     TaskKind,
 )
-from scheduler import facts, history, lifecycle, lines, measuring, tasks, telling
+from scheduler import facts, history, lifecycle, lines, measuring, moments, tasks, telling
 from scheduler.authority import Authority
 from scheduler.errors import MayNotOverride, Taken, Unfit, WrongStatus
 from scheduler.measuring import KINDS, Due, DueState
@@ -59,6 +59,8 @@ def note(
     if visit.status not in _HERE:
         raise WrongStatus("The patient is not here.", visit_status=visit.status)
     _refuse_impossible(noted, now)
+    if noted.values:  # what never was may be taken back whenever it is said to have been
+        moments.refuse_before_visit(session, visit, noted.taken_at, "taken_at")
     if noted.replaces is not None:
         _refuse_unless_counts(session, visit, noted.replaces)
     line = Observation(
@@ -69,6 +71,7 @@ def note(
         values={measure.value: value for measure, value in noted.values.items()},
         note=noted.note,
         noted_by=by.name,
+        noted_at=now,
         replaces=noted.replaces,
     )
     session.add(line)

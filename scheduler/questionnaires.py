@@ -107,6 +107,7 @@ def send(
         New(visit.patient_id, instrument.code, now, answers, appointment_id=visit.id),
         instruments.score(instrument, answers),
         by,
+        now,
     )
     response.course_id = visit.course_id
     session.delete(draft)
@@ -149,7 +150,7 @@ def enter(session: Session, new: New, *, by: Authority, now: datetime) -> Questi
     _refuse_to_replace(session, new, by)
     instrument = known(new.instrument)
     scored = Scored(None, None, (), False) if new.in_error else _scored(instrument, new)
-    response = _response(uuid7(), new, scored, by)
+    response = _response(uuid7(), new, scored, by, now)
     response.course_id = _course_of(session, new, visit, now)
     session.add(response)
     session.flush()
@@ -238,7 +239,9 @@ def _refuse_faults(instrument: Instrument, answers: Mapping[str, int]) -> None:
         )
 
 
-def _response(response_id: UUID, new: New, scored: Scored, by: Authority) -> QuestionnaireResponse:
+def _response(
+    response_id: UUID, new: New, scored: Scored, by: Authority, now: datetime
+) -> QuestionnaireResponse:
     return QuestionnaireResponse(
         id=response_id,
         patient_id=new.patient_id,
@@ -252,6 +255,7 @@ def _response(response_id: UUID, new: New, scored: Scored, by: Authority) -> Que
         shuts=scored.shuts,
         authored_at=new.authored_at,
         authored_by=by.name,
+        noted_at=now,
         replaces=new.replaces,
         in_error=new.in_error,
     )

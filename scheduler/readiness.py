@@ -47,6 +47,8 @@ class Vouched(NamedTuple):
     route: str | None = None
     text: int | None = None
     """The version of the clinic's text that it was given to, by its number."""
+    noted_at: datetime | None = None
+    """When a refusal was typed in. None: as it was given."""
 
 
 class Renewal(NamedTuple):
@@ -80,6 +82,15 @@ class Answered:
     authored_at: datetime
     shuts: bool
     """Its answers are such that a clinician decides."""
+    noted_at: datetime
+    """When it was sent, or typed in."""
+
+
+class Leaving(NamedTuple):
+    """How the patient left, or who stands there to take them home."""
+
+    way: WayHome
+    noted_at: datetime
 
 
 class Duty(NamedTuple):
@@ -126,7 +137,7 @@ class Known:
     route: str | None = None
     items: Sequence[Item] = ()
     escort: Companion | None = None
-    left: WayHome | None = None
+    left: Leaving | None = None
     """Who stands there to take the patient home, as it was noted."""
     ways_home: tuple[WayHome, ...] = ()
     """Those that the protocol allows."""
@@ -138,7 +149,7 @@ class Known:
     measured: Sequence[Measured] = ()
     """In this visit, in the order of time."""
     happened: Mapping[str, datetime] = field(default_factory=dict)
-    """When something of a kind last happened to the patient."""
+    """When it last came to light that something of a kind happened to the patient."""
     last_dosed_at: datetime | None = None
     """The last dose in an earlier visit."""
     answered: Mapping[str, Answered] = field(default_factory=dict)
@@ -327,7 +338,8 @@ def _by_clearance(gate: Gate, known: Known, at: datetime) -> _Verdict:
         return _by_others(gate, known, told)
     vouched = own[-1]
     if vouched.outcome is ClearanceOutcome.REFUSED:
-        return _Verdict(_FAILED, "It was refused.", None, vouched.cleared_at)
+        known_at = vouched.noted_at or vouched.cleared_at
+        return _Verdict(_FAILED, "It was refused.", None, known_at)
     return _holding(gate, known, vouched, at)
 
 
@@ -387,14 +399,17 @@ def _renewed(gate: Gate, known: Known, vouched: Vouched, at: datetime) -> _Verdi
 
 
 def _ended(gate: Gate, known: Known, vouched: Vouched, at: datetime) -> _Verdict | None:
-    """What has ended a clearance before its time."""
+    """What has ended a clearance before its time.
+
+    What came to light after it was given does, whenever it happened: who gave it did not know.
+    """
     renewed = _renewed(gate, known, vouched, at) if gate.given_for else None
     if renewed is not None:
         return renewed
     for kind in sorted(gate.ends_on & known.happened.keys()):
-        happened = known.happened[kind]
-        if vouched.cleared_at < happened <= at:
-            return _Verdict(_EXPIRED, f"Ended by {kind}.", happened, happened)
+        known_at = known.happened[kind]
+        if vouched.cleared_at < known_at <= at:
+            return _Verdict(_EXPIRED, f"Ended by {kind}.", known_at, known_at)
     if gate.longest_gap is not None and known.last_dosed_at is not None:
         ends_at = known.last_dosed_at + gate.longest_gap
         if vouched.cleared_at <= ends_at < at:
@@ -408,26 +423,30 @@ def _by_screen(gate: Gate, known: Known, at: datetime) -> _Verdict:
     screen = known.screen
     if screen is None or screen.at > at:
         return _says(_OPEN, "The patient was not screened yet.")
-    return _while_it_holds(gate, known, at, screen.at, screening.of_screen(gate.conditions, screen))
+    holding = _holding(gate, known, Vouched(_CLEARED, screen.at), at)
+    return _as_found(screening.of_screen(gate.conditions, screen), holding)
 
 
 def _by_medicines(gate: Gate, known: Known, at: datetime) -> _Verdict:
     told = known.reconciled
     if told is None or told.at > at:
         return _says(_OPEN, "Nobody went through what the patient takes.")
-    return _while_it_holds(gate, known, at, told.at, screening.of_medicines(gate.medicines, told))
+    holding = _holding(gate, known, Vouched(_CLEARED, told.at), at)
+    return _as_found(screening.of_medicines(gate.medicines, told), holding)
 
 
-def _while_it_holds(
-    gate: Gate, known: Known, at: datetime, found_at: datetime, found: Found
-) -> _Verdict:
-    """What was found, as long as it holds; what speaks against the visit does so for good."""
-    holding = _holding(gate, known, Vouched(_CLEARED, found_at), at)
-    if holding.state is not _MET and found.state is not _FAILED:
-        return holding
-    known_at = (one for one in (found.since, holding.since) if one is not None)
-    since = max(known_at, default=None)
-    return _Verdict(found.state, found.detail, holding.expires_at, since, lift=found.lift)
+def _as_found(found: Found, holding: _Verdict) -> _Verdict:
+    """What was found, as long as it holds; what speaks against the visit does so for good.
+
+    Also once it has lapsed, a reason must be of whom it asks for, and know what it found.
+    """
+    said = found if holding.state is _MET or found.state is _FAILED else holding
+    since = _later(found.since, holding.since)
+    return _Verdict(said.state, said.detail, holding.expires_at, since, lift=found.lift)
+
+
+def _later(*moments: datetime | None) -> datetime | None:
+    return max((one for one in moments if one is not None), default=None)
 
 
 def _by_eligibility(gate: Gate, known: Known, at: datetime) -> _Verdict:
@@ -439,8 +458,8 @@ def _by_checklist(gate: Gate, known: Known, at: datetime) -> _Verdict:
     items = [item for item in known.items if item.gate == gate.code]
     failed = [item for item in items if item.status is TaskStatus.FAILED]
     if failed:
-        known_at = (item.settled_at for item in failed if item.settled_at is not None)
-        return _Verdict(_FAILED, "A checklist item failed.", None, max(known_at, default=None))
+        since = _later(*(item.settled_at for item in failed))
+        return _Verdict(_FAILED, "A checklist item failed.", None, since)
     missing = [item.title for item in items if item.status is TaskStatus.REQUESTED]
     if missing or not items:
         return _says(_OPEN, "To do: " + "; ".join(missing or [gate.title]))
@@ -458,8 +477,10 @@ def _by_escort(gate: Gate, known: Known, at: datetime) -> _Verdict:
 def _by_departure(gate: Gate, known: Known, at: datetime) -> _Verdict:
     if known.left is None:
         return _says(_OPEN, "Nobody has noted who takes the patient home.")
-    if known.left not in known.ways_home:
-        return _Verdict(_FAILED, f"The protocol allows no such way home: {known.left}.")
+    way, noted_at = known.left
+    if way not in known.ways_home:
+        detail = f"The protocol allows no such way home: {way}."
+        return _Verdict(_FAILED, detail, None, noted_at)
     return _says(_MET, "Somebody is there to take the patient home.")
 
 
@@ -492,35 +513,42 @@ def _by_incidents(gate: Gate, known: Known, at: datetime) -> _Verdict:
 def _by_measurement(gate: Gate, known: Known, at: datetime) -> _Verdict:
     assert gate.holds is not None
     if not known.measured:  # of nearly all visits of a board
-        return _unmeasured(limit.measure for limit in gate.limits)
+        return _says(_OPEN, _unmeasured(limit.measure for limit in gate.limits))
     readings: list[Reading] = []
     missing, stale = [], []
     for limit in gate.limits:
         last = measuring.latest(limit, known.measured, at)
         if last is None:
             missing.append(limit.measure)
-        elif at > last[1] + gate.holds:
+            continue
+        if at > last.taken_at + gate.holds:
             stale.append(limit.measure)
-        else:
-            base = measuring.baseline(limit, known.measured, known.dosed_at)
-            readings.append(measuring.read(limit, last, known.measured, base, gate.recheck))
+        base = measuring.baseline(limit, known.measured, known.dosed_at)
+        readings.append(measuring.read(limit, last, known.measured, base, gate.recheck))
     return _measured(gate.holds, readings, missing, stale)
 
 
 def _measured(
     holds: timedelta, readings: Sequence[Reading], missing: list[Measure], stale: list[Measure]
 ) -> _Verdict:
-    worst = max(readings, key=lambda one: one.zone, default=None)
+    beyond = [one for one in readings if one.zone is not Zone.PASS]
+    worst = max(beyond, key=_pressing, default=None)
+    since = _later(*(one.noted_at for one in beyond))
     if worst is not None and worst.zone >= Zone.HOLD:
-        return _held(worst)
+        return _held(worst, since)
     if missing:
-        return _unmeasured(missing)
-    if stale or worst is None:
-        return _Verdict(_EXPIRED, "Measured too long ago: " + ", ".join(stale))
-    if worst.zone is Zone.BEYOND:
-        return _Verdict(_FAILED, _spoken(readings), None, _newest(readings))
+        return _Verdict(_OPEN, _unmeasured(missing), None, since)
+    if stale:
+        return _Verdict(_EXPIRED, "Measured too long ago: " + ", ".join(stale), None, since)
+    if beyond:
+        return _Verdict(_FAILED, _spoken(beyond), None, since)
     oldest = min(one.taken_at for one in readings)
     return _Verdict(_MET, "Measured, within limits.", oldest + holds)
+
+
+def _pressing(one: Reading) -> tuple[Zone, bool]:
+    """The worse the higher: of two on hold the one that is still to be measured again."""
+    return one.zone, one.again_at is not None
 
 
 def _by_questionnaire(gate: Gate, known: Known, at: datetime) -> _Verdict:
@@ -530,37 +558,33 @@ def _by_questionnaire(gate: Gate, known: Known, at: datetime) -> _Verdict:
     if last is None or last.authored_at > at:
         return _says(_OPEN, "Not filled in yet.")
     if at > last.authored_at + gate.holds:
-        detail = "Filled in too long before the visit."
-        return _Verdict(_EXPIRED, detail, last.authored_at + gate.holds)
+        expires_at = last.authored_at + gate.holds
+        since = last.noted_at if last.shuts else None
+        return _Verdict(_EXPIRED, "Filled in too long before the visit.", expires_at, since)
     if last.shuts:
         detail = "The answers are for a clinician to look at."
-        return _Verdict(_FAILED, detail, None, last.authored_at)
+        return _Verdict(_FAILED, detail, None, last.noted_at)
     return _Verdict(_MET, "Filled in.", last.authored_at + gate.holds)
 
 
-def _unmeasured(missing: Iterable[Measure]) -> _Verdict:
-    return _says(_OPEN, "Not measured yet: " + ", ".join(missing))
+def _unmeasured(missing: Iterable[Measure]) -> str:
+    return "Not measured yet: " + ", ".join(missing)
 
 
-def _held(worst: Reading) -> _Verdict:
+def _held(worst: Reading, since: datetime | None) -> _Verdict:
     """On hold, or worse: no reason opens it before it was measured again often enough."""
     told = f"{worst.limit.measure} {worst.value:g}"
     if worst.zone is Zone.STOP:
-        return _Verdict(_FAILED, f"Stop: {told}.", None, worst.taken_at, True)
+        return _Verdict(_FAILED, f"Stop: {told}.", None, since, True)
     if worst.again_at is not None:
         detail = f"On hold: {told}. Measure again at {worst.again_at:%H:%M} UTC or later."
-        return _Verdict(_FAILED, detail, None, worst.taken_at, True)
+        return _Verdict(_FAILED, detail, None, since, True)
     detail = f"On hold: {told}, also when measured again."
-    return _Verdict(_FAILED, detail, None, worst.taken_at)
+    return _Verdict(_FAILED, detail, None, since)
 
 
-def _spoken(readings: Sequence[Reading]) -> str:
-    beyond = [one for one in readings if one.zone is Zone.BEYOND]
+def _spoken(beyond: Sequence[Reading]) -> str:
     return "Out of range: " + ", ".join(f"{one.limit.measure} {one.value:g}" for one in beyond)
-
-
-def _newest(readings: Sequence[Reading]) -> datetime:
-    return max(one.taken_at for one in readings)
 
 
 _SETTLED: Mapping[SettledBy, Callable[[Gate, Known, datetime], _Verdict]] = {

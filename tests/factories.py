@@ -495,6 +495,7 @@ def clear(
             outcome=outcome,
             cleared_at=at,
             cleared_by="test",
+            noted_at=at,
             **given_for,
         )
         for code in gates

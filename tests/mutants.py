@@ -29,7 +29,7 @@ SAME = (
     ("default=timedelta(0)", "default=timedelta(1)", "of no watch nothing is listed"),
     (", None)", ", )", "what is left out is None"),
     ("item.due_at < found", "item.due_at <= found", "it is the same moment"),
-    ("None, worst.taken_at, True)", "None, None, True)", "what is fixed is so since ever"),
+    ("None, since, True)", "None, None, True)", "what is fixed is so since ever"),
 )
 """Mutants that are no other program: what stands there, what instead, and why it is the same."""
 

@@ -115,6 +115,8 @@ class TestNoting:
             ({"values": {"systolic": -1}}, "values.systolic"),
             ({"values": {}}, "values"),
             ({"values": CALM, "taken_at": "2026-03-02T15:00:00Z"}, "taken_at"),
+            ({"values": CALM, "taken_at": "2026-03-02T12:59:00Z"}, "taken_at"),
+            ({"values": CALM, "taken_at": "2025-03-02T14:00:00Z"}, "taken_at"),
         ],
     )
     def test_what_cannot_be_is_refused(
@@ -182,8 +184,14 @@ class TestPuttingRight:
         self, nurse: Caller, desk: Caller, visit_id: UUID
     ) -> None:
         wrong = note(nurse, visit_id, CALM).json
-        assert note(nurse, visit_id, {}, replaces=wrong["id"]).status_code == 201
+        told = {"replaces": wrong["id"], "taken_at": "2025-03-02T14:00:00Z"}
+        assert note(nurse, visit_id, {}, **told).status_code == 201  # whenever it was said to be
         assert vitals(desk, visit_id)["state"] == "open"
+
+    def test_what_was_measured_before_the_desk_saw_them_may_be_written_down(
+        self, nurse: Caller, visit_id: UUID
+    ) -> None:
+        assert note(nurse, visit_id, CALM, taken_at="2026-03-02T13:00:00Z").status_code == 201
 
 
 class TestHold:

@@ -80,8 +80,8 @@ class TestEvents:
             ("adverse-event", 1, GateState.EXPIRED),
             ("new-diagnosis", 1, GateState.EXPIRED),
             ("emergency-visit", 1, GateState.MET),  # the protocol does not say so
-            ("adverse-event", 0, GateState.MET),  # known when it was cleared
-            ("adverse-event", -1, GateState.MET),
+            ("adverse-event", 0, GateState.EXPIRED),  # not known yet when it was cleared
+            ("adverse-event", -1, GateState.EXPIRED),
         ],
     )
     def test_what_ends_it_is_protocol_data(

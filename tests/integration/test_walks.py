@@ -341,7 +341,7 @@ class Walk:
             patient_id=self.patient_id,
             code="crisis",
             occurred_at=self.now,
-            appointment_id=self.visit.id,
+            appointment_id=None if self.visit.progress is None else self.visit.id,
         )
         incidents.record(self.session, told, by=by, now=self.now)
         self.account.went_wrong_at, self.account.cared_for = self.now, False

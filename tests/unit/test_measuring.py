@@ -82,7 +82,7 @@ def test_the_protocol_is_one() -> None:
 def at(minutes: float, **values: float) -> Measured:
     codes = {name.replace("_", "-"): value for name, value in values.items()}
     taken = NINE + minutes * MINUTE
-    return Measured(taken, {Measure(code): value for code, value in codes.items()})
+    return Measured(taken, {Measure(code): value for code, value in codes.items()}, taken)
 
 
 def judged(

@@ -1,5 +1,6 @@
 """When vital signs are due: every state of every kind of watch, to the minute."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -38,7 +39,8 @@ DONE, MISSED = DueState.DONE, DueState.MISSED
 def at(minutes: float, *measures: Measure) -> Measured:
     """Taken so long after the dose; everything unless said otherwise."""
     told = measures or (Measure.SYSTOLIC, Measure.DIASTOLIC)
-    return Measured(DOSE + minutes * MINUTE, dict.fromkeys(told, 120.0))
+    at = DOSE + minutes * MINUTE
+    return Measured(at, dict.fromkeys(told, 120.0), at)
 
 
 def listed(
@@ -187,15 +189,16 @@ RECHECK = Recheck(10 * MINUTE, 2)
     ],
 )
 def test_a_value_lies_in_one_zone(value: float, zone: Zone) -> None:
-    found = read(LIMIT, (value, DOSE), [], 120, None)
+    found = read(LIMIT, of(0, value), [], 120, None)
     assert found.zone is zone
     again_at = DOSE if zone is Zone.HOLD else None  # at once, where nothing says when
-    assert found == Reading(LIMIT, value, DOSE, zone, again_at)
+    assert found == Reading(LIMIT, value, DOSE, zone, DOSE + MINUTE, again_at)
 
 
 def of(minutes: float, systolic: float | None) -> Measured:
     values = {Measure.DIASTOLIC: 200.0} if systolic is None else {Measure.SYSTOLIC: systolic}
-    return Measured(DOSE + minutes * MINUTE, values)
+    at = DOSE + minutes * MINUTE
+    return Measured(at, values, at + MINUTE)
 
 
 @pytest.mark.parametrize(
@@ -214,15 +217,16 @@ def of(minutes: float, systolic: float | None) -> Measured:
     ],
 )
 def test_when_it_is_measured_again(measured: tuple[Measured, ...], again_at: float | None) -> None:
-    taken_at = min(measured[-1].taken_at, DOSE)
-    found = read(LIMIT, (160, taken_at), measured, None, RECHECK)
+    last = latest(LIMIT, measured, DOSE)
+    assert last is not None
+    found = read(LIMIT, replace(last, values={Measure.SYSTOLIC: 160}), measured, None, RECHECK)
     assert found.again_at == (None if again_at is None else DOSE + again_at * MINUTE)
 
 
 def test_the_last_value_by_then_counts() -> None:
     taken = (of(-2, 110), of(-1, None), of(0, 120), of(1, 130))
-    assert latest(LIMIT, taken, DOSE) == (120, DOSE)
-    assert latest(LIMIT, taken, DOSE - MINUTE) == (110, DOSE - 2 * MINUTE)
+    assert latest(LIMIT, taken, DOSE) is taken[2]
+    assert latest(LIMIT, taken, DOSE - MINUTE) is taken[0]
     assert latest(LIMIT, taken, DOSE - 3 * MINUTE) is None
     assert baseline(LIMIT, taken, DOSE) == 120
     assert baseline(LIMIT, taken, None) is None

@@ -50,7 +50,7 @@ class Lines(NamedTuple):
 def taken(at: datetime, **values: float) -> Measured:
     """Everything measured then: safe, but for `values`."""
     told = {Measure(name.replace("_", "-")): value for name, value in values.items()}
-    return Measured(at, {**SAFE, **told})
+    return Measured(at, {**SAFE, **told}, at + MINUTE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,7 @@ class Limited(Row):
         return {"measured": (before, *later), "dosed_at": DOSED_AT}
 
     def _with(self, measure: Measure, value: float, at: datetime = LATELY) -> Measured:
-        return Measured(at, {**SAFE, measure: value})
+        return Measured(at, {**SAFE, measure: value}, at + MINUTE)
 
     def _fresh(self, gate: Gate) -> None:
         self.expect(OPEN, judge(gate), "nothing")
@@ -97,7 +97,8 @@ class Limited(Row):
 
     def _complete(self, gate: Gate, measure: Measure) -> None:
         """One measure is missing, or older than the others, or the oldest of all."""
-        rest = Measured(AT, {key: value for key, value in SAFE.items() if key is not measure})
+        values = {key: value for key, value in SAFE.items() if key is not measure}
+        rest = Measured(AT, values, AT)
         judged = judge(gate, measured=(rest,), dosed_at=AT)
         self.expect(OPEN, judged, f"no {measure}")
         assert measure in judged.detail
@@ -126,7 +127,7 @@ class Limited(Row):
             assert judged.is_fixed is is_fixed, (measure, value)
             assert state is MET or f"{measure} {value:g}" in judged.detail
             if state is FAILED and not is_fixed:
-                since(self, gate, LATELY, **told)
+                since(self, gate, LATELY + MINUTE, **told)  # when it was typed in
 
     def _near(self, gate: Gate, measure: Measure, near: tuple[float, float]) -> None:
         low, high = near
@@ -159,7 +160,7 @@ class Limited(Row):
         given = judge(gate, overridden={gate.code: AT}, **known)
         assert given.state is (FAILED if is_fixed else OVERRIDDEN)
         if not is_fixed:
-            since(self, gate, LATELY, **known)
+            since(self, gate, LATELY + MINUTE, **known)
 
     def _let_go(self, gate: Gate, measure: Measure, hold: float) -> None:
         """What passes in between begins anew; whenever it passes, the gate is open."""

@@ -13,6 +13,7 @@ from scheduler.readiness import (
     EarlierStep,
     Item,
     Known,
+    Leaving,
     Readiness,
     Urgency,
     turns,
@@ -98,8 +99,13 @@ class Departing(Row):
         assert gate.settled_by is SettledBy.DEPARTURE
         self.expect(OPEN, judge(gate, ways_home=visit.ways_home), "nobody")
         for way in WayHome:
-            judged = judge(gate, left=way, ways_home=visit.ways_home)
-            self.expect(MET if way in self.ways else FAILED, judged, way)
+            known: dict[str, Any] = {
+                "left": Leaving(way, LATELY),
+                "ways_home": visit.ways_home,
+            }
+            self.expect(MET if way in self.ways else FAILED, judge(gate, **known), way)
+            if way not in self.ways:
+                since(self, gate, LATELY, **known)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +152,7 @@ class Asked(Row):
     def try_on(self, gate: Gate, visit: Visit) -> None:
         assert gate.settled_by is SettledBy.QUESTIONNAIRE
         self.expect(OPEN, judge(gate), "nothing")
-        another = {"phq-9": Answered(AT, shuts=False)}
+        another = {"phq-9": Answered(AT, shuts=False, noted_at=AT)}
         self.expect(OPEN, judge(gate, answered=another), "another")
         for off, state in ((-MINUTE, EXPIRED), (0 * MINUTE, MET), (MINUTE, MET)):
             at = AT - self.holds + off
@@ -157,10 +163,13 @@ class Asked(Row):
             self.expect(state, judge(gate, **self._filled_in(AT + off)), f"at {off}")
         high = self._filled_in(LATELY, shuts=True)
         self.expect(FAILED, judge(gate, **high), "high")
-        since(self, gate, LATELY, **high)
+        since(self, gate, LATELY + MINUTE, **high)  # when it was typed in
+        stale = self._filled_in(AT - self.holds - MINUTE, shuts=True)
+        self.expect(EXPIRED, judge(gate, **stale), "high, and too old")
+        since(self, gate, AT - self.holds, **stale)
 
     def _filled_in(self, at: datetime, *, shuts: bool = False) -> dict[str, Any]:
-        return {"answered": {self.instrument: Answered(at, shuts)}}
+        return {"answered": {self.instrument: Answered(at, shuts, at + MINUTE)}}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,6 +25,7 @@ from scheduler.readiness import (
     EarlierStep,
     Item,
     Known,
+    Leaving,
     Renewal,
     Vouched,
     moment,
@@ -97,7 +98,8 @@ def step(key: str) -> EarlierStep:
 def taken(minutes: int, systolic: float | None, pulse: float | None) -> Measured:
     told = {Measure.SYSTOLIC: systolic, Measure.HEART_RATE: pulse}
     values = {measure: value for measure, value in told.items() if value is not None}
-    return Measured(AT + minutes * MINUTE, values)
+    at = AT + minutes * MINUTE
+    return Measured(at, values, at)
 
 
 TODO, DONE, FAILED = TaskStatus.REQUESTED, TaskStatus.COMPLETED, TaskStatus.FAILED
@@ -140,10 +142,14 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
     ("escort", {"escort": Companion(False)}, "The escort is named and has not said yes yet."),
     ("escort", {"escort": Companion(True)}, "The escort has said yes."),
     ("departure", {}, "Nobody has noted who takes the patient home."),
-    ("departure", {"left": WayHome.ALONE}, "The protocol allows no such way home: alone."),
     (
         "departure",
-        {"left": WayHome.RIDE, "ways_home": (WayHome.RIDE,)},
+        {"left": Leaving(WayHome.ALONE, AT)},
+        "The protocol allows no such way home: alone.",
+    ),
+    (
+        "departure",
+        {"left": Leaving(WayHome.RIDE, AT), "ways_home": (WayHome.RIDE,)},
         "Somebody is there to take the patient home.",
     ),
     ("steps", {}, "The visit belongs to no course."),
@@ -180,15 +186,15 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
     ("questionnaire", {}, "Not filled in yet."),
     (
         "questionnaire",
-        {"answered": {"c-ssrs": Answered(AT - HOUR, shuts=False)}},
+        {"answered": {"c-ssrs": Answered(AT - HOUR, False, AT)}},
         "Filled in too long before the visit.",
     ),
     (
         "questionnaire",
-        {"answered": {"c-ssrs": Answered(AT, shuts=True)}},
+        {"answered": {"c-ssrs": Answered(AT, True, AT)}},
         "The answers are for a clinician to look at.",
     ),
-    ("questionnaire", {"answered": {"c-ssrs": Answered(AT, shuts=False)}}, "Filled in."),
+    ("questionnaire", {"answered": {"c-ssrs": Answered(AT, False, AT)}}, "Filled in."),
 ]
 
 
@@ -223,6 +229,9 @@ def test_every_way_to_settle_a_gate_has_its_words() -> None:
         ((taken(0, 150, None),), "Not measured yet: heart-rate"),
         ((taken(-31, None, 60), taken(0, 150, None)), "Measured too long ago: heart-rate"),
         ((taken(0, 185, 111),), "Stop: systolic 185."),
+        # What holds a visit up does so until it was measured again, however long ago that is.
+        ((taken(-31, 185, 60),), "Stop: systolic 185."),
+        ((taken(-31, 160, 60), taken(0, None, 60)), "On hold: systolic 160"),
     ],
 )
 def test_the_worst_is_said_first(measured: tuple[Measured, ...], said: str) -> None:
@@ -238,6 +247,38 @@ def test_a_reason_speaks_of_the_newest_of_what_is_beyond() -> None:
         assert (judged.state == "overridden") is opens
     oldest = judge(gate("measurement"), measured=(taken(-20, 120, None), taken(-10, None, 60)))
     assert oldest.expires_at == AT + 10 * MINUTE
+
+
+@pytest.mark.parametrize(
+    "measured",
+    [
+        (taken(-20, 150, 60), taken(-10, 150, None)),
+        (taken(-10, 150, None),),  # the rest is not measured yet
+        (taken(-50, None, 60), taken(-10, 150, None)),  # the rest was, too long ago
+        (taken(-40, 150, None), taken(-10, None, 60)),  # it was itself, too long ago
+        (taken(-30, 165, None), taken(-10, 165, None)),  # on hold, also when measured again
+        (taken(-30, 165, 60), taken(-20, 165, 60), taken(-10, None, 111)),  # and what came then
+    ],
+)
+def test_whatever_is_said_a_reason_knows_of_what_is_beyond(measured: tuple[Measured, ...]) -> None:
+    known_at = max(one.taken_at for one in measured if one.values != {Measure.HEART_RATE: 60})
+    for given_at, opens in ((known_at - MINUTE, False), (known_at, True)):
+        judged = judge(gate("measurement"), measured=measured, overridden={"g": given_at})
+        assert (judged.state == "overridden") is opens
+
+
+def test_what_passes_later_takes_no_reason_away() -> None:
+    measured = (taken(-20, 150, None), taken(-10, None, 60))
+    judged = judge(gate("measurement"), measured=measured, overridden={"g": AT - 15 * MINUTE})
+    assert judged.state == "overridden"
+
+
+def test_of_two_on_hold_each_is_measured_again() -> None:
+    held = replace(PULSE, hold=Beyond(None, 130))
+    both = (taken(-30, 165, 60), taken(-10, 165, 131))
+    judged = judge(gate("measurement", limits=(SYSTOLIC, held)), measured=both)
+    assert judged.is_fixed
+    assert judged.detail.startswith("On hold: heart-rate 131. Measure again")
 
 
 def test_without_a_recheck_what_is_on_hold_stays_so() -> None:

@@ -149,6 +149,9 @@ class Clearance(Lapsing):
         ):
             told = [vouched(LATELY, outcome) for outcome in outcomes]
             self.expect(state, judge(gate, **cleared(gate, *told)), outcomes)
+        since(self, gate, LATELY, **cleared(gate, vouched(LATELY, REFUSED)))
+        late = vouched(LATELY, REFUSED, noted_at=LATELY + MINUTE)
+        since(self, gate, LATELY + MINUTE, **cleared(gate, late))
         later = cleared(gate, vouched(), vouched(AT + MINUTE, REFUSED))
         self.expect(MET, judge(gate, **later), "refused after the visit")
 
