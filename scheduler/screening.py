@@ -158,29 +158,33 @@ _ABSENT = Answer.ABSENT
 
 
 def of_screen(conditions: Sequence[HealthCondition], screen: Screen) -> Found:
-    """What a screen comes to. A condition that was not asked for is as one that is unknown."""
+    """What a screen comes to. A condition that was not asked for is as one that is unknown.
+
+    Whatever keeps the gate shut, it is passed over by whom all that was found and blocks or holds
+    names: also by what was decided to go ahead with, for that lapses with the screen.
+    """
     found = [screen.answers.get(one.code) for one in conditions]
     if found.count(_ABSENT) == len(found):
         return _NOTHING
     present = [one for one in conditions if screen.has(one)]
+    found_out = screen.known_at, _lift(present)
     held = [one for one in present if one.action is ConditionAction.HOLD]
     refused = [one for one in held if _outcome(screen, one) is HoldOutcome.REFUSED]
     against = [one for one in present if one.action is ConditionAction.BLOCK or one in refused]
     if against:
         since = max([screen.known_at, *(screen.decided[one.code].at for one in refused)])
-        return Found(GateState.FAILED, _told("Against it", against), since, _lift(against))
+        return Found(GateState.FAILED, _told("Against it", against), since, _lift(present))
     unasked = [one for one in conditions if one.code not in screen.answers]
     if unasked:
-        return Found(GateState.OPEN, _told("Not asked yet", unasked), screen.known_at)
+        return Found(GateState.OPEN, _told("Not asked yet", unasked), *found_out)
     unknown = [one for one in conditions if screen.answers[one.code] is Answer.UNKNOWN]
     if unknown:
-        return Found(GateState.OPEN, _told("Not known yet", unknown), screen.known_at)
+        return Found(GateState.OPEN, _told("Not known yet", unknown), *found_out)
     waiting = [one for one in held if one.code not in screen.decided]
     if waiting:
-        who = " or ".join(sorted(_lift(waiting))) or "nobody"
-        told = _told(f"To be decided by {who}", waiting)
-        return Found(GateState.OPEN, told, screen.known_at, _lift(waiting))
-    return Found(GateState.MET, _let_through(present))
+        who = " or ".join(sorted(_lift(waiting) or ())) or "nobody"
+        return Found(GateState.OPEN, _told(f"To be decided by {who}", waiting), *found_out)
+    return Found(GateState.MET, _let_through(present), *found_out)
 
 
 def _outcome(screen: Screen, condition: HealthCondition) -> HoldOutcome | None:
@@ -208,8 +212,13 @@ def _told(what: str, conditions: Iterable[HealthCondition]) -> str:
     return f"{what}: {'; '.join(one.title for one in conditions)}."
 
 
-def _lift(conditions: Sequence[HealthCondition]) -> frozenset[str]:
-    return frozenset.intersection(*(one.lift for one in conditions))
+def _lift(conditions: Iterable[HealthCondition]) -> frozenset[str] | None:
+    """Who may pass over all of them. None: over what neither blocks nor holds anybody may."""
+    lifts = [one.lift for one in conditions if one.action in _SHUTS]
+    return frozenset.intersection(*lifts) if lifts else None
+
+
+_SHUTS = frozenset({ConditionAction.BLOCK, ConditionAction.HOLD})
 
 
 def flags(classes: Iterable[MedicineClass], reconciled: Reconciled) -> list[Flag]:

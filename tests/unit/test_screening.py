@@ -41,6 +41,9 @@ HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 ABSENT, PRESENT, UNKNOWN = Answer.ABSENT, Answer.PRESENT, Answer.UNKNOWN
 DOCTOR = frozenset({"prescriber"})
+TWO = DOCTOR | {"monitor"}
+ALL = TWO | {"therapist"}
+"""Who may pass over the gate."""
 
 
 def content() -> dict[str, Any]:
@@ -67,6 +70,7 @@ def content() -> dict[str, Any]:
             holds=figure(90, "d"),
             holds_first=figure(30, "d"),
             ends_on=["pregnancy"],
+            lift=["prescriber", "monitor", "therapist"],
         ),
         gate("eligibility", "booking", "eligibility", who=["prescriber"]),
         gate("medicines", "arrival", "medicines", holds=figure(72, "h")),
@@ -176,10 +180,23 @@ class TestScreens:
         ("told", "lift"),
         [
             (screen(never=PRESENT), frozenset()),
-            (screen(block=PRESENT), DOCTOR),  # of the gate's roles those of the condition's
+            (screen(block=PRESENT), TWO),  # of the gate's roles those of the condition's
             (screen(block=PRESENT, never=PRESENT), frozenset()),
             (decided(HoldOutcome.REFUSED), DOCTOR),
-            (None, DOCTOR),
+            (None, ALL),
+            # Of what is found and stands, also where something else keeps the gate shut.
+            (screen(caution=UNKNOWN), ALL),
+            (screen(hold=PRESENT, caution=UNKNOWN), DOCTOR),
+            (Screen(VISIT - DAY, VISIT - DAY, {"hold": PRESENT}), DOCTOR),
+            (screen(block=PRESENT, hold=PRESENT), DOCTOR),
+            (screen(VISIT - 91 * DAY), ALL),
+            (screen(VISIT - 91 * DAY, hold=PRESENT), DOCTOR),
+            (screen(VISIT - 91 * DAY, hold=UNKNOWN), ALL),
+            (screen(VISIT - 91 * DAY, never=PRESENT), frozenset()),
+            # A decision to go ahead lapses with its screen, and a reason may outlast both.
+            (decided(HoldOutcome.GO_AHEAD), DOCTOR),
+            (replace(decided(HoldOutcome.GO_AHEAD), at=VISIT - 91 * DAY), DOCTOR),
+            (screen(caution=PRESENT), ALL),
         ],
     )
     def test_who_may_pass_over_it(self, told: Screen | None, lift: frozenset[str]) -> None:
@@ -193,6 +210,8 @@ class TestScreens:
             (screen(hold=PRESENT), VISIT - DAY),
             (decided(HoldOutcome.REFUSED), VISIT - HOUR),
             (replace(screen(block=PRESENT), known_at=VISIT - HOUR), VISIT - HOUR),  # written late
+            (screen(VISIT - 91 * DAY, hold=PRESENT), VISIT - 91 * DAY),  # also once it has lapsed
+            (replace(decided(HoldOutcome.GO_AHEAD), at=VISIT - 91 * DAY), VISIT - DAY),
         ],
     )
     def test_a_reason_speaks_of_what_was_known(self, told: Screen, since: datetime) -> None:
