@@ -75,6 +75,7 @@ def read_item(item_id: UUID) -> ChecklistItem:
 @blueprint.arguments(SettlingSchema)
 @blueprint.response(200, ChecklistItemSchema)
 @blueprint.alt_response(403, schema=ProblemSchema, description="may-not-override")
+@blueprint.alt_response(409, schema=ProblemSchema, description="wrong-status")
 def settle_item(told: dict[str, Any], item_id: UUID) -> Response:
     """Tick, waive, fail or re-open an item."""
     session, version = db.session(), preconditions.seen_version()

@@ -192,9 +192,14 @@ def supersede(
     ]
 
 
-def take_back(session: Session, subject_id: UUID, now: datetime) -> None:
-    """Take back what is planned about something that is no visit, as far as it is not out yet."""
-    session.execute(_TAKE_BACK, {"subject": subject_id, "now": now})
+def take_back(
+    session: Session, subject_id: UUID, now: datetime, occasion: str | None = None
+) -> None:
+    """Take back what is planned about something that is no visit, as far as it is not out yet.
+
+    `occasion` limits this to what is said on that one.
+    """
+    session.execute(_TAKE_BACK, {"subject": subject_id, "occasion": occasion, "now": now})
 
 
 def wake(session: Session) -> None:
@@ -323,7 +328,12 @@ _SUPERSEDE = text(
     )
 )
 
-_TAKE_BACK = text(_WITHDRAW.format(which="appointment_id IS NULL AND subject_id = :subject"))
+_TAKE_BACK = text(
+    _WITHDRAW.format(
+        which="appointment_id IS NULL AND subject_id = :subject "
+        "AND (CAST(:occasion AS text) IS NULL OR rule = :occasion)"
+    )
+)
 
 _TOLD = text(
     """

@@ -55,12 +55,22 @@ def sound(session: Session, alarm: Alarm, now: datetime) -> None:
                 recipient=recipient,
                 recipient_id=recipient_id,
                 subject_id=alarm.about_id,
-                occasion=f"{alarm.occasion}:{alarm.subject_id}",
+                occasion=_said(alarm),
                 due_at=now,
                 not_after=now + USEFUL,
             ),
             now,
         )
+
+
+def call_off(session: Session, alarm: Alarm, now: datetime) -> None:
+    """Take back what an alarm has not said yet; its task is the caller's."""
+    outbox.take_back(session, alarm.about_id, now, _said(alarm))
+
+
+def _said(alarm: Alarm) -> str:
+    """Under which name the messages of an alarm are kept."""
+    return f"{alarm.occasion}:{alarm.subject_id}"
 
 
 def _readers(session: Session, alarm: Alarm) -> list[tuple[Recipient, UUID]]:

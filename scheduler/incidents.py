@@ -15,11 +15,11 @@ from uuid_utils.compat import uuid7
 
 from models import Appointment, ChecklistItem, Departure, HealthEvent, Incident, Patient
 from models.vocabulary import MessageKind, Owner, TaskKind, TaskStatus
-from scheduler import alarms, checklists, facts, happenings, history, tasks
+from scheduler import alarms, checklists, facts, happenings, history, moments, tasks
 from scheduler.alarms import Alarm
 from scheduler.authority import Authority
 from scheduler.checklists import Settling
-from scheduler.errors import MayNotOverride, Taken, Unfit
+from scheduler.errors import MayNotOverride, Taken, Unfit, WrongStatus
 from scheduler.history import Happened
 from scheduler.incident_kinds import IncidentKind
 from scheduler.protocols import Protocol
@@ -41,12 +41,14 @@ class Told:
 def record(session: Session, told: Told, *, by: Authority, now: datetime) -> Incident:
     """Write down what went wrong, and start the checklist that its protocol has for it.
 
-    Refuses with `NotFound`, and with `Unfit` for the future, for a visit of somebody else, and
-    for a kind that the patient's protocol does not know.
+    Refuses with `NotFound`, and with `Unfit` for the future, for a time before the patient was
+    born or the visit had begun, for a visit of somebody else, and for a kind that the patient's
+    protocol does not know.
     """
-    facts.one(session, Patient, told.patient_id)
+    patient = facts.one(session, Patient, told.patient_id)
     if told.occurred_at > now:
         raise Unfit("Nothing has happened in the future.", field="occurred_at")
+    moments.refuse_before_birth(patient, told.occurred_at, "occurred_at")
     visit = _visit(session, told)
     kind = _kind(facts.protocol_over(session, told.patient_id, visit), told.code)
     incident = _write(session, told, kind, by=by, now=now)
@@ -84,13 +86,16 @@ def of_departure(
 def take_back(
     session: Session, incident_id: UUID, note: str, *, by: Authority, now: datetime
 ) -> Incident:
-    """Note that an incident was entered in error: what it asked for is off.
+    """Note that an incident was entered in error: what it asked for is off, for good.
+
+    Who has not heard of it does not hear of it any more.
 
     Refuses with `MayNotOverride` whoever is no clinician, and with `Taken` if it was taken back.
     """
     if not by.practitioner_roles:
         raise MayNotOverride("A clinician takes this back.", who=["clinician"])
     wrong = facts.one(session, Incident, incident_id)
+    facts.duties_to_change(session, incident_id)  # nobody settles one meanwhile
     if wrong.in_error or facts.is_incident_replaced(session, incident_id):
         raise Taken("That incident was taken back already.", field="id")
     line = Incident(
@@ -110,6 +115,7 @@ def take_back(
     session.flush()
     session.execute(_CALL_OFF, {"incident": wrong.id, "by": by.name, "now": now, "note": note})
     _keep_task(session, wrong, now)
+    alarms.call_off(session, _alarm(wrong, now), now)
     if wrong.health_event_id is not None:
         _take_back_event(session, wrong.health_event_id, by=by, now=now)
     return line
@@ -121,10 +127,13 @@ def settle(
     """Tick, waive, fail or re-open what is to be done about an incident; the caller holds it.
 
     Refuses with `MayNotOverride` if it is somebody else's to settle, or a gate rests on it and
-    it is waived by somebody who may not pass over that gate.
+    it is waived by somebody who may not pass over that gate; and with `WrongStatus` once the
+    incident was taken back.
     """
     assert item.incident_id is not None
     incident = facts.one(session, Incident, item.incident_id)
+    if facts.is_incident_replaced(session, incident.id):
+        raise WrongStatus("The incident was entered in error: nothing is to be done about it.")
     if item.gate is not None and settling.status is TaskStatus.CANCELLED:
         gates = facts.gates_of(session, incident.patient_id, item.gate)
         checklists.refuse_to_waive(gates, settling, by)
@@ -139,6 +148,7 @@ def _visit(session: Session, told: Told) -> Appointment | None:
     visit = facts.to_change(session, Appointment, told.appointment_id, None)
     if visit.patient_id != told.patient_id:
         raise Unfit("That visit is another patient's.", field="appointment_id")
+    moments.refuse_before_visit(session, visit, told.occurred_at, "occurred_at")
     return visit
 
 
@@ -198,7 +208,11 @@ def _start(session: Session, incident: Incident, kind: IncidentKind, now: dateti
     if not kind.is_urgent:
         _keep_task(session, incident, now)
         return
-    alarm = Alarm(
+    alarms.sound(session, _alarm(incident, now), now)
+
+
+def _alarm(incident: Incident, now: datetime) -> Alarm:
+    return Alarm(
         task=TaskKind.FOLLOW_INCIDENT,
         message=MessageKind.INCIDENT,
         subject_id=incident.id,
@@ -208,7 +222,6 @@ def _start(session: Session, incident: Incident, kind: IncidentKind, now: dateti
         patient_id=incident.patient_id,
         appointment_id=incident.appointment_id,
     )
-    alarms.sound(session, alarm, now)
 
 
 def _take_back_event(session: Session, event_id: UUID, *, by: Authority, now: datetime) -> None:

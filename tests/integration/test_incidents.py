@@ -1,28 +1,42 @@
 """What goes wrong: written down at any time, with a checklist of its own that gates rest on."""
 
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Engine, select, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from models import Appointment, HealthEvent, Incident, Message, Task
+from models import Appointment, ChecklistItem, HealthEvent, Incident, Message, Patient, Task
+from models.base import enter_clinic
 from models.vocabulary import (
     ClearanceOutcome,
     MessageKind,
+    MessageState,
     Recipient,
     Role,
     TaskKind,
     TaskStatus,
     WayHome,
 )
-from scheduler import booking, clearances, courses, departures, facts, protocols, sessions
+from scheduler import (
+    booking,
+    clearances,
+    courses,
+    departures,
+    facts,
+    incidents,
+    protocols,
+    sessions,
+)
 from scheduler.authority import Authority, Call, Reasons
 from scheduler.booking import Order
+from scheduler.checklists import Settling
 from scheduler.clearances import NewClearance
 from scheduler.departures import Left
+from scheduler.incidents import Told
 from scheduler.lifecycle import Action
 from tests.factories import (
     DAY,
@@ -217,6 +231,40 @@ class TestPutRight:
         assert len(session.scalars(select(Incident)).all()) == 2  # nothing is deleted
         assert len(session.scalars(select(HealthEvent)).all()) == 2
 
+    def test_taken_back_it_is_not_told_any_more(
+        self,
+        session: Session,
+        desk: Caller,
+        doctor: Caller,
+        visits: list[Appointment],
+    ) -> None:
+        wrong, right = (record(desk, visits[0]).json for _ in range(2))
+        path = f"/incidents/{wrong['id']}/enter-in-error"
+        assert doctor.post(path, {"reason": "Written down twice."}).status_code == 201
+        told = session.execute(select(Message.rule, Message.state, Message.withdrawn)).all()
+        told = [one for one in told if one.rule.startswith("incident:")]
+        assert {one.rule: (one.state, one.withdrawn) for one in told} == {
+            f"incident:{wrong['id']}": (MessageState.SUPERSEDED, True),
+            f"incident:{right['id']}": (MessageState.SCHEDULED, False),
+        }
+
+    def test_taken_back_nothing_of_it_is_done_or_asked_for_again(
+        self, session: Session, desk: Caller, doctor: Caller, visits: list[Appointment]
+    ) -> None:
+        made = record(desk, visits[0]).json
+        settle(doctor, items(desk, made)["doctor-told"])
+        path = f"/incidents/{made['id']}/enter-in-error"
+        assert doctor.post(path, {"reason": "Another patient."}).status_code == 201
+        for item in items(desk, made).values():
+            for status in ("requested", "completed", "failed"):
+                refused = settle(doctor, item, status, "After all.")
+                assert (refused.status_code, refused.json["type"]) == (
+                    409,
+                    "/problems/wrong-status",
+                )
+        assert shut(desk, visits[0]) == shut(desk, visits[1]) == {}
+        assert session.scalar(select(Task.status)) is TaskStatus.COMPLETED
+
 
 class TestLeaving:
     def leave(self, session: Session, visit: Appointment, way: WayHome, clock: Clock) -> Any:
@@ -259,6 +307,58 @@ class TestRefusals:
         refused = desk.post(f"/patients/{visits[0].patient_id}/incidents", told)
         assert (refused.status_code, refused.json["field"]) == (422, field)
         assert session.scalars(select(Incident)).all() == []
+
+    def test_what_was_in_a_visit_that_had_not_begun(
+        self, desk: Caller, visits: list[Appointment], clock: Clock
+    ) -> None:
+        for visit, at, status in (
+            (visits[0], MONDAY_9 - 61 * MINUTE, 422),
+            (visits[0], MONDAY_9 - 60 * MINUTE, 201),  # in the waiting room
+            (visits[1], MONDAY_9, 422),
+        ):
+            made = record(desk, visit, occurred_at=at.isoformat())
+            assert (made.status_code, made.json.get("field")) == (
+                status,
+                "occurred_at" if status == 422 else None,
+            )
+
+    def test_who_was_not_born(
+        self, session: Session, desk: Caller, visits: list[Appointment]
+    ) -> None:
+        facts.one(session, Patient, visits[0].patient_id).birth_date = date(2003, 5, 17)
+        session.commit()
+        path = f"/patients/{visits[0].patient_id}"
+        for day, status in (("2003-05-16", 422), ("2003-05-17", 201)):
+            at = f"{day}T12:00:00Z"
+            made = desk.post(f"{path}/incidents", {"code": "crisis", "occurred_at": at})
+            assert made.status_code == status
+            made = desk.post(f"{path}/health-events", {"kind": "adverse-event", "happened_at": at})
+            assert made.status_code == status
+
+    def test_who_came_early_began_early(
+        self, session: Session, desk: Caller, visits: list[Appointment], clock: Clock
+    ) -> None:
+        clock.now = visits[1].starts_at - 120 * MINUTE
+        reasons = Reasons({"clearance": "Seen by me.", "followed-up": "Done."})
+        sessions.override(session, visits[1].id, reasons, by=DOCTOR, now=clock.now)
+        sessions.act(session, Call(visits[1].id, None), Action.ARRIVE, by=DOCTOR, now=clock.now)
+        session.commit()
+        for minutes, status in ((60, 201), (61, 422)):
+            at = clock.now - minutes * MINUTE
+            assert record(desk, visits[1], occurred_at=at.isoformat()).status_code == status
+
+    def test_who_left_before_the_dose(
+        self, session: Session, doctor: Caller, visits: list[Appointment], clock: Clock
+    ) -> None:
+        path = f"/appointments/{visits[0].id}/departure"
+        told = {"way": "against-advice", "deviation": "Would not wait."}
+        clock.now += 10 * MINUTE
+        early = {**told, "left_at": (MONDAY_9 - MINUTE).isoformat()}
+        refused = doctor.post(path, early)
+        assert (refused.status_code, refused.json["field"]) == (422, "left_at")
+        assert session.scalars(select(Incident)).all() == []
+        at_once = {**told, "left_at": MONDAY_9.isoformat()}
+        assert doctor.post(path, at_once).status_code == 201
 
     def test_who_and_whose(
         self, desk: Caller, key: Keyring, visits: list[Appointment], session: Session
@@ -342,3 +442,31 @@ def test_one_that_starts_by_a_departure_counts_from_it(
     [found] = desk.get(f"/patients/{visits[0].patient_id}/incidents").json["items"]
     assert found["occurred_at"] == "2026-03-02T14:00:00Z"
     assert items(desk, found)["reached"]["due_at"] == "2026-03-02T15:00:00Z"
+
+
+def test_who_takes_it_back_waits_for_who_settles_something_of_it(
+    committed: Session, committed_world: World, service_engine: Engine
+) -> None:
+    """Else what is asked for again in the same instant would stand, and nothing would end it."""
+    patient_id = committed_world.patient_id
+    courses.open_course(committed, patient_id, make_protocol(committed, content()), by=DOCTOR)
+    told = Told(patient_id=patient_id, code="crisis", occurred_at=SUNDAY_NOON)
+    incident = incidents.record(committed, told, by=DOCTOR, now=SUNDAY_NOON)
+    item = facts.duties_to_change(committed, incident.id)[0]
+    done, again = (Settling(status=one) for one in (TaskStatus.COMPLETED, TaskStatus.REQUESTED))
+    incidents.settle(committed, item, done, by=DOCTOR, now=SUNDAY_NOON)
+    committed.commit()
+
+    facts.to_change(committed, ChecklistItem, item.id, None)
+    with Session(service_engine) as other:
+        enter_clinic(other, committed_world.clinic_id)
+        other.execute(text("SET LOCAL lock_timeout = '50ms'"))
+        with pytest.raises(OperationalError, match="lock timeout"):
+            incidents.take_back(other, incident.id, "Twice.", by=DOCTOR, now=SUNDAY_NOON)
+    incidents.settle(committed, item, again, by=DOCTOR, now=SUNDAY_NOON)
+    committed.commit()
+    incidents.take_back(committed, incident.id, "Twice.", by=DOCTOR, now=SUNDAY_NOON)
+    committed.commit()
+    assert {one.status for one in facts.duties_to_change(committed, incident.id)} == {
+        TaskStatus.CANCELLED
+    }
