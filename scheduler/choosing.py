@@ -8,7 +8,7 @@ Pure: no database, no clock, no Flask.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from itertools import takewhile
@@ -252,6 +252,8 @@ class Seating:
     staffing: Mapping[str, Staffing]
     """Who could serve each step, at each start."""
     useful: timedelta
+    is_shut: Callable[[Step, datetime, Sequence[datetime]], bool]
+    """Whether a gate shuts the booking of a step then, with these doses of the plan."""
 
     def seat(self, plan: Plan, problem: Problem) -> "list[Seated] | Refused":
         """Name everybody for every visit; or say which cannot be served, beside those before it."""
@@ -300,6 +302,9 @@ class Seating:
         so_far: tuple[Sequence[Booked], Sequence[Seated]],
     ) -> tuple[Assignment, ...] | None:
         known, done = so_far
+        doses = [one.starts_at for one in done if one.step.visit.kind is StepKind.DOSING]
+        if self.is_shut(step, start, doses):
+            return None
         could = self._who_could(step, start)
         only = frozenset() if lead is None else frozenset({lead})
         question = replace(

@@ -18,7 +18,7 @@ from models import Appointment
 from models.vocabulary import Progress, Stage
 from scheduler import facts, lines, readiness, rules
 from scheduler.facts import Brief
-from scheduler.lines import Key, Lines
+from scheduler.lines import Key, Lines, OfPatient
 from scheduler.protocols import Protocol, Step, Visit
 from scheduler.readiness import EarlierStep, Known, Readiness
 
@@ -90,15 +90,20 @@ def known(session: Session, visits: Sequence[Seen]) -> dict[Any, Known]:
     return {visit.id: _known(told) for visit, told in _told(session, visits)}
 
 
-def before_booking(session: Session, about: Brief) -> Known | None:
-    """What the gates that shut the booking of a visit are judged by. None: there are none."""
+def before_booking(session: Session, about: Brief, moving: UUID | None = None) -> Known | None:
+    """What the gates that shut the booking of a visit are judged by. None: there are none.
+
+    `moving`: the visit itself, if it has a time already, which says nothing about another.
+    """
     if all(gate.shuts is not Stage.BOOKING for gate in about.visit.gates):
         return None
     found = lines.read(session, [about.patient.id], courses=[about.course_id])
     before: Before = None, True
     if about.course_id is not None and about.step is not None:
         before = _before(about.protocol, about.step.key, found.of(about.course_id))
-    return _before_any_time(found, about.patient.id, about.course_id, about.visit, before)
+    of_patient = found.patient(about.patient.id)
+    of_patient.doses.pop(str(moving), None)
+    return _before_any_time(of_patient, found, about.course_id, about.visit, before)
 
 
 def before_course(
@@ -109,15 +114,18 @@ def before_course(
 
     def given(step: Step) -> Known:
         before = _before(protocol, step.key, found.of(course_id))
-        return _before_any_time(found, patient_id, course_id, step.visit, before)
+        return _before_any_time(found.patient(patient_id), found, course_id, step.visit, before)
 
     return given
 
 
 def _before_any_time(
-    found: Lines, patient_id: UUID, course_id: UUID | None, content: Visit, before: Before
+    of_patient: OfPatient,
+    found: Lines,
+    course_id: UUID | None,
+    content: Visit,
+    before: Before,
 ) -> Known:
-    of_patient = found.patient(patient_id)
     earlier, first = before
     return Known(
         starts_at=_ANY_TIME,
@@ -125,6 +133,7 @@ def _before_any_time(
         renewed=lines.renewed(found.of_all),
         medicine=content.medicine,
         route=content.route,
+        doses=tuple(of_patient.doses.values()),
         happened=of_patient.happened,
         duties=of_patient.duties,
         screen=of_patient.screen,
@@ -201,7 +210,7 @@ def _known(told: Told) -> Known:
         screen=of_patient.screen,
         reconciled=of_patient.reconciled,
         eligibility=of_patient.eligible(told.course_id),
-        last_dosed_at=max((at for at in of_patient.doses if at < starts_at), default=None),
+        doses=tuple([at for at in of_patient.doses.values() if at < starts_at]),
         overridden=of_visit.overridden,
     )
 

@@ -16,8 +16,18 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from models.vocabulary import ActorKind, Severity, Stage
-from scheduler import calendars, choosing, facts, joining, meetings, planning, rules, warmth
+from models.vocabulary import ActorKind, Severity, Stage, StepKind
+from scheduler import (
+    calendars,
+    choosing,
+    facts,
+    joining,
+    meetings,
+    planning,
+    readiness,
+    rules,
+    warmth,
+)
 from scheduler.actors import Actor, Assignment, Calendar, Site
 from scheduler.availability import Question, Staffing, days_of
 from scheduler.calendars import Window
@@ -25,6 +35,7 @@ from scheduler.choosing import Asking, Refused, Seated, Seating
 from scheduler.joining import Meeting
 from scheduler.problems import Array, Choices, Placed, Plan, Problem, leads_of
 from scheduler.protocols import Step
+from scheduler.readiness import Known
 from scheduler.unplanned import Unplanned
 
 DAY = timedelta(days=1)
@@ -102,7 +113,17 @@ class Ground:
             about.fixed,
             {step.key: self.staffing(step) for step in about.to_place},
             choosing.shortest_of(about.protocol.steps),
+            self._is_shut,
         )
+
+    def _is_shut(self, step: Step, at: datetime, doses: Sequence[datetime]) -> bool:
+        """Whether a booking gate is shut then, with these doses of the plan before it."""
+        gates = [gate for gate in step.visit.gates if gate.code in self.gates(step)]
+        if all(gate.longest_gap is None for gate in gates):
+            return False  # nothing that was not asked before
+        known = self.about.known(step)
+        known = replace(known, doses=(*known.doses, *doses))
+        return bool(readiness.assess(gates, known, at).shut(Stage.BOOKING))
 
     def way(
         self,
@@ -169,7 +190,22 @@ class Ground:
     def behind(self, step: Step, code: str) -> int:
         """The starts at which a gate is shut."""
         gates = [gate for gate in step.visit.gates if gate.code == code]
-        return choosing.behind(self.calendar.frame, gates, self.about.known(step))
+        return choosing.behind(self.calendar.frame, gates, self.known(step))
+
+    def known(self, step: Step) -> Known:
+        """What the gates of a step are judged by before anything of the plan is placed.
+
+        How long ago the last dose is by then is not known where one of the plan comes first:
+        that is asked when the plan is seated.
+        """
+        known = self.about.known(step)
+        return replace(known, doses=()) if self._follows_dose(step) else known
+
+    def _follows_dose(self, step: Step) -> bool:
+        return any(
+            one.visit.kind is StepKind.DOSING and one.position < step.position
+            for one in self.about.to_place
+        )
 
     def _too_young(self) -> int:
         """The granules of the days on which the patient is younger than the protocol wants."""
@@ -239,7 +275,7 @@ class Ground:
         return self._kinds[step.key]
 
     def _kind_anew(self, step: Step) -> object:
-        return self._asked(step), self.about.known(step).first_of_kind
+        return self._asked(step), self.known(step).first_of_kind, self._follows_dose(step)
 
     def _asked(self, step: Step) -> object:
         """What a step asks of everybody but for its gates."""

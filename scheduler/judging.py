@@ -66,7 +66,7 @@ def weigh(session: Session, proposal: Proposal, by: Authority) -> Mapping[str, s
 
 def _shut_gates(session: Session, proposal: Proposal) -> list[Judged]:
     about = proposal.about
-    known = evidence.before_booking(session, about)
+    known = evidence.before_booking(session, about, proposal.moving)
     if known is None:
         return []
     return readiness.assess(about.visit.gates, known, proposal.starts_at).shut(Stage.BOOKING)

@@ -45,8 +45,8 @@ class OfPatient:
     """When it last came to light that something of a kind happened."""
     duties: list[Duty] = field(default_factory=list)
     """What is still to be done about what went wrong."""
-    doses: list[datetime] = field(default_factory=list)
-    """The starts of all visits with a dose that took place or are booked."""
+    doses: dict[str, datetime] = field(default_factory=dict)
+    """The starts of all visits with a dose that took place or are booked, by visit."""
     screen: Screen | None = None
     """The latest, with what was decided on it."""
     reconciled: Reconciled | None = None
@@ -186,8 +186,8 @@ def _duty(known: OfPatient, gate: str, title: str, status: str, noted_at: str) -
     known.duties.append(Duty(gate, title, _STATUSES[status], _instant(noted_at)))
 
 
-def _dose(known: OfPatient, at: str) -> None:
-    known.doses.append(_instant(at))
+def _dose(known: OfPatient, visit_id: str, at: str) -> None:
+    known.doses[visit_id] = _instant(at)
 
 
 def _screened(known: OfPatient, at: str, recorded_at: str, told: dict[str, str]) -> None:
@@ -356,7 +356,7 @@ _LINES = text(
          WHERE n.patient_id = ANY(CAST(:patients AS uuid[])) AND i.gate IS NOT NULL
            AND i.status IN ('requested', 'failed')
         UNION ALL
-        SELECT a.patient_id, a.starts_at, a.id, json_build_array('dose', a.starts_at)
+        SELECT a.patient_id, a.starts_at, a.id, json_build_array('dose', a.id, a.starts_at)
           FROM appointment a
          WHERE a.patient_id = ANY(CAST(:patients AS uuid[])) AND a.kind = 'dosing'
            AND a.status IN ('pending', 'booked', 'arrived', 'checked-in', 'fulfilled')

@@ -10,12 +10,13 @@ Pure: no database, no clock, no Flask.
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime
 from uuid import UUID
 
 import numpy as np
 
 from models.vocabulary import Place as Where
-from models.vocabulary import Severity, Stage
+from models.vocabulary import Severity, Stage, StepKind
 from scheduler import choosing, planning, readiness, rules
 from scheduler.actors import Assignment
 from scheduler.availability import Question, Staffing
@@ -202,7 +203,7 @@ class Search:
         if keep_lead:
             question = replace(question, ties=self._by_own(case, visit, question.ties))
         staffing = Staffing(question, case.site, self.calendar)
-        starts = staffing.starts & ~self.shut(visit, staffing.starts)
+        starts = staffing.starts & ~self.shut(visit, staffing.starts, known, free)
         old = self.board.first[visit.id]
         by_lead: dict[UUID | None, Array] = {}
         for lead, theirs in _by_lead(staffing, case.lead_role):
@@ -262,13 +263,16 @@ class Search:
             ties=rules.ties_of(visit.step, case.protocol, known, but=(Severity.OFF,)),
         )
 
-    def shut(self, visit: Visit, starts: int) -> int:
+    def shut(
+        self, visit: Visit, starts: int, known: Sequence[Booked], free: Sequence[Visit]
+    ) -> int:
         """The starts at which a gate would shut the booking."""
         if visit.known is None:
             return 0
+        given = replace(visit.known, doses=_doses(visit, known, free))
         shut = 0
         for start in positions(starts):
-            judged = readiness.assess(visit.step.visit.gates, visit.known, self.frame.at(start))
+            judged = readiness.assess(visit.step.visit.gates, given, self.frame.at(start))
             shut |= bool(judged.shut(Stage.BOOKING)) << start
         return shut
 
@@ -363,6 +367,20 @@ class Search:
             return Stuck(case, visit, "no-opening", detail)
         [(code, _)] = against.most_common(1)
         return Stuck(case, visit, code, details[code])
+
+
+def _doses(visit: Visit, known: Sequence[Booked], free: Sequence[Visit]) -> Sequence[datetime]:
+    """The patient's other doses as they are now; none where one before the visit may move too."""
+    if any(
+        one.step.visit.kind is StepKind.DOSING and one.step.position < visit.step.position
+        for one in free
+    ):
+        return ()
+    return [
+        one.starts_at
+        for one in known
+        if one.kind is StepKind.DOSING and one.status in rules.STANDING
+    ]
 
 
 def _by_lead(staffing: Staffing, role: str) -> Iterable[tuple[UUID | None, int]]:

@@ -358,7 +358,7 @@ def _wanted_of_step(session: Session, course_step_id: UUID) -> _Wanted:
         about,
         facts.therapists_of(session, about.course_id),
         facts.other_visits(session, about.patient.id, about.course_id, moving),
-        evidence.before_booking(session, about),
+        evidence.before_booking(session, about, moving),
         moving,
     )
 

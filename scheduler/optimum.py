@@ -159,7 +159,10 @@ class Model:
     def _add(self, search: Search, case: Case, visit: Visit) -> None:
         old = self.board.first[visit.id]
         staffing = search.staffing(case, visit)
-        starts = set(positions(staffing.starts & ~search.shut(visit, staffing.starts)))
+        known = search.known(case, case.visits)
+        starts = set(
+            positions(staffing.starts & ~search.shut(visit, staffing.starts, known, case.visits))
+        )
         starts = self._fitting(search, case, visit, starts)
         fixed = old.start if old.assignments else None
         model, stuck = self.model, None

@@ -251,7 +251,7 @@ def _shut(ground: Ground, number: int) -> tuple[str, str]:
 def _gate_detail(ground: Ground, step: Step, code: str, start: int) -> str:
     gates = [gate for gate in step.visit.gates if gate.code == code]
     at = ground.calendar.frame.at(start)
-    judged = readiness.assess(gates, ground.about.known(step), at).shut(Stage.BOOKING)
+    judged = readiness.assess(gates, ground.known(step), at).shut(Stage.BOOKING)
     return "; ".join(one.detail for one in judged)
 
 

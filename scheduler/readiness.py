@@ -150,8 +150,8 @@ class Known:
     """In this visit, in the order of time."""
     happened: Mapping[str, datetime] = field(default_factory=dict)
     """When it last came to light that something of a kind happened to the patient."""
-    last_dosed_at: datetime | None = None
-    """The last dose in an earlier visit."""
+    doses: Sequence[datetime] = ()
+    """The starts of the patient's other visits with a dose, as far as they matter."""
     answered: Mapping[str, Answered] = field(default_factory=dict)
     """By instrument."""
     duties: Sequence[Duty] = ()
@@ -276,6 +276,8 @@ def turns(gates: Iterable[Gate], known: Known) -> set[datetime]:
             found |= {given_at + holds for holds in (gate.holds, gate.holds_first) if holds}
         if known.dosed_at is not None:
             found.add(known.dosed_at + gate.minutes)
+        if gate.longest_gap is not None:
+            found |= {dosed_at + gate.longest_gap for dosed_at in known.doses} | {*known.doses}
     return {one for one in found if one is not None}
 
 
@@ -410,13 +412,19 @@ def _ended(gate: Gate, known: Known, vouched: Vouched, at: datetime) -> _Verdict
         known_at = known.happened[kind]
         if vouched.cleared_at < known_at <= at:
             return _Verdict(_EXPIRED, f"Ended by {kind}.", known_at, known_at)
-    if gate.longest_gap is not None and known.last_dosed_at is not None:
-        ends_at = known.last_dosed_at + gate.longest_gap
-        if vouched.cleared_at <= ends_at < at:
-            days = gate.longest_gap.days
-            detail = f"More than {days} days since the last dose."
-            return _Verdict(_EXPIRED, detail, ends_at, ends_at)
+    if gate.longest_gap is not None:
+        return _rested(gate.longest_gap, known, vouched, at)
     return None
+
+
+def _rested(longest: timedelta, known: Known, vouched: Vouched, at: datetime) -> _Verdict | None:
+    """Whether too long a time without a dose has ended a clearance."""
+    dosed_at = max((one for one in known.doses if one < at), default=None)
+    if dosed_at is None or not vouched.cleared_at <= dosed_at + longest < at:
+        return None
+    ends_at = dosed_at + longest
+    detail = f"More than {longest.days} days since the last dose."
+    return _Verdict(_EXPIRED, detail, ends_at, ends_at)
 
 
 def _by_screen(gate: Gate, known: Known, at: datetime) -> _Verdict:

@@ -579,7 +579,7 @@ class _Gathering:
         """What booking gates are judged by, of the steps that have any."""
         if group.course_id is None:
             brief = facts.brief_of(self.session, rows[0])
-            alone = evidence.before_booking(self.session, brief)
+            alone = evidence.before_booking(self.session, brief, rows[0].id)
             return lambda step: alone
         of = evidence.before_course(self.session, group.patient_id, group.course_id, protocol)
         return lambda step: (

@@ -77,7 +77,7 @@ def vouched_for(
     at: datetime = AT, outcome: ClearanceOutcome = CLEARED, **more: Any
 ) -> dict[str, Any]:
     """Vouched for, for the visit's own medicine and route unless said otherwise."""
-    beside = ("happened", "last_dosed_at", "renewed")
+    beside = ("happened", "doses", "renewed")
     rest: dict[str, Any] = {key: more.pop(key) for key in beside if key in more}
     told = Vouched(outcome, at, **{"medicine": MEDICINE, "route": ROUTE, **more})
     return {"clearances": {"g": [told]}, **rest}
@@ -112,7 +112,7 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
     ("clearance", vouched_for(AT - MINUTE, happened={"pregnancy": AT}), "Ended by pregnancy."),
     (
         "clearance",
-        vouched_for(AT - HOUR, last_dosed_at=AT - 60 * DAY - MINUTE),
+        vouched_for(AT - HOUR, doses=(AT - 60 * DAY - MINUTE,)),
         "More than 60 days since the last dose.",
     ),
     ("clearance", vouched_for(medicine="b"), "Given for another medicine."),

@@ -9,6 +9,7 @@ from scheduler.protocols import Gate, SettledBy, Visit
 from scheduler.readiness import Known, Renewal, Vouched, turns
 from tests.unit.gates.trials import (
     AT,
+    DAY,
     EXPIRED,
     FAILED,
     FOREVER,
@@ -102,11 +103,27 @@ class Lapsing(Row):
             (AT + MINUTE, MET),
         ):
             state = MET if self.gap is None else after
-            judged = judge(gate, last_dosed_at=ends_at - gap, **told)
+            judged = judge(gate, doses=(ends_at - gap,), **told)
             self.expect(state, judged, f"the last dose, by {ends_at - AT}")
             assert state is MET or judged.expires_at == ends_at
         if self.gap is not None:
-            since(self, gate, AT - MINUTE, last_dosed_at=AT - MINUTE - gap, **told)
+            since(self, gate, AT - MINUTE, doses=(AT - MINUTE - gap,), **told)
+            self._dosed(gate, self.gap)
+
+    def _dosed(self, gate: Gate, gap: timedelta) -> None:
+        """The last dose before the visit counts, whatever came before it or comes later."""
+        told, long_ago = self.given(gate, LATELY), AT - MINUTE - gap
+        for doses, state in (
+            ((long_ago, AT - DAY), MET),
+            ((AT - DAY, long_ago), MET),
+            ((long_ago, AT), EXPIRED),  # the visit's own time is no dose before it
+            ((long_ago, AT + DAY), EXPIRED),
+            ((AT + DAY,), MET),
+        ):
+            judged = judge(gate, doses=doses, **told)
+            self.expect(state, judged, f"doses {doses}")
+            known = Known(starts_at=AT, doses=doses, **told)
+            assert {*doses, *(one + gap for one in doses)} <= turns([gate], known)
 
 
 def cleared(gate: Gate, *told: Vouched, **more: Any) -> dict[str, Any]:
