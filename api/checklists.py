@@ -88,6 +88,13 @@ def settle_item(told: dict[str, Any], item_id: UUID) -> Response:
         entity="checklist_item",
         entity_id=item.appointment_id or item.incident_id,
         patient_id=facts.patient_of_item(session, item),
-        facts={"code": item.code, "status": item.status},
+        facts=_told(item),
     )
     return edge.done(ChecklistItemSchema, item, act)
+
+
+def _told(item: ChecklistItem) -> dict[str, object]:
+    """What the trail tells: what is to be done about an incident would tell what went wrong."""
+    if item.incident_id is not None:
+        return {"item": str(item.id), "status": item.status}
+    return {"code": item.code, "status": item.status}

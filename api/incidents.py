@@ -138,5 +138,4 @@ def _act(action: str, incident: Incident) -> Act:
         entity="incident",
         entity_id=incident.id,
         patient_id=incident.patient_id,
-        facts={"code": incident.code},
     )

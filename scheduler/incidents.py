@@ -54,9 +54,9 @@ def record(session: Session, told: Told, *, by: Authority, now: datetime) -> Inc
     incident = _write(session, told, kind, by=by, now=now)
     _start(session, incident, kind, now)
     if visit is not None:
-        facts_of_it = {"incident": str(incident.id), "code": kind.code}
+        told_of_it = {"incident": str(incident.id)}  # auditors read it: not what went wrong
         before = history.state_of(visit)
-        happened = Happened(action="incident", before=before, facts=facts_of_it)
+        happened = Happened(action="incident", before=before, facts=told_of_it)
         history.record(session, visit, happened, by, now)
     return incident
 

@@ -215,6 +215,25 @@ class TestRecording:
         assert shut(desk, visits[0])["care"] == "open"
 
 
+class TestTrail:
+    def test_what_went_wrong_stands_in_no_trail(
+        self, session: Session, doctor: Caller, key: Keyring, visits: list[Appointment]
+    ) -> None:
+        """Auditors read both, and may not know it."""
+        made = record(doctor, visits[0], note="Chest pain.").json
+        settle(doctor, items(doctor, made)["doctor-told"])
+        doctor.post(f"/incidents/{made['id']}/enter-in-error", {"reason": "Another patient."})
+        auditor = key(Role.AUDITOR)
+        events = auditor.get(f"/appointments/{visits[0].id}/events").json["items"]
+        trail = auditor.get("/audit-events").json["items"]
+
+        told = [one["facts"] for one in events if one["action"] == "incident"]
+        assert told == [{"incident": made["id"]}]
+        assert {one["entity"] for one in trail} >= {"incident", "checklist_item"}
+        for word in ("crisis", "doctor-told", "Chest"):
+            assert word not in str([*events, *trail])
+
+
 class TestPutRight:
     def test_taken_back_it_asks_for_nothing_and_ends_no_clearance(
         self, session: Session, desk: Caller, doctor: Caller, visits: list[Appointment]
