@@ -12,13 +12,13 @@ from sqlalchemy import Row, select
 
 from api import showing
 from api.blueprint import Blueprint
-from api.caller import READERS, now, requires
+from api.caller import READERS, by, now, requires
 from api.errors import ProblemSchema
 from api.fields import Instant
 from api.pages import page_of
 from api.visits import ReadinessSchema
 from models import Appointment, Site, db
-from models.vocabulary import AppointmentStatus, Stage
+from models.vocabulary import AppointmentStatus, Role, Stage
 from scheduler import evidence, lifecycle
 from scheduler.errors import Unfit
 from scheduler.lifecycle import State
@@ -112,7 +112,11 @@ def _row(
         "urgency": urgency(stands.due_at, at),
         "missing": stands.missing,
         "appointment": shown,
-        "readiness": {"ready": stands.is_ready, "stage": stage, "gates": _gates(readiness)},
+        "readiness": {
+            "ready": stands.is_ready,
+            "stage": stage,
+            "gates": _gates(readiness, by().role),
+        },
     }
 
 
@@ -141,20 +145,19 @@ def _ahead(stage: Stage) -> bool:
 
 
 @lru_cache(maxsize=evidence.KEPT)
-def _gates(readiness: Readiness) -> orjson.Fragment:
-    """The gates of a visit, as JSON. Kept as long as how they were judged."""
-    return orjson.Fragment(
-        orjson.dumps([_gate(one) for one in readiness.gates], option=orjson.OPT_UTC_Z)
-    )
+def _gates(readiness: Readiness, reader: Role | None) -> orjson.Fragment:
+    """The gates of a visit, as JSON for a reader. Kept as long as how they were judged."""
+    told = [_gate(one, reader) for one in readiness.gates]
+    return orjson.Fragment(orjson.dumps(told, option=orjson.OPT_UTC_Z))
 
 
-def _gate(one: Judged) -> dict[str, Any]:
+def _gate(one: Judged, reader: Role | None) -> dict[str, Any]:
     return {
         "code": one.gate.code,
         "title": one.gate.title,
         "state": one.state,
         "shuts": one.gate.shuts,
-        "detail": one.detail,
+        "detail": showing.words_of(one, reader),
         "due_at": one.due_at,
         "who": one.gate.who,
         "expires_at": one.expires_at,

@@ -13,9 +13,10 @@ from sqlalchemy import Row, Text, cast, select, text
 
 from api.fields import Id, Instant, write_id, write_instant
 from models import Appointment, Site, db
-from models.vocabulary import AppointmentStatus, Progress, StepKind
+from models.vocabulary import AppointmentStatus, GateState, Progress, Role, StepKind
 from scheduler.actors import Assignment, Opening
 from scheduler.lines import array
+from scheduler.readiness import Judged
 
 
 class AssignmentSchema(Schema):
@@ -26,6 +27,30 @@ class AssignmentSchema(Schema):
     name = fields.String()
     starts_at = Instant(data_key="from")
     ends_at = Instant(data_key="to")
+
+
+TREAT = frozenset({Role.CLINICIAN, Role.ADMIN})
+"""Who reads screens and what a patient takes: see screening.py and medicines.py."""
+
+
+def words_of(one: Judged, reader: Role | None) -> str:
+    """Why a gate stands as it does, as far as it is the reader's to know.
+
+    Those who treat the patient read names of conditions and medicines; auditors read nothing
+    about a patient's health, here as elsewhere.
+    """
+    if reader is Role.AUDITOR:
+        return _BARE[one.state]
+    return one.named if reader in TREAT and one.named is not None else one.detail
+
+
+_BARE = {
+    GateState.MET: "Settled.",
+    GateState.OPEN: "Not settled yet.",
+    GateState.EXPIRED: "Settled once; that does not hold for the visit.",
+    GateState.FAILED: "Something speaks against it.",
+    GateState.OVERRIDDEN: "Passed over with a reason.",
+}
 
 
 class AppointmentSchema(Schema):

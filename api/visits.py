@@ -7,7 +7,7 @@ from flask import Response, request
 from marshmallow import Schema, fields, validate
 from sqlalchemy import select
 
-from api import edge, pages, preconditions
+from api import edge, pages, preconditions, showing
 from api.blueprint import Blueprint
 from api.caller import READERS, STAFF, by, now, requires
 from api.errors import ProblemSchema
@@ -271,7 +271,7 @@ def told_readiness(appointment: Appointment, judged: Readiness) -> dict[str, Any
                 "title": one.gate.title,
                 "state": one.state,
                 "shuts": one.gate.shuts,
-                "detail": one.detail,
+                "detail": showing.words_of(one, by().role),
                 "due_at": one.due_at,
                 "who": one.gate.who,
                 "expires_at": one.expires_at,

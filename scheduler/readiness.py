@@ -173,12 +173,15 @@ class Judged:
     gate: Gate
     state: GateState
     detail: str
+    """For everybody who works here: without a condition or a medicine in it."""
     due_at: datetime
     expires_at: datetime | None = None
     is_fixed: bool = False
     """Whether no reason can open it as things stand."""
     lift: frozenset[str] = frozenset()
     """Who may open it with a reason as things stand: those of the gate, or fewer."""
+    named: str | None = None
+    """The same as `detail` for those who treat the patient, with every name. None: it has none."""
 
     @property
     def is_shut(self) -> bool:
@@ -303,12 +306,13 @@ def _judge(gate: Gate, known: Known, at: datetime, due: Mapping[str, datetime]) 
     found = _SETTLED[gate.settled_by](gate, known, at)
     due_at = due.get(gate.code) or _due_by(gate, known)
     lift = gate.lift if found.lift is None else gate.lift & found.lift
-    if known.overridden and found.state is not _MET:
+    state, detail, named = found.state, found.detail, found.named
+    if known.overridden and state is not _MET:
         given_at = known.overridden.get(gate.code)
         if given_at is not None and found.yields_to(given_at):
-            detail = f"Overridden. {found.detail}"
-            return Judged(gate, _OVERRIDDEN, detail, due_at, found.expires_at, found.is_fixed, lift)
-    return Judged(gate, found.state, found.detail, due_at, found.expires_at, found.is_fixed, lift)
+            state, detail = _OVERRIDDEN, f"Overridden. {detail}"
+            named = None if named is None else f"Overridden. {named}"
+    return Judged(gate, state, detail, due_at, found.expires_at, found.is_fixed, lift, named)
 
 
 @dataclass(slots=True)
@@ -323,6 +327,8 @@ class _Verdict:
     is_fixed: bool = False
     lift: frozenset[str] | None = None
     """Who may pass over it, of those who may pass over the gate. None: all of them."""
+    named: str | None = None
+    """The same as `detail` with every name. None: it has none."""
 
     def yields_to(self, given_at: datetime) -> bool:
         """Whether a reason that was given then opens the gate."""
@@ -450,7 +456,9 @@ def _as_found(found: Found, holding: _Verdict) -> _Verdict:
     """
     said = found if holding.state is _MET or found.state is _FAILED else holding
     since = _later(found.since, holding.since)
-    return _Verdict(said.state, said.detail, holding.expires_at, since, lift=found.lift)
+    return _Verdict(
+        said.state, said.detail, holding.expires_at, since, lift=found.lift, named=said.named
+    )
 
 
 def _later(*moments: datetime | None) -> datetime | None:
@@ -459,7 +467,7 @@ def _later(*moments: datetime | None) -> datetime | None:
 
 def _by_eligibility(gate: Gate, known: Known, at: datetime) -> _Verdict:
     found = screening.of_eligibility(known.eligibility, at)
-    return _Verdict(found.state, found.detail, found.expires_at, found.since)
+    return _Verdict(found.state, found.detail, found.expires_at, found.since, named=found.named)
 
 
 def _by_checklist(gate: Gate, known: Known, at: datetime) -> _Verdict:

@@ -145,15 +145,19 @@ class Found(NamedTuple):
 
     state: GateState
     detail: str
+    """For everybody who works here: without a condition or a medicine in it."""
     since: datetime | None = None
     """When it came to light."""
     lift: frozenset[str] | None = None
     """Who may pass over it, of those who may pass over the gate. None: all of them."""
     expires_at: datetime | None = None
+    named: str | None = None
+    """The same for those who treat the patient, with every name. None: it has none."""
 
 
 _NOTHING = Found(GateState.MET, "Screened: nothing speaks against it.")
 _ABSENT = Answer.ABSENT
+_OPEN, _FAILED = GateState.OPEN, GateState.FAILED
 """Named here: a board asks for them tens of thousands of times, and Enum is slow to tell."""
 
 
@@ -173,18 +177,23 @@ def of_screen(conditions: Sequence[HealthCondition], screen: Screen) -> Found:
     against = [one for one in present if one.action is ConditionAction.BLOCK or one in refused]
     if against:
         since = max([screen.known_at, *(screen.decided[one.code].at for one in refused)])
-        return Found(GateState.FAILED, _told("Against it", against), since, _lift(present))
+        named = _told("Against it", against)
+        return Found(_FAILED, "Something speaks against it.", since, _lift(present), named=named)
     unasked = [one for one in conditions if one.code not in screen.answers]
     if unasked:
-        return Found(GateState.OPEN, _told("Not asked yet", unasked), *found_out)
+        named = _told("Not asked yet", unasked)
+        return Found(_OPEN, "Not everything was asked.", *found_out, named=named)
     unknown = [one for one in conditions if screen.answers[one.code] is Answer.UNKNOWN]
     if unknown:
-        return Found(GateState.OPEN, _told("Not known yet", unknown), *found_out)
+        named = _told("Not known yet", unknown)
+        return Found(_OPEN, "Not everything is known.", *found_out, named=named)
     waiting = [one for one in held if one.code not in screen.decided]
     if waiting:
         who = " or ".join(sorted(_lift(waiting) or ())) or "nobody"
-        return Found(GateState.OPEN, _told(f"To be decided by {who}", waiting), *found_out)
-    return Found(GateState.MET, _let_through(present), *found_out)
+        told = f"To be decided by {who}"
+        return Found(_OPEN, f"{told}.", *found_out, named=_told(told, waiting))
+    named = _let_through(present)
+    return Found(GateState.MET, _NOTHING.detail, *found_out, named=named)
 
 
 def _outcome(screen: Screen, condition: HealthCondition) -> HoldOutcome | None:
@@ -246,17 +255,19 @@ def of_medicines(classes: Iterable[MedicineClass], reconciled: Reconciled) -> Fo
     waiting = [one for one in found if one.waits]
     if waiting:
         told = "; ".join(f"{_names(one)} ({one.action})" for one in waiting)
-        return Found(GateState.OPEN, f"To be approved: {told}.", reconciled.known_at)
+        named = f"To be approved: {told}."
+        return Found(_OPEN, "Something is to be approved.", reconciled.known_at, named=named)
     blocked = [one for one in found if one.action is MedicineAction.BLOCK]
     if blocked:
         since = max(one.ruled_at for one in blocked if one.ruled_at is not None)
-        return Found(GateState.FAILED, f"Not with {_named(blocked)}.", since)
+        named = f"Not with {_named(blocked)}."
+        return Found(_FAILED, "Not with what the patient takes.", since, named=named)
     parts = [_GONE_THROUGH.detail]
     for action, told in _SAID.items():
         those = [one for one in found if one.action is action]
         if those:
             parts.append(f"{told}: {_named(those)}.")
-    return Found(GateState.MET, " ".join(parts))
+    return _GONE_THROUGH._replace(named=" ".join(parts))
 
 
 _SAID = {
@@ -290,5 +301,8 @@ def of_eligibility(ruling: Ruling | None, at: datetime) -> Found:
     if ruling.lapses_at is not None and at >= ruling.lapses_at:
         detail = f"To be decided anew: it held through {ruling.until}."
         return Found(GateState.EXPIRED, detail, expires_at=ruling.lapses_at)
-    detail = "Eligible." if ruling.conditions is None else f"Eligible if: {ruling.conditions}"
-    return Found(GateState.MET, detail, expires_at=ruling.lapses_at)
+    found = Found(GateState.MET, "Eligible.", expires_at=ruling.lapses_at)
+    if ruling.conditions is None:
+        return found
+    named = f"Eligible if: {ruling.conditions}"
+    return found._replace(detail="Eligible, with conditions.", named=named)

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from models import (
     Appointment,
     AuditEvent,
+    Course,
     Message,
     Reconciliation,
     Screen,
@@ -115,6 +116,10 @@ def gate_of(caller: Caller, visit: Appointment, code: str) -> tuple[str, str]:
     return next((one["state"], one["detail"]) for one in gates if one["code"] == code)
 
 
+def courses_of(session: Session) -> UUID:
+    return session.scalars(select(Course.id)).one()
+
+
 def told(session: Session) -> set[Recipient]:
     query = select(Message.recipient).where(Message.kind == MessageKind.GATE_REOPENED)
     return set(session.scalars(query))
@@ -151,10 +156,46 @@ class TestScreens:
         booked = desk.post("/appointments", order)
         assert booked.status_code == 201, booked.json
         visit = booked.json["id"]
-        gates = desk.get(f"/appointments/{visit}/readiness").json["gates"]
+        gates = nurse.get(f"/appointments/{visit}/readiness").json["gates"]
         assert gates[0]["state"] == "met"
         assert gates[0]["detail"].endswith("To discuss: Bladder.")
         assert nurse.get(path).json["items"] == [made.json]
+
+    def test_what_was_found_is_named_to_those_who_treat(
+        self, key: Keyring, desk: Caller, nurse: Caller, visit: Appointment, clock: Clock
+    ) -> None:
+        clock.now = SUNDAY_NOON + MINUTE
+        path = f"/patients/{visit.patient_id}/screens"
+        nurse.post(path, {"answers": answers(glaucoma="present")})
+        board = "/readiness?from=2026-03-01T00:00:00Z&to=2026-03-25T00:00:00Z"
+        for who, said in (
+            (nurse, "To be decided by prescriber: Glaucoma."),
+            (key(Role.ADMIN), "To be decided by prescriber: Glaucoma."),
+            (desk, "To be decided by prescriber."),
+            (key(Role.AUDITOR), "Not settled yet."),
+        ):
+            assert gate_of(who, visit, "contraindication-screen") == ("open", said)
+            [row] = who.get(board).json["items"]
+            assert row["readiness"]["gates"][0]["detail"] == said
+
+    def test_a_refusal_names_nothing(
+        self, session: Session, desk: Caller, nurse: Caller, world: World, step_id: UUID
+    ) -> None:
+        screen(session, world.patient_id, "aneurysm")
+        session.commit()
+        order = {
+            "patient_id": str(world.patient_id),
+            "course_step_id": str(step_id),
+            "starts_at": MONDAY_9.isoformat(),
+        }
+        refused = desk.post("/appointments", order)
+        assert refused.json["gates"][0]["detail"] == "Something speaks against it."
+        near = "from=2026-03-02T00:00:00Z&to=2026-03-04T00:00:00Z"
+        empty = desk.get(f"/openings?course_step_id={step_id}&{near}")
+        assert empty.json["shut_by"][0]["code"] == "contraindication-screen"
+        plan = desk.post(f"/courses/{courses_of(session)}/proposals", {"wishes": {}})
+        for answer in (refused, empty, plan):
+            assert "neurysm" not in answer.text
 
     def test_a_later_screen_replaces_an_earlier_one(
         self, session: Session, nurse: Caller, visit: Appointment, clock: Clock

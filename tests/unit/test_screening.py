@@ -157,7 +157,7 @@ class TestScreens:
             decided(HoldOutcome.GO_AHEAD),
             answers=screen(hold=PRESENT, caution=PRESENT, discuss=PRESENT).answers,
         )
-        assert judged("screen", screen=told).detail == (
+        assert judged("screen", screen=told).named == (
             "Screened: nothing speaks against it. Decided to go ahead with: Hold. "
             "Take care: Caution. To discuss: Discuss."
         )
@@ -169,7 +169,7 @@ class TestScreens:
             screen(hold=PRESENT),
             Screen(VISIT - DAY, VISIT - DAY, dict.fromkeys(CODES[:-1], ABSENT)),
         ]
-        assert [judged("screen", screen=one).detail for one in found] == [
+        assert [judged("screen", screen=one).named for one in found] == [
             "Against it: Never; Block.",
             "Not known yet: Caution.",
             "To be decided by prescriber: Hold.",
@@ -264,11 +264,11 @@ class TestMedicines:
 
     def test_what_is_left_out_is_told(self) -> None:
         told = taking("discuss", "hold-24h", hold_24h=HELD)
-        assert judged("medicines", reconciled=told).detail == (
+        assert judged("medicines", reconciled=told).named == (
             "Gone through. Left out on the day: A hold-24h. To discuss: A discuss."
         )
         waiting = judged("medicines", reconciled=taking("hold-24h", "block"))
-        assert waiting.detail == "To be approved: A hold-24h (hold-24h); A block (block)."
+        assert waiting.named == "To be approved: A hold-24h (hold-24h); A block (block)."
 
 
 def ruling(outcome: str, until: date | None = None, lapses: datetime | None = None) -> Ruling:
@@ -294,7 +294,44 @@ class TestEligibility:
 
     def test_conditions_are_told(self) -> None:
         told = Ruling(EligibilityOutcome.ELIGIBLE_WITH_CONDITIONS, VISIT, "with an ECG")
-        assert judged("eligibility", eligibility=told).detail == "Eligible if: with an ECG"
+        assert judged("eligibility", eligibility=told).named == "Eligible if: with an ECG"
+
+
+@pytest.mark.parametrize(
+    ("code", "known"),
+    [
+        ("screen", {"screen": screen(block=PRESENT)}),
+        ("screen", {"screen": screen(caution=UNKNOWN)}),
+        ("screen", {"screen": screen(hold=PRESENT)}),
+        ("screen", {"screen": screen(caution=PRESENT)}),
+        ("screen", {"screen": decided(HoldOutcome.GO_AHEAD)}),
+        ("screen", {"screen": decided(HoldOutcome.REFUSED)}),
+        ("screen", {"screen": Screen(VISIT, VISIT, {"never": ABSENT})}),
+        ("medicines", {"reconciled": taking("hold-24h", "block")}),
+        ("medicines", {"reconciled": taking("block", block=MedicineAction.BLOCK)}),
+        ("medicines", {"reconciled": taking("discuss", "hold-24h", hold_24h=HELD)}),
+        (
+            "eligibility",
+            {
+                "eligibility": Ruling(
+                    EligibilityOutcome.ELIGIBLE_WITH_CONDITIONS, VISIT, "Not if Never"
+                )
+            },
+        ),
+    ],
+)
+@pytest.mark.parametrize("overridden", [False, True])
+def test_what_a_patient_has_or_takes_is_named_to_those_who_treat_alone(
+    code: str, known: dict[str, Any], overridden: bool
+) -> None:
+    given: dict[str, Any] = {"overridden": {code: VISIT + HOUR}} if overridden else {}
+    found = judged(code, **known, **given)
+    names = {"Never", "Block", "Hold", "Caution", "Discuss", "A block", "A discuss", "A hold"}
+    assert found.named is not None
+    assert any(name in found.named for name in names)
+    assert not any(name in found.detail for name in names)
+    assert found.detail
+    assert found.named.startswith("Overridden. ") == found.detail.startswith("Overridden. ")
 
 
 FRAME = Frame(VISIT - 2 * DAY, 4 * 288)
