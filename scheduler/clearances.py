@@ -48,7 +48,8 @@ def clear(
     not say for which of several; with `MayNotOverride` if it is not theirs to vouch for. That
     it must stay shut any clinician may say.
     """
-    patient = facts.one(session, Patient, patient_id)
+    # Locked: of somebody who vouches and the patient who signs, one sees the other.
+    patient = facts.to_change(session, Patient, patient_id, None)
     gated = facts.gated(session, patient_id, told.gate)
     _refuse_unless_theirs([gate for gate, _ in gated], told, by)
     if told.cleared_at > now:

@@ -99,12 +99,14 @@ def to_change(session: Session, model: type[Row], row_id: UUID, version: int | N
     """Fetch and lock one row, to change it.
 
     `version` is the one that the caller last saw; None: whatever it is now. Refuses with
-    `NotFound`, or with `Stale` if somebody has changed it since.
+    `NotFound`, or with `Stale` if somebody has changed it since. A patient is not locked
+    against rows that merely refer to them: whoever has a visit writes such rows, and a patient's
+    lock may be followed by a visit's, so the two would wait for each other.
     """
     found = session.scalar(
         select(model)
         .where(model.id == row_id)
-        .with_for_update()
+        .with_for_update(key_share=model is Patient)
         .execution_options(populate_existing=True)
     )
     if found is None:

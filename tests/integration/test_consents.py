@@ -1,6 +1,7 @@
 """Consent: written in versions, signed on the patient's page, counted, copied on paper."""
 
 import re
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -12,12 +13,23 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import Connection, Engine, select
+from sqlalchemy import text as statement
 from sqlalchemy.orm import Session
 
-from models import Appointment, AuditEvent, Clearance, Consent, Message, Patient, Task, enter_clinic
+from models import (
+    Appointment,
+    AuditEvent,
+    Clearance,
+    Consent,
+    Incident,
+    Message,
+    Patient,
+    Task,
+    enter_clinic,
+)
 from models.vocabulary import ClearanceOutcome, MessageKind, Recipient, Role, TaskKind
 from notifications import links, reading
-from scheduler import booking, courses, evidence, facts
+from scheduler import booking, courses, evidence, facts, incidents
 from scheduler import consents as signing
 from scheduler.authority import Authority
 from scheduler.booking import Order
@@ -27,6 +39,7 @@ from tests import pdf
 from tests.factories import (
     DAY,
     MONDAY_9,
+    SOURCE,
     SUNDAY_NOON,
     World,
     figure,
@@ -46,6 +59,12 @@ TEXT: dict[str, Any] = {
     "title": "What we agree on",
     "body": "First we talk.\nThen we rest.\n\nYou may stop at any time.",
     "renews": False,
+}
+DUTY = {
+    "code": "seen",
+    "title": "Seen by a clinician",
+    "owner": "clinician",
+    "due_after": figure(60, "min"),
 }
 SPANISH = TEXT | {"language": "es", "title": "Lo que acordamos", "body": "Primero hablamos."}
 NAME = "Zażółć Жанна Ελένη"
@@ -584,19 +603,25 @@ class TestRenewal:
         assert state(session, first) == ("met", "Cleared.")  # each for its own
 
 
+def to_sign(session: Session, world: World, told: dict[str, Any]) -> tuple[UUID, Signing]:
+    """A visit whose patient is asked to sign, and what they send; everybody sees it."""
+    version_id = make_protocol(session, told)
+    course = courses.open_course(session, world.patient_id, version_id, by=DESK)
+    step = facts.steps_of(session, course.id)[0]
+    order = Order(patient_id=world.patient_id, starts_at=MONDAY_9, course_step_id=step.id)
+    visit_id = booking.book(session, order, by=DESK, now=SUNDAY_NOON).id
+    text = signing.write(session, NewText(**TEXT), by=DESK, now=SUNDAY_NOON)
+    pair = ("esketamine", "intranasal")
+    session.commit()
+    return visit_id, Signing(number=1, text_id=text.id, pair=pair, name=NAME, address=None)
+
+
 def test_of_two_who_sign_at_once_one_does(
     committed: Session, committed_world: World, service_engine: Engine
 ) -> None:
     """A link pressed twice, or the pages of two visits: the second waits, and finds it signed."""
-    world, version_id = committed_world, make_protocol(committed, content())
-    course = courses.open_course(committed, world.patient_id, version_id, by=DESK)
-    step = facts.steps_of(committed, course.id)[0]
-    order = Order(patient_id=world.patient_id, starts_at=MONDAY_9, course_step_id=step.id)
-    visit_id = booking.book(committed, order, by=DESK, now=SUNDAY_NOON).id
-    text = signing.write(committed, NewText(**TEXT), by=DESK, now=SUNDAY_NOON)
-    pair = ("esketamine", "intranasal")
-    told = Signing(number=1, text_id=text.id, pair=pair, name=NAME, address=None)
-    committed.commit()
+    world = committed_world
+    visit_id, told = to_sign(committed, world, content())
     ready = Barrier(2)
 
     def sign(_: int) -> str:
@@ -614,6 +639,50 @@ def test_of_two_who_sign_at_once_one_does(
     with ThreadPoolExecutor(2) as two:
         assert sorted(two.map(sign, range(2))) == ["found it signed", "signed"]
     assert len(consents(committed)) == len(clearances(committed)) == 1
+
+
+def test_who_signs_and_who_notes_an_incident_do_not_wait_for_each_other(
+    committed: Session, committed_world: World, service_engine: Engine
+) -> None:
+    """One has the visit and would write about the patient, the other the other way round."""
+    world, told = committed_world, content()
+    told["incidents"] = [
+        {"code": "fall", "title": "A fall", "source": SOURCE, "checklist": [DUTY]},
+    ]
+    visit_id, asked = to_sign(committed, world, told)
+    noted = incidents.Told(
+        patient_id=world.patient_id,
+        code="fall",
+        occurred_at=SUNDAY_NOON,
+        appointment_id=visit_id,
+    )
+
+    def sign() -> None:
+        with Session(service_engine) as session:
+            enter_clinic(session, world.clinic_id)
+            visit = facts.one(session, Appointment, visit_id)
+            signing.sign(session, visit, asked, now=SUNDAY_NOON)
+            session.commit()
+
+    with ThreadPoolExecutor(1) as pool, Session(service_engine) as session:
+        enter_clinic(session, world.clinic_id)
+        facts.to_change(session, Appointment, visit_id, None)
+        signed = pool.submit(sign)
+        wait_for_waiting(committed)
+        incidents.record(session, noted, by=DESK, now=SUNDAY_NOON)
+        session.commit()
+        signed.result(timeout=30)
+    assert len(consents(committed)) == len(committed.scalars(select(Incident)).all()) == 1
+
+
+def wait_for_waiting(session: Session, seconds: float = 30) -> None:
+    """Return once somebody waits for a row that somebody else has."""
+    waiting = statement(
+        "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'"
+    )
+    end = time.monotonic() + seconds
+    while not session.scalar(waiting):
+        assert time.monotonic() < end, "nobody waits"
 
 
 class TestCopies:
