@@ -85,10 +85,12 @@ def list_eligibility(asked: dict[str, Any], course_id: UUID) -> dict[str, Any]:
 @idempotent
 @blueprint.response(201, EligibilitySchema)
 @blueprint.alt_response(403, schema=ProblemSchema, description="may-not-override")
-@blueprint.alt_response(409, schema=ProblemSchema, description="course-closed")
 @blueprint.alt_response(422, schema=ProblemSchema, description="unfit")
 def decide_eligibility(new: NewEligibility, course_id: UUID) -> Response:
-    """Decide whether a course goes on to its doses. Visits that it shuts are told."""
+    """Decide whether a course goes on to its doses. Visits that it shuts are told.
+
+    Of a course that is over the last decision still counts for visits outside any course.
+    """
     decision = eligibility.decide(db.session(), course_id, new, by=by(), now=now())
     act = Act(
         action="create",

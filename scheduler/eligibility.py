@@ -15,7 +15,6 @@ from uuid_utils.compat import uuid7
 
 from models import Course, Eligibility, Patient
 from models.vocabulary import (
-    CourseStatus,
     EligibilityOutcome,
     MessageKind,
     Owner,
@@ -28,7 +27,7 @@ from notifications.outbox import Notice
 from notifications.wall_time import at_wall_time
 from scheduler import calendars, facts, reopening, tasks
 from scheduler.authority import Authority
-from scheduler.errors import CourseClosed, MayNotOverride, Unfit
+from scheduler.errors import MayNotOverride, Unfit
 from scheduler.protocols import SettledBy
 from scheduler.tasks import Wanted
 
@@ -60,13 +59,12 @@ def decide(
 ) -> Eligibility:
     """Decide whether a course goes on to its doses. What was to come of an earlier decision is off.
 
-    Refuses with `NotFound`, with `CourseClosed`, with `MayNotOverride` whoever the protocol does
-    not let decide, and with `Unfit` for what does not go together or a day that is not ahead.
+    Also of a course that is over: what was decided about it still judges the patient's visits
+    outside any. Refuses with `NotFound`, with `MayNotOverride` whoever the protocol does not let
+    decide, and with `Unfit` for what does not go together or a day that is not ahead.
     """
     course = facts.to_change(session, Course, course_id, None)
     _lock(session, course.id)
-    if course.status is not CourseStatus.ACTIVE:
-        raise CourseClosed("The course is not active any more.", course_status=course.status)
     _refuse_unless_theirs(session, course, by)
     zone = ZoneInfo(facts.clinic(session).time_zone)
     _refuse_unfit(new, now.astimezone(zone).date())

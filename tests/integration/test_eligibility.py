@@ -220,13 +220,30 @@ class TestDecisions:
         refused = doctor.post(f"/courses/{course.id}/eligibility", told)
         assert (refused.status_code, refused.json["type"]) == (422, "/problems/invalid")
 
-    def test_a_course_that_is_over_is_not_decided_on(
-        self, session: Session, doctor: Caller, course: Course
+    def test_what_was_decided_about_a_course_that_is_over_can_be_decided_anew(
+        self,
+        session: Session,
+        world: World,
+        desk: Caller,
+        doctor: Caller,
+        course: Course,
+        clock: Clock,
     ) -> None:
+        """It still shuts visits outside any course, so somebody must be able to open them."""
+        make_protocol_the_clinics_own(session, world, course)
+        path = f"/courses/{course.id}/eligibility"
+        doctor.post(path, NO)
         courses.discontinue(session, Call(course.id, None, "r"), by=DESK, now=SUNDAY_NOON)
         session.commit()
-        refused = doctor.post(f"/courses/{course.id}/eligibility", NO)
-        assert (refused.status_code, refused.json["type"]) == (409, "/problems/course-closed")
+        told = {
+            "patient_id": str(world.patient_id),
+            "step_kind": "dosing",
+            "starts_at": MONDAY_9.isoformat(),
+        }
+        assert desk.post("/appointments", told).json["type"] == "/problems/not-ready"
+        clock.now += MINUTE
+        assert doctor.post(path, {"outcome": "eligible"}).status_code == 201
+        assert desk.post("/appointments", told).status_code == 201
 
 
 def make_protocol_the_clinics_own(session: Session, world: World, course: Course) -> None:
