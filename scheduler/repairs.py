@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, time, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
@@ -147,8 +146,11 @@ def relieve(
     if facts.is_licensed(session, holder.id, licence.role, first):
         raise Unfit("Another licence covers the days after it.", field="qualification_id")
     _refuse_effort(best=lapse.best)
-    zone = ZoneInfo(facts.clinic(session).time_zone)
-    start = max(now, at_wall_time(datetime.combine(first, time(0)), zone)).astimezone(UTC)
+    begins = (
+        at_wall_time(datetime.combine(first, time(0)), site.zone)
+        for site in calendars.sites(session)
+    )
+    start = max(now, min(begins)).astimezone(UTC)  # where the day comes first
     end = start + LONGEST if lapse.end is None else lapse.end.astimezone(UTC)
     if not start < end <= start + LONGEST:
         raise Unfit(f"It must end after the licence, within {LONGEST.days} days.", field="to")
@@ -293,6 +295,7 @@ def _struck(
         visit.id: "away"
         for visit in visits
         if any(_falls_in(slot, disruption) for slot in slots.get(visit.id, ()))
+        and not _is_licensed(session, disruption, visit)
     }
     rest = [one for one in visits if one.id not in struck and _presence(session, one)]
     if rest:
@@ -307,6 +310,15 @@ def _falls_in(slot: Slot, disruption: Disruption) -> bool:
         and slot.starts_at < disruption.ends_at
         and slot.ends_at > disruption.starts_at
     )
+
+
+def _is_licensed(session: Session, disruption: Disruption, visit: Appointment) -> bool:
+    """Whether by the day at the site a licence covers who serves it in the disruption's role."""
+    if disruption.role is None:
+        return False
+    [site] = calendars.sites(session, visit.site_id)
+    day = visit.starts_at.astimezone(site.zone).date()
+    return disruption.role not in facts.unlicensed(session, visit, day)
 
 
 def _presence(session: Session, visit: Appointment) -> bool:

@@ -1,16 +1,17 @@
 """A licence that ends: who else could serve the visits after it, without closing anything."""
 
-from datetime import date
+from datetime import date, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from models import Appointment, Closure, Practitioner, Qualification
+from models import Appointment, Closure, Practitioner, Proposal, Qualification, Site
 from models.vocabulary import PractitionerRole
 from scheduler import facts
-from tests.factories import DAY, MONDAY_9, World, clear, make_practitioner
+from tests.factories import DAY, MONDAY_9, World, clear, make_practitioner, make_site
 from tests.integration.conftest import Caller
 from tests.integration.test_repairs import course
 
@@ -71,6 +72,43 @@ def test_visits_after_its_last_day_get_somebody_else(
     assert [one["starts_at"] for one in done.json["appointments"]] == [move["from"]]
     session.expire_all()
     assert facts.unlicensed(session, visit, DOSE_ON) == []
+
+
+@pytest.mark.parametrize(
+    ("clinic", "site", "until", "moves"),
+    [
+        ("America/New_York", "Asia/Tokyo", date(2026, 3, 3), 1),  # the 3rd is not over in New York
+        ("America/New_York", "Asia/Tokyo", DOSE_ON, 0),
+        ("Asia/Tokyo", "America/New_York", DOSE_ON, 0),  # the 5th has begun in Tokyo
+        ("Asia/Tokyo", "America/New_York", date(2026, 3, 3), 1),
+    ],
+)
+def test_its_last_day_is_that_of_the_site(
+    session: Session,
+    desk: Caller,
+    world: World,
+    clinic: str,
+    site: str,
+    until: date,
+    moves: int,
+) -> None:
+    facts.clinic(session).time_zone = clinic
+    facts.one(session, Site, world.site_id).time_zone = site
+    make_site(session, clinic)
+    clear(session, world.patient_id, ["medical-clearance", "consent"])
+    session.commit()
+    order = {
+        "patient_id": str(world.patient_id),
+        "step_kind": "dosing",
+        "starts_at": datetime(2026, 3, 4, 9, tzinfo=ZoneInfo(site)).isoformat(),
+    }
+    booked = desk.post("/appointments", order)
+    assert booked.status_code == 201, booked.json
+    make_practitioner(session, world.site_id, PractitionerRole.MONITOR, lanes=2)
+    answer = lapse(desk, licence(session, world, until))
+    assert answer.status_code == 201, answer.json
+    assert len(answer.json["proposal"]["moves"]) == moves
+    assert len(session.scalars(select(Proposal)).all()) == moves
 
 
 def test_one_that_goes_on_under_another_licence_breaks_nothing(
