@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from models import MedicineRuling, Patient, Reconciliation
-from models.vocabulary import MedicineAction
+from models.vocabulary import MedicineAction, PractitionerRole
 from scheduler import facts, reopening
 from scheduler.authority import Authority
 from scheduler.errors import MayNotOverride, NotFound, Taken, Unfit
@@ -174,14 +174,18 @@ def _having(session: Session, patient_id: UUID, code: str) -> Sequence[Gate]:
     return own or all_of_them
 
 
+_ELSE = frozenset({PractitionerRole.PRESCRIBER.value})
+"""Who approves what is left out where no protocol names the class any more."""
+
+
 def _refuse_to_rule(gates: Sequence[Gate], new: NewRuling, by: Authority) -> None:
     code = new.medicine_class
-    for gate in gates:  # the strictest decides
-        if not by.may_lift(gate.lift):
-            who = " or ".join(sorted(gate.lift)) or "nobody"
-            raise MayNotOverride(f"{code}: {who} may approve this.", who=sorted(gate.lift))
+    for lift in [gate.lift for gate in gates] or [_ELSE]:  # the strictest decides
+        if not by.may_lift(lift):
+            who = " or ".join(sorted(lift)) or "nobody"
+            raise MayNotOverride(f"{code}: {who} may approve this.", who=sorted(lift))
     usual = {one.action for gate in gates for one in gate.medicines if one.code == code}
     if usual != {new.action} and not new.reason:
-        told = " or ".join(sorted(usual))
+        told = " or ".join(sorted(usual)) or "nothing of it any more"
         detail = f"The protocol says {told}. Say why it is otherwise, in `reason`."
         raise Unfit(detail, field="reason")

@@ -23,7 +23,7 @@ from models import (
 from models.vocabulary import GateState, MessageKind, PractitionerRole, Recipient, Role, TaskKind
 from notifications import links, reading
 from scheduler import booking, courses, evidence, facts
-from scheduler.authority import Authority, Reasons
+from scheduler.authority import Authority, Call, Reasons
 from scheduler.booking import Order
 from tests.factories import (
     DAY,
@@ -419,6 +419,26 @@ class TestMedicines:
         [shown] = nurse.get(f"/patients/{visit.patient_id}/reconciliations").json["items"]
         assert [one["class"] for one in shown["medicines"]] == ["stimulants", "hypnotics", None]
         assert [one["action"] for one in shown["rulings"]] == ["hold-dose-day", "discuss"]
+
+    def test_where_no_protocol_names_it_any_more_a_prescriber_decides_with_a_reason(
+        self,
+        session: Session,
+        admin: Caller,
+        nurse: Caller,
+        doctor: Caller,
+        visit: Appointment,
+    ) -> None:
+        line = self.list(nurse, visit).json["id"]
+        assert visit.course_id is not None
+        courses.discontinue(session, Call(visit.course_id, None, "r"), by=DOCTOR, now=SUNDAY_NOON)
+        session.commit()
+        told = {"class_": "stimulants", "action": "hold-dose-day"}
+        for who in (nurse, admin):
+            refused = self.rule(who, visit, line, reason="r", **told)
+            assert (refused.status_code, refused.json["who"]) == (403, ["prescriber"])
+        bare = self.rule(doctor, visit, line, **told)
+        assert (bare.status_code, bare.json["field"]) == (422, "reason")
+        assert self.rule(doctor, visit, line, reason="r", **told).status_code == 201
 
     def test_a_block_shuts_the_gate_once_it_is_confirmed(
         self, nurse: Caller, doctor: Caller, visit: Appointment
