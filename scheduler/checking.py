@@ -160,7 +160,8 @@ def _bad_limit(visit: Told, gate: Told, limit: Told, here: str) -> Iterator[Faul
 
 def _bad_watch(visit: Told, here: str) -> Iterator[Fault]:
     yield from _twice(visit.get("watch", ()), "code", f"{here}/watch")
-    if any(gate["by"] == "departure" for gate in visit["gates"]) and visit["kind"] != "dosing":
+    leaves = any(gate["by"] == "departure" for gate in visit["gates"])
+    if leaves and visit["kind"] not in {"dosing", "follow-up"}:  # a night here follows a dose
         yield Fault(f"{here}/gates", "Only after a dose is somebody needed to take them home.")
     if visit.get("watch") and visit["kind"] != "dosing":
         yield Fault(f"{here}/watch", "Only a dosing visit has a dose to watch after.")

@@ -12,10 +12,11 @@ from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from models import Appointment, Departure
-from models.vocabulary import AppointmentStatus, WayHome
+from models.vocabulary import AppointmentStatus, StepKind, WayHome
 from scheduler import facts, incidents, moments
 from scheduler.authority import Authority
 from scheduler.errors import MayNotOverride, Taken, Unfit, WrongStatus
+from scheduler.protocols import SettledBy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,14 +37,15 @@ def note(
     """Write down who stands there to take the patient home, or how they left otherwise.
 
     A way that the protocol counts as an incident starts that one's checklist. Refuses with
-    `MayNotOverride` whoever is no clinician, with `WrongStatus` unless a dose was given, with
-    `Unfit` where it is otherwise than planned and nobody says why, for the future and for a time
-    before the dose, and with `Taken` if it was noted already and this does not replace it.
+    `MayNotOverride` whoever is no clinician, with `WrongStatus` unless a dose was given or the
+    patient stays on after one, with `Unfit` where it is otherwise than planned and nobody says
+    why, for the future and for a time before the dose, and with `Taken` if it was noted already
+    and this does not replace it.
     """
     if not by.practitioner_roles:
         raise MayNotOverride("A clinician sees the patient off.", who=["clinician"])
     visit = facts.to_change(session, Appointment, appointment_id, None)
-    if visit.status not in {AppointmentStatus.CHECKED_IN, AppointmentStatus.FULFILLED}:
+    if visit.status not in _here(session, visit):
         raise WrongStatus("The patient is not under observation.", visit_status=visit.status)
     if left.left_at > now:
         raise Unfit("Nobody has left in the future.", field="left_at")
@@ -71,8 +73,20 @@ def note(
     return line
 
 
+def _here(session: Session, visit: Appointment) -> frozenset[AppointmentStatus]:
+    """Where a visit stands from which a patient may leave after a dose."""
+    if visit.kind is StepKind.DOSING:
+        return frozenset({AppointmentStatus.CHECKED_IN, AppointmentStatus.FULFILLED})
+    gates = facts.brief_of(session, visit).visit.gates
+    if all(gate.settled_by is not SettledBy.DEPARTURE for gate in gates):
+        return frozenset()
+    return frozenset({AppointmentStatus.ARRIVED, AppointmentStatus.FULFILLED})
+
+
 def _deviates(session: Session, visit: Appointment, left: Left) -> bool:
     planned = facts.escort_of(session, visit.id)
+    if planned is None and left.way is WayHome.ALONE:
+        return left.way not in facts.brief_of(session, visit).visit.ways_home
     if planned is None or left.way is not planned.way:
         return True
     return (left.accompanied_by or "").casefold() != planned.name.casefold()

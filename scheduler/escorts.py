@@ -124,7 +124,8 @@ def ask_again(session: Session, appointment_id: UUID) -> None:
 
 
 def _refuse_way(session: Session, visit: Appointment, way: WayHome) -> None:
-    ways = facts.brief_of(session, visit).visit.ways_home
+    allowed = facts.brief_of(session, visit).visit.ways_home
+    ways = [one for one in allowed if one is not WayHome.ALONE]  # nobody is named to
     if way not in ways:
         told = ", ".join(ways)
         raise Unfit(f"The protocol allows: {told}.", field="way")

@@ -105,6 +105,16 @@ STAGE: dict[Action, Stage] = {
 """The gates that an act must find open: those that shut its stage or an earlier one."""
 
 
+def stage_of(action: Action, kind: StepKind) -> Stage | None:
+    """The stage whose gates an act must find open.
+
+    A visit without a dose has no discharge: the patient leaves as it is fulfilled.
+    """
+    if action is Action.FULFIL and kind in _TALKED:
+        return Stage.DISCHARGE
+    return STAGE.get(action)
+
+
 def follow(action: Action, state: State, kind: StepKind) -> State:
     """Say where `action` leads, or refuse with `WrongStatus`."""
     for arrow in TRANSITIONS:
@@ -127,8 +137,8 @@ def stage_ahead(state: State, kind: StepKind) -> Stage | None:
     """The next stage at which gates will be asked. None: none any more."""
     if state.status in {AppointmentStatus.PENDING, AppointmentStatus.BOOKED}:
         return Stage.ARRIVAL
-    if kind is not StepKind.DOSING:
-        return None
+    if kind in _TALKED:
+        return Stage.DISCHARGE if state == _WAITING else None
     if state == _WAITING:
         return Stage.DOSE
     return Stage.DISCHARGE if state in {_DOSING, _RECOVERING} else None

@@ -38,7 +38,7 @@ from scheduler.errors import (
     WrongStatus,
 )
 from scheduler.history import Happened
-from scheduler.lifecycle import STAGE, Action
+from scheduler.lifecycle import Action
 from scheduler.placing import Wish
 
 JOB = Authority("job:noshows")
@@ -69,7 +69,7 @@ def act(
     if action in {Action.ARRIVE, Action.START_DOSING}:
         _refuse_unlicensed(session, appointment)
         _refuse_alone(session, appointment)
-    if (stage := STAGE.get(action)) is not None:
+    if (stage := lifecycle.stage_of(action, appointment.kind)) is not None:
         _refuse_unless_ready(session, appointment, stage, now)
     if action is Action.ARRIVE and appointment.suspended_at is not None:
         suspending.resume(session, appointment, now, by=by)

@@ -39,8 +39,16 @@ def content() -> dict[str, Any]:
 
 
 @pytest.fixture
-def visit(session: Session, world: World, clock: Clock, bound: Any) -> Appointment:
-    version_id = make_protocol(session, content())
+def asks() -> dict[str, Any]:
+    """The protocol of the visit."""
+    return content()
+
+
+@pytest.fixture
+def visit(
+    session: Session, world: World, clock: Clock, bound: Any, asks: dict[str, Any]
+) -> Appointment:
+    version_id = make_protocol(session, asks)
     course = courses.open_course(session, world.patient_id, version_id, by=DESK)
     [step] = facts.steps_of(session, course.id)
     order = Order(patient_id=world.patient_id, starts_at=MONDAY_9, course_step_id=step.id)
@@ -260,6 +268,67 @@ class TestLeaving:
         seen = {"way": "escort", "accompanied_by": "Evan Escort"}
         refused = doctor.post(f"/appointments/{visit.id}/departure", seen)
         assert (refused.status_code, refused.json["type"]) == (409, "/problems/wrong-status")
+
+
+class TestOfTheirOwn:
+    """Where the protocol lets a patient go alone, nobody is named, and that is as planned."""
+
+    @pytest.fixture
+    def asks(self) -> dict[str, Any]:
+        told = content()
+        told["visits"]["dosing"]["gates"] = [gate("way-home", "discharge", "departure")]
+        told["visits"]["dosing"]["ways_home"]["ways"] = ["escort", "alone"]
+        return told
+
+    def test_it_takes_no_word_and_nobody_can_be_named_for_it(
+        self, session: Session, doctor: Caller, visit: Appointment, clock: Clock
+    ) -> None:
+        named = {"name": "Nobody", "phone": "+12125550199", "relation": "none", "way": "alone"}
+        path = f"/appointments/{visit.id}"
+        assert doctor("PUT", f"{path}/escort", named).json["field"] == "way"
+        clock.now = MONDAY_9
+        for action in (Action.ARRIVE, Action.START_DOSING, Action.START_RECOVERY):
+            sessions.act(session, Call(visit.id, None), action, by=DOCTOR, now=clock.now)
+        session.commit()
+        escorted = doctor.post(f"{path}/departure", {"way": "escort", "accompanied_by": "Fay"})
+        assert escorted.json["field"] == "deviation"
+        assert doctor.post(f"{path}/departure", {"way": "alone"}).status_code == 201
+        assert doctor.get(f"{path}/readiness").json["gates"][0]["state"] == "met"
+
+
+class TestAfterANight:
+    """The patient stays on after a dose, and leaves from another visit."""
+
+    @pytest.fixture
+    def asks(self) -> dict[str, Any]:
+        told = content()
+        dosing, talk = told["visits"]["dosing"], told["visits"]["integration"]
+        talk["kind"] = "follow-up"
+        talk["gates"], dosing["gates"] = dosing["gates"], []
+        talk["ways_home"] = dosing.pop("ways_home")
+        told["steps"] = [{"key": "night", "visit": "integration"}]
+        return told
+
+    def test_it_ends_once_it_is_noted_who_takes_them_home(
+        self, session: Session, doctor: Caller, visit: Appointment, clock: Clock
+    ) -> None:
+        name(session, visit, clock, confirmed=True)
+        clock.now = MONDAY_9
+        session.commit()
+        path = f"/appointments/{visit.id}"
+        seen = {"way": "escort", "accompanied_by": "Evan Escort"}
+        early = doctor.post(f"{path}/departure", seen)
+        assert (early.status_code, early.json["type"]) == (409, "/problems/wrong-status")
+        sessions.act(session, Call(visit.id, None), Action.ARRIVE, by=DOCTOR, now=clock.now)
+        session.commit()
+
+        told = doctor.get(f"{path}/readiness").json
+        assert (told["stage"], told["ready"]) == ("discharge", False)
+        etag = doctor.get(path).headers["ETag"]
+        refused = doctor.post(f"{path}/fulfil", etag=etag)
+        assert [one["code"] for one in refused.json["gates"]] == ["way-home"]
+        assert doctor.post(f"{path}/departure", seen).status_code == 201
+        assert doctor.post(f"{path}/fulfil", etag=etag).status_code == 200
 
 
 def test_a_way_that_the_protocol_does_not_allow_is_refused(

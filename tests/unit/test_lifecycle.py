@@ -6,7 +6,7 @@ import pytest
 
 from models.vocabulary import AppointmentStatus, Progress, Stage, StepKind
 from scheduler.errors import WrongStatus
-from scheduler.lifecycle import STAGE, Action, State, follow, possible, stage_ahead
+from scheduler.lifecycle import Action, State, follow, possible, stage_ahead, stage_of
 
 NOWHERE = "-"
 PLACES = {
@@ -62,7 +62,8 @@ ASKS = {
     "start-dosing": Stage.DOSE,
     "discharge": Stage.DISCHARGE,
 }
-"""The gates of which stage an act asks. No other act asks any."""
+"""The gates of which stage an act asks. No other act asks any, but that a visit without a dose
+is left as it is fulfilled."""
 
 AHEAD = {
     StepKind.DOSING: {
@@ -72,7 +73,7 @@ AHEAD = {
         "dosing": Stage.DISCHARGE,
         "resting": Stage.DISCHARGE,
     },
-    None: {"held": Stage.ARRIVAL, "booked": Stage.ARRIVAL},
+    None: {"held": Stage.ARRIVAL, "booked": Stage.ARRIVAL, "here": Stage.DISCHARGE},
 }
 """The stage whose gates are asked next, by place; of visits without a dose under None."""
 
@@ -123,9 +124,11 @@ def test_no_act_is_offered_twice() -> None:
         assert len(possible(state, kind)) == len(set(possible(state, kind)))
 
 
+@pytest.mark.parametrize("kind", StepKind)
 @pytest.mark.parametrize("action", Action)
-def test_each_act_asks_the_gates_of_its_stage(action: Action) -> None:
-    assert STAGE.get(action) == ASKS.get(action)
+def test_each_act_asks_the_gates_of_its_stage(action: Action, kind: StepKind) -> None:
+    leaves = action is Action.FULFIL and kind is not StepKind.DOSING
+    assert stage_of(action, kind) == (Stage.DISCHARGE if leaves else ASKS.get(action))
 
 
 @pytest.mark.parametrize("kind", StepKind)
@@ -141,12 +144,13 @@ def test_no_stage_is_left_out_on_the_way(kind: StepKind) -> None:
     state, met = PLACES["booked"], []
     for action in (Action.ARRIVE, Action.START_DOSING, Action.START_RECOVERY, Action.DISCHARGE):
         if action in possible(state, kind):
-            assert STAGE.get(action) in {None, stage_ahead(state, kind)}
+            assert stage_of(action, kind) in {None, stage_ahead(state, kind)}
             state = follow(action, state, kind)
-            met.append(STAGE.get(action))
-    assert follow(Action.FULFIL, state, kind) == PLACES["done"]
+            met.append(stage_of(action, kind))
     dosed = [Stage.ARRIVAL, Stage.DOSE, None, Stage.DISCHARGE]
     assert met == (dosed if kind is StepKind.DOSING else [Stage.ARRIVAL])
+    assert stage_of(Action.FULFIL, kind) == stage_ahead(state, kind)
+    assert follow(Action.FULFIL, state, kind) == PLACES["done"]
 
 
 def test_the_refusal_says_where_the_visit_stands() -> None:

@@ -4,7 +4,7 @@ The figures are those of their sections 3 to 5 and 8. Nothing here is read from 
 a figure that changes in one of them must change here too, by somebody who looked at the source.
 """
 
-from datetime import timedelta
+from datetime import time, timedelta
 
 from models.vocabulary import HealthEventKind, Measure, Stage, StepKind, WayHome
 from tests.unit.gates.measured import Limited, Lines
@@ -90,15 +90,7 @@ BEFORE: list[Row] = [
     # G6: somebody who has said yes; after a night here, the morning; in Oregon a signed plan.
     Escorted("G6", "transport-home", ARRIVAL, f"{CLINIC} mdma-at/night", "patient front-desk"),
     Clearance("G6", "morning-after", ARRIVAL, TRIAL, "clinician", later=72 * HOUR),
-    Items(
-        "G6",
-        "transport-plan",
-        ARRIVAL,
-        OREGON,
-        "patient front-desk",
-        lift=NOBODY,
-        due={"transport-plan": 24 * HOUR},
-    ),
+    Clearance("G6", "transport-plan", ARRIVAL, OREGON, "facilitator", lift=NOBODY, later=90 * DAY),
     # G7: attested a day before.
     Items(
         "G7",
@@ -180,15 +172,23 @@ LEAVING: list[Row] = [
         "D1",
         "way-home",
         DISCHARGE,
-        CLINIC,
+        f"{CLINIC} mdma-at/night",
         "monitor",
         ways=frozenset({WayHome.ESCORT, WayHome.RIDE}),
     ),
     Clearance("D1", "exit-check", DISCHARGE, HOME, "clinician", later=60 * MINUTE),
-    Clearance(
-        "D1", "leaving", DISCHARGE, OREGON, "facilitator", lift="facilitator", later=60 * MINUTE
+    # After MDMA nobody goes home before the morning; in Oregon as the plan says, also alone.
+    Clearance("D1", "handed-over", DISCHARGE, TRIAL, "clinician", later=60 * MINUTE),
+    Departing(
+        "D1",
+        "leaving",
+        DISCHARGE,
+        OREGON,
+        "facilitator",
+        lift="facilitator",
+        ways=frozenset({WayHome.ESCORT, WayHome.RIDE, WayHome.ALONE}),
     ),
-    Aftermath("D1", "incident-care", DISCHARGE, f"{MEDICAL} {OREGON}", "clinician"),
+    Aftermath("D1", "incident-care", DISCHARGE, f"{MEDICAL} {OREGON} mdma-at/night", "clinician"),
     observed(100, INFUSIONS),  # 40 of infusion, and 60 after its end
     observed(120, f"kap/medicine-session {GROUP}"),
     observed(120, "esketamine/session", lift=NOBODY),
@@ -202,6 +202,11 @@ LEAVING: list[Row] = [
 ]
 
 GATES: list[Row] = [*BEFORE, *SCREENED, *MEASURED, *LEAVING]
+
+SUSPENDED = {
+    # From five in the afternoon of the day before on, unless all is there that arrival asks for.
+    **dict.fromkeys(f"{MEDICAL} {OREGON} mdma-at/night".split(), (-1, time(17, 0))),
+}
 
 STAFF: dict[str, set[str]] = {
     # G12, G10: who serves from which minute to which; who is present takes no slot.

@@ -8,15 +8,22 @@ from typing import Any
 
 import pytest
 
-from models.vocabulary import StepKind
+from models.vocabulary import Stage, StepKind
 from scheduler import protocols
-from scheduler.protocols import Protocol
+from scheduler.protocols import Protocol, SettledBy
 from tests.house import sources
 from tests.unit.gates.table_of_branches import BRANCHES
 from tests.unit.gates.table_of_courses import RULES
-from tests.unit.gates.table_of_visits import GATES, GIVEN, NOTICES, OLD_ENOUGH, STAFF
+from tests.unit.gates.table_of_visits import (
+    GATES,
+    GIVEN,
+    NOTICES,
+    OLD_ENOUGH,
+    STAFF,
+    SUSPENDED,
+)
 from tests.unit.gates.timed import After, Apart, AtMost, Needs, OnlyIf, Rule, Same
-from tests.unit.gates.visits import OREGON
+from tests.unit.gates.visits import CLINIC, HOME, OREGON, TRIAL
 
 CONTENTS: dict[str, dict[str, Any]] = {
     content["code"]: content
@@ -111,6 +118,31 @@ def test_the_table_names_every_dose() -> None:
     } == GIVEN
     assert set(GIVEN) == DOSES
     assert set(OLD_ENOUGH) == set(PROTOCOLS)
+
+
+def test_what_is_not_ready_in_time_is_suspended_wherever_arrival_asks_for_something() -> None:
+    asks = {
+        name
+        for name, visit in VISITS.items()
+        if any(gate.shuts in {Stage.ARRIVAL, Stage.DOSE} for gate in visit.gates)
+    }
+    assert set(SUSPENDED) == asks
+    assert {
+        name: (one.suspend.days, one.suspend.at)
+        for name, one in VISITS.items()
+        if one.suspend is not None
+    } == SUSPENDED
+
+
+def test_after_a_dose_nobody_leaves_but_it_is_noted_how() -> None:
+    """At home somebody looks at them instead; after a night here, as they leave in the morning."""
+    noted = {
+        name
+        for name, visit in VISITS.items()
+        if any(gate.settled_by is SettledBy.DEPARTURE for gate in visit.gates)
+    }
+    assert noted == {*CLINIC.split(), *OREGON.split(), "mdma-at/night"}
+    assert DOSES - noted == {HOME, TRIAL}
 
 
 @pytest.mark.parametrize("name", sorted(DOSES))
