@@ -21,7 +21,6 @@ from notifications.languages import LOCALES
 from scheduler import consents, facts
 from scheduler.audit import Act
 from scheduler.consents import NewText
-from scheduler.errors import NotFound
 
 blueprint = Blueprint(
     "consents", __name__, url_prefix="/api/v1", description="What patients agree to, and sign."
@@ -147,9 +146,7 @@ def list_consents(asked: dict[str, Any], patient_id: UUID) -> dict[str, Any]:
 @blueprint.response(200, {"type": "string", "format": "binary"}, content_type="application/pdf")
 def copy_consent(patient_id: UUID, consent_id: UUID) -> Response:
     """The copy of what a patient signed, as PDF."""
-    consent = facts.one(db.session(), Consent, consent_id)
-    if consent.patient_id != patient_id:
-        raise NotFound("There is no such consent.")
+    consent = facts.one_of(db.session(), Consent, consent_id, patient_id)
     text = facts.one(db.session(), ConsentText, consent.text_id)
     copy = paper.draw(consents.copy_of(consent, text))
     act = Act(action="read", entity="consent", entity_id=consent.id, patient_id=patient_id)

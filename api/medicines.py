@@ -126,7 +126,7 @@ def add_reconciliation(new: NewReconciliation, patient_id: UUID) -> Response:
 @blueprint.alt_response(422, schema=ProblemSchema, description="unfit")
 def add_ruling(new: NewRuling, patient_id: UUID, line_id: UUID) -> Response:
     """Approve what follows from the medicines of a class, or put something else in its place."""
-    line = medicines.of_patient(db.session(), patient_id, line_id)
+    line = facts.one_of(db.session(), Reconciliation, line_id, patient_id)
     ruling = medicines.rule(db.session(), line, new, by=by(), now=now())
     act = Act(
         action="create",

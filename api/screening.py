@@ -166,7 +166,7 @@ def add_screen(new: NewScreen, patient_id: UUID) -> Response:
 @blueprint.alt_response(422, schema=ProblemSchema, description="unfit")
 def add_decision(new: NewDecision, patient_id: UUID, screen_id: UUID) -> Response:
     """Decide about a condition that is on hold. A later decision replaces an earlier one."""
-    screen = screens.of_patient(db.session(), patient_id, screen_id)
+    screen = facts.one_of(db.session(), Screen, screen_id, patient_id)
     decision = screens.decide(db.session(), screen, new, by=by(), now=now())
     act = Act(
         action="create",

@@ -32,6 +32,18 @@ class Authority:
         any_clinician = "clinician" in who and bool(self.practitioner_roles)
         return any_clinician or self.may_lift(frozenset(who))
 
+    def refuse_to_lift(self, lift: frozenset[str], what: str) -> None:
+        """Refuse with `MayNotOverride` whoever holds none of the roles in `lift`."""
+        if not self.may_lift(lift):
+            who = " or ".join(sorted(lift)) or "nobody"
+            raise MayNotOverride(f"{what}: {who} decides on this.", who=sorted(lift))
+
+    def refuse_to_settle(self, who: Collection[str], what: str) -> None:
+        """Refuse with `MayNotOverride` whoever is not among `who`."""
+        if not self.may_settle(who):
+            names = " or ".join(sorted(who))
+            raise MayNotOverride(f"{what}: {names} may do this.", who=sorted(who))
+
     def owns(self, owner: Owner) -> bool:
         """Whether a checklist item of `owner` is theirs to settle.
 

@@ -27,7 +27,7 @@ from notifications.outbox import Notice
 from notifications.wall_time import at_wall_time
 from scheduler import calendars, facts, reopening, tasks
 from scheduler.authority import Authority
-from scheduler.errors import MayNotOverride, Unfit
+from scheduler.errors import Unfit
 from scheduler.protocols import SettledBy
 from scheduler.tasks import Wanted
 
@@ -89,9 +89,7 @@ def _refuse_unless_theirs(session: Session, course: Course, by: Authority) -> No
         if gate.settled_by is SettledBy.ELIGIBILITY
     ]
     for who in named or [(PractitionerRole.PRESCRIBER,)]:
-        if not by.may_settle(who):
-            names = " or ".join(sorted(who))
-            raise MayNotOverride(f"{names} may decide this.", who=sorted(who))
+        by.refuse_to_settle(who, "eligibility")
 
 
 def _refuse_unfit(new: NewEligibility, today: date) -> None:

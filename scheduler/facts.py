@@ -95,6 +95,17 @@ def one(session: Session, model: type[Row], row_id: UUID) -> Row:
     return found
 
 
+Theirs = TypeVar("Theirs", Consent, Reconciliation, Screen)
+
+
+def one_of(session: Session, model: type[Theirs], row_id: UUID, patient_id: UUID) -> Theirs:
+    """Fetch one row of a patient, or refuse with `NotFound`."""
+    found = one(session, model, row_id)
+    if found.patient_id != patient_id:
+        raise NotFound(f"There is no such {_spoken(model)}.")
+    return found
+
+
 def to_change(session: Session, model: type[Row], row_id: UUID, version: int | None) -> Row:
     """Fetch and lock one row, to change it.
 

@@ -16,7 +16,7 @@ from models import MedicineRuling, Patient, Reconciliation
 from models.vocabulary import MedicineAction, PractitionerRole
 from scheduler import facts, reopening
 from scheduler.authority import Authority
-from scheduler.errors import MayNotOverride, NotFound, Taken, Unfit
+from scheduler.errors import Taken, Unfit
 from scheduler.protocols import Gate, SettledBy
 from scheduler.screening import MedicineClass
 
@@ -127,14 +127,6 @@ def rule(
     return ruling
 
 
-def of_patient(session: Session, patient_id: UUID, line_id: UUID) -> Reconciliation:
-    """A reconciliation of this patient; refuses with `NotFound`."""
-    line = facts.one(session, Reconciliation, line_id)
-    if line.patient_id != patient_id:
-        raise NotFound("There is no such list of this patient.")
-    return line
-
-
 def _gates(session: Session, patient_id: UUID, *, everywhere: bool = False) -> Sequence[Gate]:
     return facts.gates_settled_by(session, patient_id, SettledBy.MEDICINES, everywhere=everywhere)
 
@@ -144,9 +136,7 @@ def _refuse_unless_theirs(session: Session, patient_id: UUID, by: Authority) -> 
     if not gates:
         raise Unfit("No protocol of this patient asks what they take.", field="medicines")
     for gate in gates:  # it counts under all of them, so the strictest decides
-        if not by.may_settle(gate.who):
-            names = " or ".join(sorted(gate.who))
-            raise MayNotOverride(f"{gate.code}: {names} may do this.", who=sorted(gate.who))
+        by.refuse_to_settle(gate.who, gate.code)
 
 
 def _refuse_unknown(session: Session, patient_id: UUID, medicines: Sequence[Listed]) -> None:
@@ -181,9 +171,7 @@ _ELSE = frozenset({PractitionerRole.PRESCRIBER.value})
 def _refuse_to_rule(gates: Sequence[Gate], new: NewRuling, by: Authority) -> None:
     code = new.medicine_class
     for lift in [gate.lift for gate in gates] or [_ELSE]:  # the strictest decides
-        if not by.may_lift(lift):
-            who = " or ".join(sorted(lift)) or "nobody"
-            raise MayNotOverride(f"{code}: {who} may approve this.", who=sorted(lift))
+        by.refuse_to_lift(lift, code)
     usual = {one.action for gate in gates for one in gate.medicines if one.code == code}
     if usual != {new.action} and not new.reason:
         told = " or ".join(sorted(usual)) or "nothing of it any more"

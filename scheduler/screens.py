@@ -16,7 +16,7 @@ from models import Patient, Screen, ScreenDecision
 from models.vocabulary import Answer, ConditionAction, HoldOutcome
 from scheduler import facts, reopening
 from scheduler.authority import Authority
-from scheduler.errors import MayNotOverride, NotFound, Taken, Unfit
+from scheduler.errors import Taken, Unfit
 from scheduler.protocols import SettledBy
 from scheduler.screening import HealthCondition
 
@@ -93,10 +93,7 @@ def decide(
     latest = facts.latest_screen(session, screen.patient_id)
     if latest is None or latest.id != screen.id:
         raise Taken("A later screen has replaced this one. Decide on that.", field="screen_id")
-    lift = _lift(session, screen, new.condition)
-    if not by.may_lift(lift):
-        who = " or ".join(sorted(lift)) or "nobody"
-        raise MayNotOverride(f"{new.condition}: {who} decides on this.", who=sorted(lift))
+    by.refuse_to_lift(_lift(session, screen, new.condition), new.condition)
     ahead = facts.booked_ahead(session, screen.patient_id, now)
     before = reopening.settled(session, ahead, now)
     decision = ScreenDecision(
@@ -114,22 +111,12 @@ def decide(
     return decision
 
 
-def of_patient(session: Session, patient_id: UUID, screen_id: UUID) -> Screen:
-    """A screen of this patient; refuses with `NotFound`."""
-    screen = facts.one(session, Screen, screen_id)
-    if screen.patient_id != patient_id:
-        raise NotFound("There is no such screen of this patient.")
-    return screen
-
-
 def _refuse_unless_theirs(session: Session, patient_id: UUID, by: Authority) -> None:
     gates = facts.gates_settled_by(session, patient_id, SettledBy.SCREEN)
     if not gates:
         raise Unfit("No protocol of this patient asks for a screen.", field="answers")
     for gate in gates:  # it counts under all of them, so the strictest decides
-        if not by.may_settle(gate.who):
-            names = " or ".join(sorted(gate.who))
-            raise MayNotOverride(f"{gate.code}: {names} may screen.", who=sorted(gate.who))
+        by.refuse_to_settle(gate.who, gate.code)
 
 
 def _refuse_unless_whole(session: Session, patient_id: UUID, new: NewScreen) -> None:
