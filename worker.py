@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -40,7 +41,7 @@ from notifications.channels.sms import Account, SmsChannel
 from notifications.channels.smtp import Server, SmtpChannel
 from notifications.delivery import Delivery, Rate
 from notifications.dispatcher import Dispatcher
-from scheduler import evidence
+from scheduler import apart, evidence
 from scheduler.jobs import JOBS, Job
 
 WATCHDOG_SECONDS = 30
@@ -102,12 +103,14 @@ class Worker:
                     "host": socket.gethostname(),
                     "pid": os.getpid(),
                     "until": until,
-                    "stats": json.dumps(
-                        {one.code.value: one.stats.told() for one in self.deliveries}
-                    ),
+                    "stats": json.dumps(self._stats()),
                 },
             )
         self.ticked_at = time.monotonic()
+
+    def _stats(self) -> dict[str, Any]:
+        by_channel = {one.code.value: one.stats.told() for one in self.deliveries}
+        return {**by_channel, "failures": apart.failures()}
 
     def tidy(self) -> None:
         """Take back what dead workers held, say again what may be, tell what comes too late."""
@@ -123,6 +126,7 @@ class Worker:
                 while self._do(job, clinic_id) and job.again and not self.stop.is_set():
                     pass
             except Exception:  # one clinic's trouble is not another's
+                apart.note_failure(job.name)
                 log.exception("job.failed", job=job.name, clinic_id=str(clinic_id))
 
     def refresh_feeds(self) -> None:

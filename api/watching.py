@@ -59,6 +59,7 @@ class _Figures:
                 expiring.add_metric([row["channel"]], float(row["expiring"]))
         yield from (states, oldest, expiring)
         yield from self._of_workers()
+        yield from self._of_jobs()
 
     def _of_workers(self) -> Iterator[Metric]:
         claims = CounterMetricFamily(
@@ -79,7 +80,8 @@ class _Figures:
             "How long providers took.",
             labels=["worker", "provider"],
         )
-        for worker, channels in self.workers:
+        for worker, told in self.workers:
+            channels = {code: stats for code, stats in told.items() if code != "failures"}
             for channel, stats in channels.items():
                 claims.add_metric([worker, channel], stats["claims"])
                 late.add_metric([worker, channel], *_buckets(stats["lateness"]))
@@ -89,6 +91,17 @@ class _Figures:
                 for provider, histogram in stats["hand_over"].items():
                     took.add_metric([worker, provider], *_buckets(histogram))
         yield from (claims, outcomes, late, took)
+
+    def _of_jobs(self) -> Iterator[Metric]:
+        failed = CounterMetricFamily(
+            "afterglow_job_failures",
+            "What jobs could not do: a row that was left for the next run, or a whole run.",
+            labels=["worker", "job"],
+        )
+        for worker, told in self.workers:
+            for job, number in told.get("failures", {}).items():
+                failed.add_metric([worker, job], number)
+        yield failed
 
 
 def _buckets(told: Mapping[str, Any]) -> tuple[list[tuple[str, float]], float]:

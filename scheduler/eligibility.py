@@ -5,8 +5,10 @@ looked at again, is a task and a message to the patient on that day, from the ro
 itself: replaced before, it never comes due. Functions here flush and never commit.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from functools import partial
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -26,6 +28,7 @@ from notifications import outbox
 from notifications.outbox import Notice
 from notifications.wall_time import at_wall_time
 from scheduler import calendars, facts, reopening, tasks
+from scheduler.apart import apart
 from scheduler.authority import Authority
 from scheduler.errors import Unfit
 from scheduler.protocols import SettledBy
@@ -135,15 +138,22 @@ def remind(session: Session, now: datetime) -> int:
 
     Each once. A task whose decision was replaced, or whose course is over, ends by itself.
     """
+    told = apart(
+        session, "look-again", facts.looked_at_again(session, now), partial(_remind, session, now)
+    )
+    for decision_id in facts.rescreenings_over(session):
+        _withdraw(session, decision_id, now)
+    return told
+
+
+def _remind(session: Session, now: datetime, decisions: Sequence[Eligibility]) -> int:
     told = 0
-    for due in facts.looked_at_again(session, now):
+    for due in decisions:
         _lock(session, due.course_id)  # a new decision waits, or was first
         if facts.still_decides(session, due.id):
             _ask(session, due)
             _tell(session, due, now)
             told += 1
-    for decision_id in facts.rescreenings_over(session):
-        _withdraw(session, decision_id, now)
     return told
 
 

@@ -7,6 +7,7 @@ by a line of its own.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -21,6 +22,7 @@ from models.vocabulary import (
     TaskKind,
 )
 from scheduler import facts, history, lifecycle, lines, measuring, moments, tasks, telling
+from scheduler.apart import apart
 from scheduler.authority import Authority
 from scheduler.errors import MayNotOverride, Taken, Unfit, WrongStatus
 from scheduler.measuring import KINDS, Due, DueState
@@ -123,6 +125,10 @@ def alarm_late(session: Session, now: datetime) -> int:
     Each once. The task stands while anything is late, and ends by itself when it was done.
     """
     visits = facts.under_observation(session)
+    return apart(session, "alarm-late-watches", visits, partial(_alarm_late, session, now))
+
+
+def _alarm_late(session: Session, now: datetime, visits: Sequence[Appointment]) -> int:
     found = due(session, visits, now)
     told = 0
     for visit in visits:

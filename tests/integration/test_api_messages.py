@@ -1,6 +1,6 @@
 """Words, cadences, previews, feeds, reports and figures about messages, over REST."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import product
 from typing import Any
 from uuid import UUID
@@ -9,14 +9,18 @@ import icalendar
 import pytest
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
-from sqlalchemy import select, text
+from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
+from intake.feeds import Refresher
+from intake.fetching import Fetcher
 from models import Message, Protocol
 from models.vocabulary import Channel, MessageKind, MessageState, Recipient
 from notifications.words import kinds_to
-from tests.factories import DAY, MONDAY_9, SUNDAY_NOON, World, rule
-from tests.integration.conftest import Caller
+from scheduler.jobs import Job
+from tests.factories import DAY, MONDAY_9, SUNDAY_NOON, World, make_world, rule
+from tests.integration.conftest import Caller, Clock
+from worker import Worker
 
 TUESDAY = (MONDAY_9 + DAY).isoformat()
 SAID = [(kind, recipient) for recipient in Recipient for kind in sorted(kinds_to(recipient))]
@@ -226,6 +230,21 @@ class TestWhatBecameOfThem:
             "afterglow_provider_seconds",
         }
         assert "Ada" not in told
+
+    def test_what_jobs_could_not_do_is_counted(
+        self, committed: Session, worker_engine: Engine, client: FlaskClient, clock: Clock
+    ) -> None:
+        def fails(session: Session, now: datetime) -> int:
+            raise LookupError("one bad clinic")
+
+        make_world(committed, "Another Practice")
+        committed.commit()
+        refresher = Refresher(worker_engine, clock, Fetcher(()).fetch)
+        at_work = Worker(worker_engine, clock, [], [], refresher, 1)
+        at_work.do(Job("fails", timedelta(minutes=1), fails))
+        at_work.sweep()
+        counted = f'afterglow_job_failures_total{{job="fails",worker="{at_work.id}"}} 1.0'
+        assert counted in client.get("/metrics").text.splitlines()
 
 
 def settle(

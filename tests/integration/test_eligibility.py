@@ -7,12 +7,14 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
+from structlog.testing import capture_logs
 
 from models import (
     Appointment,
     Course,
     Eligibility,
     Message,
+    Patient,
     ProtocolVersion,
     Task,
     enter_clinic,
@@ -370,6 +372,25 @@ class TestReminders:
         session.flush()
         eligibility.remind(session, ON_THE_DAY + DAY)
         assert [status for _, status in standing(session)] == [TaskStatus.COMPLETED]
+
+    def test_one_of_which_nobody_can_be_told_holds_up_no_other(
+        self, session: Session, course: Course
+    ) -> None:
+        others = [make_patient(session)[0] for _ in range(2)]
+        version_id = course.protocol_version_id
+        theirs = [courses.open_course(session, one, version_id, by=DESK) for one in others]
+        decisions = [deferred(session, one) for one in (course, *theirs)]
+        facts.one(session, Patient, others[0]).channels = ["pigeon"]  # as no release writes it
+        session.flush()
+        with capture_logs() as lines:
+            assert eligibility.remind(session, ON_THE_DAY) == 2
+        asked = [subject_id for subject_id, _ in standing(session)]
+        assert asked == sorted([decisions[0].id, decisions[2].id])
+        assert [(one["event"], one["row_id"]) for one in lines] == [
+            ("row.failed", str(decisions[1].id))
+        ]
+        facts.one(session, Patient, others[0]).channels = ["email"]
+        assert eligibility.remind(session, ON_THE_DAY + MINUTE) == 1  # late, and not lost
 
     def test_the_worker_may_do_this(
         self, committed: Session, committed_world: World, worker_engine: Engine
