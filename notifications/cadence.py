@@ -35,11 +35,12 @@ MUST_BE_SAID = frozenset(
         MessageKind.MOVED,
         MessageKind.CANCELLATION,
         MessageKind.VISIT_SUSPENDED,
+        MessageKind.VISIT_RESUMED,
         MessageKind.GATE_REOPENED,
     }
 )
-"""Answers to something staff did, and what keeps somebody from setting out for nothing: said in
-quiet hours too, if otherwise too late."""
+"""Answers to something staff did, what keeps somebody from setting out for nothing, and what
+takes that back: said in quiet hours too, if otherwise too late."""
 
 AT_ONCE = frozenset(
     {

@@ -192,6 +192,15 @@ def supersede(
     ]
 
 
+def heard_last(
+    session: Session, appointment_id: UUID, *kinds: MessageKind
+) -> dict[UUID, MessageKind]:
+    """By reader which of these they heard last, or may have, of a visit at its present time."""
+    told = {"appointment": appointment_id, "kinds": [kind.value for kind in kinds]}
+    rows = session.execute(_HEARD_LAST, told)
+    return {row.recipient_id: MessageKind(row.kind) for row in rows}
+
+
 def take_back(
     session: Session, subject_id: UUID, now: datetime, occasion: str | None = None
 ) -> None:
@@ -342,6 +351,16 @@ _TOLD = text(
        AND state IN ('sending', 'uncertain', 'sent', 'delivered')
        AND kind IN ('confirmation', 'moved', 'pick-up')
      ORDER BY recipient_id, revision DESC, id DESC
+    """
+)
+
+_HEARD_LAST = text(
+    """
+    SELECT DISTINCT ON (m.recipient_id) m.recipient_id, m.kind FROM message m
+      JOIN appointment a ON a.clinic_id = m.clinic_id AND a.id = m.appointment_id
+     WHERE m.appointment_id = :appointment AND m.revision = a.revision AND m.kind = ANY(:kinds)
+       AND m.released_at IS NOT NULL AND m.state IN ('sending', 'uncertain', 'sent', 'delivered')
+     ORDER BY m.recipient_id, m.released_at DESC, m.id DESC
     """
 )
 

@@ -41,10 +41,9 @@ _STANDS: Mapping[MessageKind, tuple[AppointmentStatus, ...]] = {
         AppointmentStatus.ENTERED_IN_ERROR,
     ),
     MessageKind.OFFER: (AppointmentStatus.PROPOSED,),
-    MessageKind.PICK_UP: (
-        AppointmentStatus.BOOKED,
-        AppointmentStatus.ARRIVED,
-        AppointmentStatus.CHECKED_IN,
+    **dict.fromkeys(
+        (MessageKind.PICK_UP, MessageKind.VISIT_RESUMED),
+        (AppointmentStatus.BOOKED, AppointmentStatus.ARRIVED, AppointmentStatus.CHECKED_IN),
     ),
     **dict.fromkeys(
         (

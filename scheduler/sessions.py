@@ -72,7 +72,7 @@ def act(
     if (stage := lifecycle.stage_of(action, appointment.kind)) is not None:
         _refuse_unless_ready(session, appointment, stage, now)
     if action is Action.ARRIVE and appointment.suspended_at is not None:
-        suspending.resume(session, appointment, now, by=by)
+        suspending.resume(session, appointment, now, by=by, is_here=True)
     appointment.status, appointment.progress = after.status, after.progress
     appointment.version += 1
     session.flush()

@@ -6,8 +6,10 @@ takes place is said meanwhile. Once what was open is settled it goes ahead by it
 Functions here flush and never commit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -25,6 +27,7 @@ from models.vocabulary import (
 from notifications import outbox
 from notifications.cadence import Timing, resolve
 from scheduler import evidence, facts, history, tasks, telling
+from scheduler.apart import apart
 from scheduler.authority import Authority
 from scheduler.history import Happened
 from scheduler.readiness import Judged
@@ -38,30 +41,49 @@ AHEAD = timedelta(days=9)
 
 def review(session: Session, now: datetime) -> int:
     """Suspend what is not ready in time, and let go ahead what has become so. Returns how many."""
-    zones = {
-        visit: ZoneInfo(zone)
-        for visit, zone in facts.booked_soon(session, now, AHEAD)
-        if _may_change(session, visit, ZoneInfo(zone), now)
-    }
-    judged = evidence.judge(session, list(zones), now)
-    changed = 0
-    for visit, zone in zones.items():
-        if bool(judged[visit.id].shut(Stage.ARRIVAL)) != (visit.suspended_at is not None):
-            changed += _change(session, visit.id, zone, now)
+    booked = facts.booked_soon(session, now, AHEAD)
+    visits, zones = [visit for visit, _ in booked], {visit.id: zone for visit, zone in booked}
+    changed = apart(session, "suspend-unready", visits, partial(_review, session, zones, now))
     session.execute(_SETTLE_TASKS, {"now": now})
     return changed
 
 
 def resume(
-    session: Session, visit: Appointment, now: datetime, *, by: Authority
-) -> list[outbox.Out]:
-    """Let a visit go ahead that was suspended. Returns what has left about that already."""
+    session: Session, visit: Appointment, now: datetime, *, by: Authority, is_here: bool = False
+) -> None:
+    """Let a visit go ahead that was suspended; whoever heard of the one hears of the other.
+
+    `is_here`: the patient has come. Nobody need tell them, but those of the team who are not at
+    the door were told last that the visit stands still.
+    """
     before = history.state_of(visit)
     visit.suspended_at = None
     visit.version += 1
     session.flush()
     history.record(session, visit, Happened(action="resume", before=before), by, now)
-    return outbox.supersede(session, visit.id, now, kind=MessageKind.VISIT_SUSPENDED)
+    outbox.supersede(session, visit.id, now, kind=MessageKind.VISIT_SUSPENDED)
+    heard = outbox.heard_last(session, visit.id, *_EITHER)
+    readers = _staff(session, visit) if is_here else _everybody(session, visit)
+    readers = [one for one in readers if heard.get(one[1]) is MessageKind.VISIT_SUSPENDED]
+    said = _said(visit, MessageKind.VISIT_RESUMED, now)
+    if is_here:
+        said = replace(said, not_after=visit.ends_at)
+    telling.tell(session, visit, said, readers, now)
+
+
+_EITHER = (MessageKind.VISIT_SUSPENDED, MessageKind.VISIT_RESUMED)
+
+
+def _review(
+    session: Session, zones: Mapping[UUID, str], now: datetime, visits: Sequence[Appointment]
+) -> int:
+    asked = [one for one in visits if _may_change(session, one, ZoneInfo(zones[one.id]), now)]
+    judged = evidence.judge(session, asked, now)
+    return sum(
+        _change(session, visit.id, ZoneInfo(zones[visit.id]), now)
+        for visit in asked
+        if bool(judged[visit.id].shut(Stage.ARRIVAL)) != (visit.suspended_at is not None)
+    )
 
 
 def _may_change(session: Session, visit: Appointment, zone: ZoneInfo, now: datetime) -> bool:
@@ -84,10 +106,7 @@ def _change(session: Session, visit_id: UUID, zone: ZoneInfo, now: datetime) -> 
     if shut:
         _suspend(session, visit, shut, now)
     else:
-        heard = {one.recipient_id for one in resume(session, visit, now, by=JOB)}
-        readers = [one for one in _everybody(session, visit) if one[1] in heard]
-        said = _said(visit, MessageKind.VISIT_RESUMED, now)
-        telling.tell(session, visit, said, readers, now)
+        resume(session, visit, now, by=JOB)
     return True
 
 
@@ -108,6 +127,7 @@ def _suspend(session: Session, visit: Appointment, shut: Sequence[Judged], now: 
         appointment_id=visit.id,
     )
     tasks.keep(session, wanted, now, stands=True)
+    outbox.supersede(session, visit.id, now, kind=MessageKind.VISIT_RESUMED)
     # Staff may have booked it a moment ago and be about to give their reasons.
     settled_at = now + timedelta(minutes=facts.clinic(session).settle_minutes)
     said = _said(visit, MessageKind.VISIT_SUSPENDED, settled_at)
@@ -115,8 +135,11 @@ def _suspend(session: Session, visit: Appointment, shut: Sequence[Judged], now: 
 
 
 def _everybody(session: Session, visit: Appointment) -> list[Reader]:
-    staff = telling.desk(session) + telling.team(session, visit)
-    return staff + telling.patient(session, visit)
+    return _staff(session, visit) + telling.patient(session, visit)
+
+
+def _staff(session: Session, visit: Appointment) -> list[Reader]:
+    return telling.desk(session) + telling.team(session, visit)
 
 
 def _said(visit: Appointment, kind: MessageKind, due_at: datetime) -> Said:

@@ -1,13 +1,15 @@
 """A visit that is not ready in time stands still, is told of, and goes ahead once it is ready."""
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
+from structlog.testing import capture_logs
 
 from models import Appointment, AppointmentEvent, Message, Task, enter_clinic
 from models.vocabulary import (
@@ -23,7 +25,7 @@ from models.vocabulary import (
 from notifications import links
 from notifications.channels.smtp import Server, SmtpChannel
 from notifications.delivery import Delivery
-from scheduler import booking, clearances, courses, escorts, facts, sessions, suspending
+from scheduler import apart, booking, clearances, courses, escorts, facts, sessions, suspending
 from scheduler.authority import Authority, Call, Reasons
 from scheduler.booking import Move, Order
 from scheduler.clearances import NewClearance
@@ -35,6 +37,7 @@ from tests.factories import (
     SUNDAY_NOON,
     World,
     gate,
+    make_patient,
     make_protocol,
     protocol_content,
     rule,
@@ -69,15 +72,23 @@ _AN_HOUR_BEFORE = {"hours": -1, "from": "start"}
 
 
 def book(session: Session, world: World) -> Appointment:
-    version_id = make_protocol(session, content())
-    course = courses.open_course(session, world.patient_id, version_id, by=DOCTOR)
+    return book_for(session, world.patient_id, make_protocol(session, content()), TUESDAY)
+
+
+def book_for(session: Session, patient_id: UUID, version_id: UUID, at: datetime) -> Appointment:
+    course = courses.open_course(session, patient_id, version_id, by=DOCTOR)
     [step] = facts.steps_of(session, course.id)
-    order = Order(patient_id=world.patient_id, starts_at=TUESDAY, course_step_id=step.id)
+    order = Order(patient_id=patient_id, starts_at=at, course_step_id=step.id)
     return booking.book(session, order, by=DOCTOR, now=SUNDAY_NOON)
 
 
 def settle(session: Session, world: World, at: Any) -> None:
     told = NewClearance(gate="medical-clearance", outcome="cleared", cleared_at=at)  # type: ignore[arg-type]
+    clearances.clear(session, world.patient_id, told, by=DOCTOR, now=at)
+
+
+def refuse(session: Session, world: World, at: Any) -> None:
+    told = NewClearance(gate="medical-clearance", outcome=ClearanceOutcome.REFUSED, cleared_at=at)
     clearances.clear(session, world.patient_id, told, by=DOCTOR, now=at)
 
 
@@ -194,6 +205,27 @@ class TestGoingAhead:
         assert sessions.mark_noshows(session, TUESDAY + 3 * DAY) == 1
 
 
+def test_a_visit_that_cannot_be_judged_holds_up_no_other(
+    session: Session, visit: Appointment
+) -> None:
+    patients = [make_patient(session)[0] for _ in range(3)]
+    others = [
+        book_for(session, patient_id, visit.protocol_version_id, TUESDAY + (1 + number) * DAY)
+        for number, patient_id in enumerate(patients)
+    ]
+    others[1].visit = "gone"  # as no release of ours writes it
+    session.flush()
+    evening = EVENING + DAY
+    failed = apart.failures().get("suspend-unready", 0)
+    with capture_logs() as lines:
+        assert suspending.review(session, evening) == 1
+    assert [one.suspended_at for one in others] == [evening, None, None]
+    assert [(one["event"], one["row_id"]) for one in lines] == [("row.failed", str(others[1].id))]
+    assert lines[0]["log_level"] == "error"
+    suspending.review(session, evening + MINUTE)
+    assert apart.failures()["suspend-unready"] == failed + 2  # told of again until it is mended
+
+
 def test_it_is_shown(session: Session, desk: Caller, visit: Appointment, clock: Clock) -> None:
     suspending.review(session, EVENING)
     session.commit()
@@ -273,7 +305,57 @@ class TestWhatIsSaid:
         committed.commit()
         subjects = sweep(seven + 6 * MINUTE)
         assert any("Goes ahead" in one for one in subjects)
+        # The patient was told last that it cannot go ahead, and would set out before nine.
+        assert any("All is settled" in one for one in subjects)
         assert visit.suspended_at is None
+
+    def test_what_says_that_it_goes_ahead_is_off_once_it_is_suspended_again(
+        self, committed: Session, committed_world: World, sweep: Any
+    ) -> None:
+        enter_clinic(committed, committed_world.clinic_id)
+        book(committed, committed_world)
+        committed.commit()
+        sweep(MONDAY_9)
+        suspending.review(committed, EVENING)
+        committed.commit()
+        sweep(EVENING + 3 * MINUTE)
+        settle(committed, committed_world, EVENING + 4 * MINUTE)
+        suspending.review(committed, EVENING + 4 * MINUTE)
+        again = EVENING + 5 * MINUTE
+        refuse(committed, committed_world, again)
+        suspending.review(committed, again)
+        committed.commit()
+        assert told(committed, MessageKind.VISIT_RESUMED) == {
+            (one, MessageState.SUPERSEDED) for one in Recipient if one is not Recipient.ESCORT
+        }
+
+        # Settled again before anybody heard a second time: all still believe the first.
+        settle(committed, committed_world, again + MINUTE)
+        suspending.review(committed, again + MINUTE)
+        committed.commit()
+        said = sweep(again + MINUTE)
+        assert not any("please call us" in one for one in said)
+        assert any("All is settled" in one for one in said)
+        assert any("Goes ahead" in one for one in said)
+
+    def test_who_serves_hears_that_it_goes_ahead_when_the_patient_comes_ready(
+        self, committed: Session, committed_world: World, sweep: Any
+    ) -> None:
+        enter_clinic(committed, committed_world.clinic_id)
+        visit = book(committed, committed_world)
+        committed.commit()
+        sweep(MONDAY_9)
+        suspending.review(committed, EVENING)
+        committed.commit()
+        sweep(EVENING + 3 * MINUTE)
+        settle(committed, committed_world, TUESDAY)
+        sessions.act(committed, Call(visit.id, None), Action.ARRIVE, by=DOCTOR, now=TUESDAY)
+        committed.commit()
+        assert {one for one, _ in told(committed, MessageKind.VISIT_RESUMED)} == {
+            Recipient.FRONT_DESK,
+            Recipient.PRACTITIONER,
+        }
+        assert any("Goes ahead" in one for one in sweep(TUESDAY + MINUTE))
 
     def test_a_visit_that_cannot_begin_is_told_of_at_night_rather_than_too_late(
         self, committed: Session, committed_world: World, sweep: Any
@@ -285,10 +367,7 @@ class TestWhatIsSaid:
         committed.commit()
         sweep(MONDAY_9)
         night = EVENING + timedelta(hours=4)
-        told = NewClearance(
-            gate="medical-clearance", outcome=ClearanceOutcome.REFUSED, cleared_at=night
-        )
-        clearances.clear(committed, committed_world.patient_id, told, by=DOCTOR, now=night)
+        refuse(committed, committed_world, night)
         suspending.review(committed, night)
         committed.commit()
         said = sweep(night + 3 * MINUTE)

@@ -208,6 +208,11 @@ def test_a_course_from_intake_to_closing(clinic: Clinic) -> None:
     clinic.reconcile(clinic.patient["id"])
     clinic.escort(clinic.visits["dosing-1"])
     assert clinic.step("dosing-1", "arrive", Role.SCHEDULER).ok
+    # All were told last that it stands still, and not all of them are at the door.
+    clinic.hear_of(
+        "2027-03-01 09:51",
+        *(f"{one}: Goes ahead: Ada E, Monday, March 1, 2027" for one in (DESK, *TEAM)),
+    )
     refused = clinic.step("dosing-1", "start-dosing")
     assert [gate["code"] for gate in refused.json()["gates"]] == [
         "safety-screen",
