@@ -231,8 +231,8 @@ STAFF: Mapping[Kind, Words] = {
     ),
     Kind.INTEGRATION_UNBOOKED: Words(
         "Next appointment missing: $patient",
-        "$patient was here on $day and the appointment that belongs soon after is not booked. "
-        "Please find a time.",
+        "$patient was here on $day, and what belongs soon after is not booked, or not in time. The "
+        "task in the list says what. Please find a time.",
     ),
     Kind.MESSAGE_FAILED: Words(
         "A message did not reach $patient",

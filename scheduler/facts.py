@@ -39,6 +39,7 @@ from models import (
     Incident,
     InstrumentWording,
     Message,
+    MessageArchive,
     Observation,
     Offer,
     Override,
@@ -634,6 +635,31 @@ def told_to_staff(
     ).all()
 
 
+def tasks_about(
+    session: Session, kind: TaskKind, subject_ids: Collection[UUID]
+) -> Mapping[UUID, Task]:
+    """The tasks of a kind, open or settled, by what gave rise to them."""
+    query = select(Task).where(Task.kind == kind, Task.subject_id.in_(subject_ids))
+    found = session.scalars(query.execution_options(populate_existing=True))
+    return {task.subject_id: task for task in found}
+
+
+def occasions_of(
+    session: Session, kind: MessageKind, visits: Collection[UUID], since: datetime
+) -> set[tuple[UUID, str]]:
+    """Of which occasions of these visits something of a kind was planned since then.
+
+    Also what is in the archive by now.
+    """
+    found: set[tuple[UUID, str]] = set()
+    for table in (Message, MessageArchive):
+        query = select(table.appointment_id, table.rule).where(
+            table.kind == kind, table.appointment_id.in_(visits), table.due_at >= since
+        )
+        found |= {(row.appointment_id, row.rule) for row in session.execute(query)}
+    return found
+
+
 def under_observation(session: Session) -> Sequence[Appointment]:
     """The visits in which a dose was given and nobody is discharged yet."""
     return session.scalars(
@@ -1093,11 +1119,17 @@ def schedules_of(session: Session, appointment_id: UUID) -> frozenset[UUID]:
     return frozenset(session.scalars(of_it.union(session_of_it)))
 
 
-def doses_over(session: Session, since: datetime, now: datetime) -> Sequence[Appointment]:
-    """The visits of courses in which a dose was given, and that ended between then and now."""
+def doses_over(
+    session: Session, since: datetime, now: datetime
+) -> Sequence[tuple[Appointment, str]]:
+    """The visits of courses in which a dose was given, and that ended between then and now.
+
+    With their sites' zones.
+    """
     came = (AppointmentStatus.CHECKED_IN, AppointmentStatus.FULFILLED)
-    return session.scalars(
-        select(Appointment)
+    rows = session.execute(
+        select(Appointment, Site.time_zone)
+        .join(Site, (Site.clinic_id == Appointment.clinic_id) & (Site.id == Appointment.site_id))
         .where(
             Appointment.kind == StepKind.DOSING,
             Appointment.course_id.is_not(None),
@@ -1106,7 +1138,8 @@ def doses_over(session: Session, since: datetime, now: datetime) -> Sequence[App
             Appointment.ends_at <= now,
         )
         .order_by(Appointment.starts_at, Appointment.id)
-    ).all()
+    )
+    return [(visit, zone) for visit, zone in rows]
 
 
 def visits_of_courses(

@@ -160,6 +160,16 @@ def latest(step: Step, others: Iterable[Booked], zone: ZoneInfo) -> datetime | N
     return min(found, default=None)
 
 
+def hanging_on(dose: str, protocol: Protocol) -> list[Step]:
+    """The integrations that have a window from a dose, which ends."""
+    return [
+        step
+        for step in protocol.steps
+        if step.visit.kind is StepKind.INTEGRATION
+        and any(window.step == dose and window.most is not None for window in step.windows)
+    ]
+
+
 def unmet_after(
     dose: str,
     protocol: Protocol,
@@ -185,12 +195,8 @@ def unmet_after(
 
     return [
         step
-        for step in protocol.steps
-        if step.visit.kind is StepKind.INTEGRATION
-        and any(window.step == dose and window.most is not None for window in step.windows)
-        and course.has(step.key) is True
-        and step.key not in course.skipped
-        and not is_met(step)
+        for step in hanging_on(dose, protocol)
+        if course.has(step.key) is True and step.key not in course.skipped and not is_met(step)
     ]
 
 

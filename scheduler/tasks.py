@@ -16,7 +16,7 @@ from scheduler.authority import Authority, Call
 from scheduler.errors import WrongStatus
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Wanted:
     """A task to be set."""
 
@@ -51,22 +51,39 @@ def ask(session: Session, wanted: Wanted) -> None:
 
 
 def keep(session: Session, wanted: Wanted, now: datetime, *, stands: bool) -> None:
-    """Let a task be open while its cause stands, and settled by itself once that is gone."""
+    """Let a task be open while its cause stands, and settled by itself once that is gone.
+
+    One that opens again is due as its new cause has it, and its note says what stands now.
+    """
     if stands:
         ask(session, wanted)
-    session.execute(
-        _KEEP,
-        {"kind": wanted.kind, "subject": wanted.subject_id, "stands": stands, "now": now},
-    )
+        session.execute(_OPEN, vars(wanted))
+    else:
+        about = {"kind": wanted.kind, "subject_id": wanted.subject_id}
+        session.execute(_END, {**about, "by": JOB, "now": now})
 
 
-_KEEP = text(
+JOB = "job:tasks"
+"""Who has settled what ended by itself."""
+
+_OPEN = text(
     """
-    UPDATE task SET status = CASE WHEN :stands THEN 'requested' ELSE 'completed' END,
-           settled_by = CASE WHEN :stands THEN NULL ELSE 'job:tasks' END,
-           settled_at = CASE WHEN :stands THEN NULL ELSE CAST(:now AS timestamptz) END,
+    UPDATE task SET status = 'requested', settled_by = NULL, settled_at = NULL,
+           due_at = CASE WHEN status = 'requested' THEN due_at ELSE :due_at END,
+           urgent = urgent OR :urgent,
+           owner = CASE WHEN status = 'requested' THEN owner ELSE :owner END,
+           note = coalesce(:note, note), version = version + 1
+     WHERE kind = :kind AND subject_id = :subject_id
+       AND (status <> 'requested' OR (:urgent AND NOT urgent)
+            OR note IS DISTINCT FROM coalesce(:note, note))
+    """
+)
+
+_END = text(
+    """
+    UPDATE task SET status = 'completed', settled_by = :by, settled_at = :now,
            version = version + 1
-     WHERE kind = :kind AND subject_id = :subject AND (status = 'requested') <> :stands
+     WHERE kind = :kind AND subject_id = :subject_id AND status = 'requested'
     """
 )
 
