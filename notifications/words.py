@@ -245,9 +245,9 @@ STAFF: Mapping[Kind, Words] = {
         "Please call now.",
     ),
     Kind.GATE_REOPENED: Words(
-        "Open again: $patient, $day",
-        "something that was settled for the appointment of $patient on $day, $time, is not any "
-        "more. Its readiness shows what, and who can settle it.",
+        "Open: $patient, $day",
+        "something for the appointment of $patient on $day, $time, is not settled any more, or "
+        "waits for a decision. Its readiness shows what, and who can settle it.",
     ),
     Kind.VISIT_SUSPENDED: Words(
         "Suspended: $patient, $day",

@@ -5,6 +5,7 @@ the work (a request, a job) ends it. A refusal leaves nothing behind once the ed
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -377,7 +378,8 @@ def _carry_out(session: Session, moving: _Moving, by: Authority, now: datetime) 
     }
     elsewhere = left.site_id != placement.site.site_id
     is_moved = elsewhere or left.moved_from != wish.starts_at
-    settled = reopening.settled(session, [appointment], now) if is_moved else {}
+    ahead = _ahead(session, appointment, now) if is_moved else []
+    settled = reopening.settled(session, ahead, now)
     _shift(appointment, wish, placement)
     appointment.revision += is_moved  # before reasons are kept: they speak for the new time
     _take(session, appointment, wish, placement)
@@ -404,8 +406,25 @@ def _carry_out(session: Session, moving: _Moving, by: Authority, now: datetime) 
     if appointment.status is AppointmentStatus.BOOKED:
         subject = facts.subject(session, appointment, about, now)
         outbox.announce_move(session, subject, now, elsewhere=elsewhere)
-        reopening.tell(session, [appointment], settled, now)
+        reopening.tell(session, ahead, settled, now)
     return Changed(appointment, out)
+
+
+def _ahead(session: Session, moved: Appointment, now: datetime) -> list[Appointment]:
+    """What a move may open anew: the visit itself, and what counts from a dose that moves."""
+    if moved.kind is not StepKind.DOSING:
+        return [moved]
+    ahead = facts.booked_ahead(session, moved.patient_id, now)
+    return [moved, *(one for one in ahead if one.id != moved.id)]
+
+
+def falling_away(
+    session: Session, visit: Appointment, now: datetime
+) -> AbstractContextManager[None]:
+    """Tell of what lapses where a dose falls away meanwhile: a clearance may count from it."""
+    if visit.kind is not StepKind.DOSING:
+        return nullcontext()
+    return reopening.told_after(session, visit.patient_id, now)
 
 
 def cancel(session: Session, call: Call, *, by: Authority, now: datetime) -> Changed:
@@ -416,11 +435,12 @@ def cancel(session: Session, call: Call, *, by: Authority, now: datetime) -> Cha
     after = lifecycle.follow(Action.CANCEL, before, appointment.kind)
     about = facts.brief_of(session, appointment)
     _free(session, appointment)
-    appointment.status, appointment.progress = after.status, after.progress
-    appointment.held_until = None
-    appointment.revision += 1
-    appointment.version += 1
-    session.flush()
+    with falling_away(session, appointment, now):
+        appointment.status, appointment.progress = after.status, after.progress
+        appointment.held_until = None
+        appointment.revision += 1
+        appointment.version += 1
+        session.flush()
     happened = Happened(action=Action.CANCEL, before=before, reason=call.reason)
     history.record(session, appointment, happened, by, now)
     if before.status is not AppointmentStatus.PENDING:
@@ -438,10 +458,11 @@ def take_back(session: Session, visit: Appointment, after: State, now: datetime)
     was_standing = visit.status is AppointmentStatus.BOOKED
     _free(session, visit)
     about = facts.brief_of(session, visit)
-    visit.status, visit.progress, visit.held_until = after.status, after.progress, None
-    visit.revision += 1
-    visit.version += 1
-    session.flush()
+    with falling_away(session, visit, now):
+        visit.status, visit.progress, visit.held_until = after.status, after.progress, None
+        visit.revision += 1
+        visit.version += 1
+        session.flush()
     links.revoke(session, visit.id, now)
     outbox.supersede(session, visit.id, now)
     if was_standing and visit.starts_at > now:

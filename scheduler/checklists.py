@@ -14,7 +14,7 @@ from uuid_utils.compat import uuid7
 
 from models import Appointment, ChecklistItem
 from models.vocabulary import AppointmentStatus, TaskStatus
-from scheduler import facts, history
+from scheduler import facts, history, reopening
 from scheduler.authority import Authority, Reasons
 from scheduler.errors import MayNotOverride, Unfit, WrongStatus
 from scheduler.history import Happened
@@ -79,8 +79,8 @@ def settle(
 ) -> ChecklistItem:
     """Tick, waive, fail or re-open a checklist item that the caller holds locked.
 
-    Refuses with `MayNotOverride` if the item is somebody else's to settle, and with
-    `WrongStatus` once the visit is over.
+    If a gate rested on it that fails now, people hear of it. Refuses with `MayNotOverride` if the
+    item is somebody else's to settle, and with `WrongStatus` once the visit is over.
     """
     assert item.appointment_id is not None
     visit = facts.one(session, Appointment, item.appointment_id)
@@ -91,7 +91,8 @@ def settle(
     if item.gate is not None and settling.status is TaskStatus.CANCELLED:
         gates = facts.brief_of(session, visit).visit.gates
         refuse_to_waive([one for one in gates if one.code == item.gate], settling, by)
-    return mark(session, item, settling, by=by, now=now)
+    with reopening.told_after(session, visit.patient_id, now):
+        return mark(session, item, settling, by=by, now=now)
 
 
 def mark(

@@ -15,7 +15,7 @@ from uuid_utils.compat import uuid7
 
 from models import Clearance, ConsentText, Patient
 from models.vocabulary import ClearanceOutcome
-from scheduler import facts
+from scheduler import facts, reopening
 from scheduler.authority import PATIENT, Authority
 from scheduler.errors import MayNotOverride, Unfit
 from scheduler.protocols import Gate, GivenFor, SettledBy, Visit
@@ -43,6 +43,8 @@ def clear(
 ) -> Clearance:
     """Note that a gate of a patient is settled, does not apply, or must stay shut.
 
+    Whoever has a visit ahead for which it was settled before, and is not any more, hears of it.
+
     Refuses with `Unfit` for a time that has not come yet, for a gate that none of the patient's
     protocols has, and for a medicine, a route or a text that it is not asked for, or if it does
     not say for which of several; with `MayNotOverride` if it is not theirs to vouch for. That
@@ -69,8 +71,9 @@ def clear(
         route=route,
         text_id=_to_which(session, patient, told, [gate for gate, _ in gated]),
     )
-    session.add(clearance)
-    session.flush()
+    with reopening.told_after(session, patient_id, now):
+        session.add(clearance)
+        session.flush()
     return clearance
 
 

@@ -644,6 +644,32 @@ def tasks_about(
     return {task.subject_id: task for task in found}
 
 
+def open_tasks(session: Session, kind: TaskKind) -> Sequence[Task]:
+    """The tasks of a kind that nobody has settled."""
+    query = select(Task).where(Task.kind == kind, Task.status == TaskStatus.REQUESTED)
+    return session.scalars(query.order_by(Task.id).execution_options(populate_existing=True)).all()
+
+
+def visits_named(session: Session, ids: Collection[UUID]) -> Sequence[Appointment]:
+    """These visits, as they stand."""
+    query = select(Appointment).where(Appointment.id.in_(ids)).order_by(Appointment.id)
+    return session.scalars(query.execution_options(populate_existing=True)).all()
+
+
+def acting_as(session: Session, roles: Collection[str], day: date) -> Sequence[UUID]:
+    """The clinicians who hold a licence for one of these roles on `day`."""
+    return session.scalars(
+        select(Qualification.practitioner_id)
+        .where(
+            Qualification.role.in_(roles),
+            Qualification.valid_from <= day,
+            Qualification.valid_until >= day,
+        )
+        .distinct()
+        .order_by(Qualification.practitioner_id)
+    ).all()
+
+
 def occasions_of(
     session: Session, kind: MessageKind, visits: Collection[UUID], since: datetime
 ) -> set[tuple[UUID, str]]:

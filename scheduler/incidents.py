@@ -15,7 +15,7 @@ from uuid_utils.compat import uuid7
 
 from models import Appointment, ChecklistItem, Departure, HealthEvent, Incident, Patient
 from models.vocabulary import MessageKind, Owner, TaskKind, TaskStatus
-from scheduler import alarms, checklists, facts, happenings, history, moments, tasks
+from scheduler import alarms, checklists, facts, happenings, history, moments, reopening, tasks
 from scheduler.alarms import Alarm
 from scheduler.authority import Authority
 from scheduler.checklists import Settling
@@ -52,7 +52,8 @@ def record(session: Session, told: Told, *, by: Authority, now: datetime) -> Inc
     visit = _visit(session, told)
     kind = _kind(facts.protocol_over(session, told.patient_id, visit), told.code)
     incident = _write(session, told, kind, by=by, now=now)
-    _start(session, incident, kind, now)
+    with reopening.told_after(session, told.patient_id, now):
+        _start(session, incident, kind, now)
     if visit is not None:
         told_of_it = {"incident": str(incident.id)}  # auditors read it: not what went wrong
         before = history.state_of(visit)
@@ -137,7 +138,8 @@ def settle(
     if item.gate is not None and settling.status is TaskStatus.CANCELLED:
         gates = facts.gates_of(session, incident.patient_id, item.gate)
         checklists.refuse_to_waive(gates, settling, by)
-    checklists.mark(session, item, settling, by=by, now=now)
+    with reopening.told_after(session, incident.patient_id, now):
+        checklists.mark(session, item, settling, by=by, now=now)
     _keep_task(session, incident, now)
     return item
 

@@ -182,6 +182,8 @@ class Judged:
     """Who may open it with a reason as things stand: those of the gate, or fewer."""
     named: str | None = None
     """The same as `detail` for those who treat the patient, with every name. None: it has none."""
+    since: datetime | None = None
+    """When it came to light what it says."""
 
     @property
     def is_shut(self) -> bool:
@@ -312,7 +314,17 @@ def _judge(gate: Gate, known: Known, at: datetime, due: Mapping[str, datetime]) 
         if given_at is not None and found.yields_to(given_at):
             state, detail = _OVERRIDDEN, f"Overridden. {detail}"
             named = None if named is None else f"Overridden. {named}"
-    return Judged(gate, state, detail, due_at, found.expires_at, found.is_fixed, lift, named)
+    return Judged(
+        gate,
+        state,
+        detail,
+        due_at,
+        found.expires_at,
+        found.is_fixed,
+        lift,
+        named,
+        found.since,
+    )
 
 
 @dataclass(slots=True)

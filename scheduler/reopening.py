@@ -1,86 +1,182 @@
-"""Reopening: a gate that was settled for a visit ahead is not any more, and people hear of it.
+"""Reopening: a gate of a visit ahead that was settled is not any more, and people hear of it.
 
-A visit moved past what a clearance holds, or something that happened to the patient, opens
-anew what was closed. Staff get a task, and they and the patient a message, at once.
+Settled is also what somebody passed over with a reason, and what a visit moved past, or what came
+to light, opens anew. Staff get a task, and they and the patient a message, at once. What waits for
+somebody's decision is told to those who may decide as well, also where nothing was settled before.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from models import Appointment
-from models.vocabulary import GateState, MessageKind, TaskKind
-from scheduler import evidence, tasks, telling
+from models import Appointment, Task
+from models.vocabulary import AppointmentStatus, GateState, MessageKind, Owner, TaskKind
+from notifications import outbox
+from scheduler import evidence, facts, tasks, telling
+from scheduler.apart import apart
 from scheduler.protocols import SettledBy
-from scheduler.readiness import Judged
+from scheduler.readiness import Judged, Readiness
 from scheduler.tasks import Wanted
 from scheduler.telling import Said
 
-Settled = Mapping[UUID, frozenset[str]]
-"""By visit the codes of the gates that are settled."""
+Settled = Mapping[UUID, Readiness]
+"""By visit how its gates stand."""
 
 SOON = timedelta(hours=4)
 """Within which staff are asked to see to it."""
 
+DECIDED_ON = frozenset({SettledBy.SCREEN, SettledBy.MEDICINES})
+"""What gates rest on that stay open, once it was looked at, until somebody decides."""
+
 
 def settled(session: Session, visits: Sequence[Appointment], now: datetime) -> Settled:
     """What is settled for visits as they stand."""
-    return {
-        visit_id: frozenset(one.gate.code for one in judged.gates if one.state is GateState.MET)
-        for visit_id, judged in evidence.judge(session, visits, now).items()
-    }
+    return evidence.judge(session, visits, now) if visits else {}
 
 
 def tell(session: Session, visits: Sequence[Appointment], before: Settled, now: datetime) -> int:
     """Tell of the visits for which something that was settled before has lapsed. Returns how many.
 
-    What is merely asked again for another day, such as the escort's yes, is on the checklist
-    and has its own reminders.
+    And of what waits for a decision now, and did not before. What is merely asked again for
+    another day, such as the escort's yes, is on the checklist and has its own reminders.
     """
-    judged = evidence.judge(session, visits, now)
-    lapsed = [
-        visit
-        for visit in visits
-        if any(
-            _is_open_anew(one) and one.gate.code in before.get(visit.id, frozenset())
-            for one in judged[visit.id].gates
-        )
+    after = settled(session, visits, now)
+    told = [_Told(visit, _since(before[visit.id], after[visit.id])) for visit in visits]
+    told = sorted((one for one in told if one.gates), key=lambda one: one.visit.starts_at)
+    if not told:
+        return 0
+    _set_tasks(session, told, now)
+    heard: set[UUID] = set()
+    for one in told:
+        if one.visit.patient_id not in heard:  # of all that lapsed for a patient one message tells
+            heard.add(one.visit.patient_id)
+            _tell(session, one, now)
+    return len(told)
+
+
+@contextmanager
+def told_after(session: Session, patient_id: UUID, now: datetime) -> Iterator[None]:
+    """Tell of what lapses for a patient's visits ahead by what is done meanwhile."""
+    ahead = facts.booked_ahead(session, patient_id, now)
+    before = settled(session, ahead, now)
+    yield
+    left = [visit for visit in ahead if visit.status is AppointmentStatus.BOOKED]
+    tell(session, left, before, now)
+
+
+def review(session: Session, now: datetime) -> int:
+    """End the tasks of what is settled by now, or of visits that are not ahead. Returns how many.
+
+    Whoever has not heard of it yet does not hear of it any more.
+    """
+    open_tasks = facts.open_tasks(session, TaskKind.SETTLE_ANEW)
+    return apart(session, "settle-anew", open_tasks, partial(_review, session, now))
+
+
+def _review(session: Session, now: datetime, open_tasks: Sequence[Task]) -> int:
+    visits = facts.visits_named(session, [task.subject_id for task in open_tasks])
+    ahead = [one for one in visits if one.status is AppointmentStatus.BOOKED]
+    stand, ended = settled(session, ahead, now), 0
+    for task in open_tasks:
+        judged = stand.get(task.subject_id)
+        if judged is None or not _still_open(judged, task):
+            wanted = Wanted(kind=task.kind, subject_id=task.subject_id, due_at=now)
+            tasks.keep(session, wanted, now, stands=False)
+            outbox.supersede(session, task.subject_id, now, kind=MessageKind.GATE_REOPENED)
+            ended += 1
+    return ended
+
+
+def _still_open(judged: Readiness, task: Task) -> bool:
+    codes = _codes(task)
+    return any(one.is_shut and (one.gate.code in codes or not codes) for one in judged.gates)
+
+
+def _codes(task: Task | None) -> list[str]:
+    """The gates that a task is about; none: it does not say."""
+    return task.note.split(", ") if task is not None and task.note else []
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What is told of a visit."""
+
+    visit: Appointment
+    gates: Sequence[tuple[Judged, bool]]
+    """Each with whether it was settled before."""
+
+    @property
+    def waiting(self) -> list[Judged]:
+        """Those that wait for somebody's decision."""
+        return [one for one, _ in self.gates if _waits(one)]
+
+    @property
+    def has_lapsed(self) -> bool:
+        """Whether anything was settled before."""
+        return any(was_settled for _, was_settled in self.gates)
+
+
+def _since(before: Readiness, after: Readiness) -> list[tuple[Judged, bool]]:
+    """The gates that people are to hear of: settled before and not now, or to be decided on now."""
+    earlier = {one.gate.code: one for one in before.gates}
+    pairs = [(one, earlier[one.gate.code]) for one in after.gates]
+    return [
+        (one, not was.is_shut)
+        for one, was in pairs
+        if (not was.is_shut and _is_against(one, was)) or (_waits(one) and not _waits(was))
     ]
-    for visit in lapsed:
-        _set_task(session, visit, now)
-    told: set[UUID] = set()
-    for visit in sorted(lapsed, key=lambda one: one.starts_at):
-        if visit.patient_id not in told:  # of all that lapsed for a patient one message tells
-            told.add(visit.patient_id)
-            _tell(session, visit, now)
-    return len(lapsed)
 
 
-def _is_open_anew(one: Judged) -> bool:
-    waits = one.state is GateState.OPEN and one.gate.settled_by is SettledBy.SCREEN
-    return waits or one.state in {GateState.EXPIRED, GateState.FAILED}
+def _is_against(one: Judged, was: Judged) -> bool:
+    """Whether it is shut by more than that it is asked again."""
+    is_news = was.state is GateState.OVERRIDDEN and one.is_shut and one.since is not None
+    return one.state in {GateState.EXPIRED, GateState.FAILED} or _waits(one) or is_news
 
 
-def _set_task(session: Session, visit: Appointment, now: datetime) -> None:
-    wanted = Wanted(
-        kind=TaskKind.SETTLE_ANEW,
-        subject_id=visit.id,
-        due_at=now + SOON,
-        urgent=visit.starts_at - now < timedelta(days=2),
-        patient_id=visit.patient_id,
-        appointment_id=visit.id,
-    )
-    tasks.keep(session, wanted, now, stands=True)  # what was settled may lapse a second time
+def _waits(one: Judged) -> bool:
+    """Whether somebody has looked, and what they found is to be decided on."""
+    looked = one.gate.settled_by in DECIDED_ON and one.since is not None
+    return looked and one.state is GateState.OPEN
 
 
-def _tell(session: Session, visit: Appointment, now: datetime) -> None:
+def _set_tasks(session: Session, told: Sequence[_Told], now: datetime) -> None:
+    known = facts.tasks_about(session, TaskKind.SETTLE_ANEW, [one.visit.id for one in told])
+    for one in told:
+        visit, task = one.visit, known.get(one.visit.id)
+        is_open = task is not None and task.settled_at is None
+        codes = [*(_codes(task) if is_open else ()), *(judged.gate.code for judged, _ in one.gates)]
+        wanted = Wanted(
+            kind=TaskKind.SETTLE_ANEW,
+            subject_id=visit.id,
+            due_at=now + SOON,
+            owner=Owner.CLINICIAN if one.waiting else Owner.FRONT_DESK,
+            urgent=visit.starts_at - now < timedelta(days=2),
+            patient_id=visit.patient_id,
+            appointment_id=visit.id,
+            note=", ".join(dict.fromkeys(codes)),
+        )
+        tasks.keep(session, wanted, now, stands=True)  # what was settled may lapse a second time
+
+
+def _tell(session: Session, one: _Told, now: datetime) -> None:
+    visit, due_at = one.visit, now
+    if not one.has_lapsed:  # whoever found it may be about to decide as well
+        due_at += timedelta(minutes=facts.clinic(session).settle_minutes)
     said = Said(
         kind=MessageKind.GATE_REOPENED,
         occasion=f"reopened:{visit.revision}:{now:%Y%m%dT%H%M}",
-        due_at=now,
-        not_after=telling.in_time(visit, now),
+        due_at=due_at,
+        not_after=telling.in_time(visit, due_at),
     )
-    readers = telling.desk(session) + telling.patient(session, visit)
+    readers = telling.desk(session)
+    if one.has_lapsed:
+        readers += telling.patient(session, visit)
+    roles = {role for judged in one.waiting for role in judged.lift}
+    if roles:
+        readers += telling.of_roles(session, visit, roles, now)
     telling.tell(session, visit, said, readers, now)

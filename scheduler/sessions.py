@@ -3,6 +3,7 @@
 Each act asks the gates of its stage first. Functions here flush and never commit.
 """
 
+from contextlib import nullcontext
 from datetime import datetime
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -73,12 +74,14 @@ def act(
         _refuse_unless_ready(session, appointment, stage, now)
     if action is Action.ARRIVE and appointment.suspended_at is not None:
         suspending.resume(session, appointment, now, by=by, is_here=True)
-    appointment.status, appointment.progress = after.status, after.progress
-    appointment.version += 1
-    session.flush()
+    is_missed = action is Action.NOSHOW
+    with booking.falling_away(session, appointment, now) if is_missed else nullcontext():
+        appointment.status, appointment.progress = after.status, after.progress
+        appointment.version += 1
+        session.flush()
     happened = Happened(action=action, before=before, reason=call.reason)
     history.record(session, appointment, happened, by, now)
-    if action is Action.NOSHOW:
+    if is_missed:
         outbox.supersede(session, appointment.id, now)
         booking.give_back(session, appointment, now)
     if course is not None:

@@ -1,9 +1,10 @@
 """Telling: what became of a visit, said once to each who is to hear of it."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from sqlalchemy.orm import Session
 
@@ -73,6 +74,17 @@ def team(session: Session, visit: Appointment) -> list[Reader]:
         (Recipient.PRACTITIONER, one, Channel.EMAIL)
         for one in facts.practitioners_of(session, visit.id)
     ]
+
+
+def of_roles(
+    session: Session, visit: Appointment, roles: Collection[str], now: datetime
+) -> list[Reader]:
+    """Who may act in one of these roles today: of those who serve the visit, else anybody."""
+    zone = ZoneInfo(facts.clinic(session).time_zone)
+    able = facts.acting_as(session, roles, now.astimezone(zone).date())
+    serving = set(facts.practitioners_of(session, visit.id))
+    chosen = [one for one in able if one in serving] or able
+    return [(Recipient.PRACTITIONER, one, Channel.EMAIL) for one in chosen]
 
 
 def patient(session: Session, visit: Appointment) -> list[Reader]:

@@ -450,6 +450,19 @@ class TestWhatComesToLightAfterAReason:
         assert doctor.post(path, {"reason": "Another patient."}).status_code == 201
         assert "care" not in shut(desk, visits[0])
 
+    def test_another_incident_and_whoever_relied_on_the_reason_hears_of_it(
+        self, session: Session, desk: Caller, visits: list[Appointment], clock: Clock
+    ) -> None:
+        record(desk, visits[0], "left")
+        reasons = Reasons({"followed-up": "Seen by me.", "clearance": "Seen by me."})
+        sessions.override(session, visits[1].id, reasons, by=DOCTOR, now=clock.now)
+        session.commit()
+        reopened = select(Task.note).where(Task.kind == TaskKind.SETTLE_ANEW)
+        assert session.scalars(reopened).all() == []  # what it asks for is a task of its own
+        clock.now += MINUTE
+        record(desk, visits[0], "left")
+        assert session.scalars(reopened).all() == ["followed-up"]
+
 
 def test_one_that_starts_by_a_departure_counts_from_it(
     session: Session, desk: Caller, visits: list[Appointment], clock: Clock

@@ -4,14 +4,36 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
-from models import Appointment, Message, Task
-from models.vocabulary import GateState, MessageKind, Recipient, Role, TaskKind
-from scheduler import booking, courses, evidence, facts
-from scheduler.authority import Authority, Call
+from models import Appointment, Message, Task, enter_clinic
+from models.vocabulary import (
+    ClearanceOutcome,
+    GateState,
+    HealthEventKind,
+    MessageKind,
+    MessageState,
+    Recipient,
+    Role,
+    TaskKind,
+    TaskStatus,
+)
+from scheduler import (
+    booking,
+    clearances,
+    courses,
+    evidence,
+    facts,
+    happenings,
+    reopening,
+    sessions,
+)
+from scheduler.authority import Authority, Call, Reasons
 from scheduler.booking import Move, Order
+from scheduler.clearances import NewClearance
+from scheduler.happenings import Happened
+from scheduler.lifecycle import Action
 from tests.factories import (
     DAY,
     MONDAY_9,
@@ -26,6 +48,7 @@ from tests.factories import (
 from tests.integration.conftest import Caller, Clock, Keyring
 
 DESK = Authority("key:desk", Role.SCHEDULER)
+DOCTOR = Authority("key:doctor", Role.CLINICIAN, None, frozenset({"prescriber"}))
 MINUTE = timedelta(minutes=1)
 
 
@@ -41,7 +64,9 @@ def content() -> dict[str, Any]:
         ),
         gate("medications", "arrival", holds=figure(72, "h"), ends_on=["new-medication"]),
     ]
-    told["visits"]["dosing"]["checklist"] = []
+    fasting = told["visits"]["dosing"]["checklist"][0]
+    told["visits"]["dosing"]["gates"].append(gate("fasting", "arrival", "checklist"))
+    told["visits"]["dosing"]["checklist"] = [fasting | {"owner": "front-desk"}]
     told["caps"], told["gaps"] = [], []
     told["steps"] = [{"key": f"dosing-{n}", "visit": "dosing"} for n in (1, 2)]
     return told
@@ -63,8 +88,13 @@ def visits(session: Session, world: World, clock: Clock, bound: Any) -> list[App
     return made
 
 
-def state(session: Session, visit: Appointment, code: str = "medical-clearance") -> GateState:
-    gates = evidence.judge(session, [visit], SUNDAY_NOON)[visit.id].gates
+def state(
+    session: Session,
+    visit: Appointment,
+    code: str = "medical-clearance",
+    at: datetime = SUNDAY_NOON,
+) -> GateState:
+    gates = evidence.judge(session, [visit], at)[visit.id].gates
     return next(one.state for one in gates if one.gate.code == code)
 
 
@@ -185,5 +215,188 @@ class TestMoves:
         both = {Recipient.PATIENT, Recipient.FRONT_DESK}
         assert told(session) == (both if lapses else set())
 
+    def test_what_was_passed_over_for_the_old_time_is_told(
+        self, session: Session, visits: list[Appointment]
+    ) -> None:
+        override(session, visits[1], SUNDAY_NOON, "medications")
+        assert state(session, visits[1], "medications") is GateState.OVERRIDDEN
+        move = Move(starts_at=visits[1].starts_at + DAY)
+        booking.reschedule(session, Call(visits[1].id, None), move, by=DESK, now=SUNDAY_NOON)
+        assert state(session, visits[1], "medications") is GateState.EXPIRED
+        assert told(session) == BOTH
 
+
+class TestReasons:
+    """What was passed over with a reason is settled, until something newer comes to light."""
+
+    def test_what_is_newer_than_the_reason_is_told_as_anything_else(
+        self, session: Session, visits: list[Appointment]
+    ) -> None:
+        happen(session, visits[0], SUNDAY_NOON + MINUTE)
+        override(session, visits[0], SUNDAY_NOON + 2 * MINUTE)
+        override(session, visits[1], SUNDAY_NOON + 2 * MINUTE)
+        assert len(messages(session)) == 2
+        happen(session, visits[0], SUNDAY_NOON + 3 * MINUTE)
+        assert state(session, visits[0], at=SUNDAY_NOON + 3 * MINUTE) is GateState.EXPIRED
+        assert len(messages(session)) == 4
+        tasks = select(Task.appointment_id).where(_ANEW, Task.status == TaskStatus.REQUESTED)
+        assert set(session.scalars(tasks)) == {visit.id for visit in visits}
+
+    def test_what_the_reason_knew_is_not(self, session: Session, visits: list[Appointment]) -> None:
+        override(session, visits[1], SUNDAY_NOON, "medications")
+        happen(session, visits[0], SUNDAY_NOON + MINUTE, HealthEventKind.EMERGENCY_VISIT)
+        assert messages(session) == []
+
+
+class TestClearances:
+    def test_a_refusal_of_what_was_cleared_is_told(
+        self, session: Session, visits: list[Appointment]
+    ) -> None:
+        vouch(session, visits[0], SUNDAY_NOON + MINUTE, ClearanceOutcome.REFUSED)
+        assert state(session, visits[0], at=SUNDAY_NOON + MINUTE) is GateState.FAILED
+        assert told(session) == BOTH
+        assert len(session.scalars(select(Task.id).where(_ANEW)).all()) == 1
+
+    def test_a_clearance_is_told_to_nobody(
+        self, session: Session, visits: list[Appointment]
+    ) -> None:
+        vouch(session, visits[0], SUNDAY_NOON + MINUTE)
+        assert told(session) == set()
+
+
+class TestChecklists:
+    def test_what_was_done_and_fails_is_told(
+        self, session: Session, desk: Caller, visits: list[Appointment]
+    ) -> None:
+        path = f"/appointments/{visits[0].id}/checklist"
+        for status, expected in (
+            ("completed", set()),
+            ("requested", set()),
+            ("completed", set()),
+            ("failed", BOTH),
+        ):
+            [item] = desk.get(path).json["items"]
+            settled = {"status": status, "answer": "a"}
+            done = desk("PATCH", f"/checklist-items/{item['id']}", settled, etag=item["etag"])
+            assert done.status_code == 200, done.json
+            assert told(session) == expected
+
+
+class TestDosesThatFallAway:
+    """A clearance holds so long after the last dose: of three, the second is not given."""
+
+    @pytest.fixture
+    def three(self, session: Session, world: World, clock: Clock, bound: Any) -> list[Appointment]:
+        asked = content()
+        asked["steps"] = [{"key": f"dosing-{n}", "visit": "dosing"} for n in (1, 2, 3)]
+        version_id = make_protocol(session, asked)
+        clear(session, world.patient_id, ["medical-clearance"])
+        course = courses.open_course(session, world.patient_id, version_id, by=DESK)
+        made = []
+        for number, step in enumerate(facts.steps_of(session, course.id)):
+            at = MONDAY_9 + number * 42 * DAY
+            order = Order(patient_id=world.patient_id, starts_at=at, course_step_id=step.id)
+            made.append(booking.book(session, order, by=DESK, now=SUNDAY_NOON))
+        assert state(session, made[2]) is GateState.MET
+        return made
+
+    @pytest.mark.parametrize("how", ["cancel", "move", "noshow", "correct"])
+    def test_who_rested_on_it_hears_of_it(
+        self, session: Session, three: list[Appointment], how: str
+    ) -> None:
+        now = three[1].starts_at + MINUTE if how == "noshow" else SUNDAY_NOON
+        call = Call(three[1].id, None, "typed in wrongly")
+        if how == "cancel":
+            booking.cancel(session, call, by=DESK, now=now)
+        elif how == "move":
+            move = Move(starts_at=three[1].starts_at - 21 * DAY)
+            booking.reschedule(session, call, move, by=DESK, now=now)
+        elif how == "noshow":
+            sessions.act(session, call, Action.NOSHOW, by=DESK, now=now)
+        else:
+            sessions.correct(session, call, by=DESK, now=now)
+        assert state(session, three[2], at=now) is GateState.EXPIRED
+        assert told(session) == BOTH
+        tasks = select(Task.appointment_id).where(_ANEW)
+        assert session.scalars(tasks).all() == [three[2].id]
+
+
+class TestTasks:
+    def task(self, session: Session, visit: Appointment) -> Task:
+        query = select(Task).where(_ANEW, Task.subject_id == visit.id)
+        return session.scalars(query.execution_options(populate_existing=True)).one()
+
+    def test_it_says_what_is_open_and_ends_once_that_is_settled(
+        self, session: Session, visits: list[Appointment]
+    ) -> None:
+        happen(session, visits[0], SUNDAY_NOON + MINUTE)
+        happen(session, visits[0], SUNDAY_NOON + MINUTE, HealthEventKind.NEW_MEDICATION)
+        assert self.task(session, visits[0]).note == "medical-clearance, medications"
+        vouch(session, visits[0], SUNDAY_NOON + 2 * MINUTE)
+        assert reopening.review(session, SUNDAY_NOON + 2 * MINUTE) == 0
+        vouch(session, visits[0], SUNDAY_NOON + 2 * MINUTE, gate="medications")
+        assert reopening.review(session, SUNDAY_NOON + 3 * MINUTE) == 1
+        assert self.task(session, visits[0]).status is TaskStatus.COMPLETED
+        states = {message.state for message in messages(session)}
+        assert states == {MessageState.SUPERSEDED}  # nobody had heard of it yet
+
+    def test_of_a_visit_that_is_off_it_ends(
+        self, session: Session, visits: list[Appointment]
+    ) -> None:
+        happen(session, visits[0], SUNDAY_NOON + MINUTE)
+        booking.cancel(session, Call(visits[0].id, None, "ill"), by=DESK, now=SUNDAY_NOON + MINUTE)
+        assert reopening.review(session, SUNDAY_NOON + MINUTE) == 1
+        assert self.task(session, visits[0]).status is TaskStatus.COMPLETED
+
+    def test_what_lapses_a_second_time_is_due_as_of_then(
+        self, session: Session, visits: list[Appointment]
+    ) -> None:
+        happen(session, visits[0], SUNDAY_NOON + MINUTE)
+        vouch(session, visits[0], SUNDAY_NOON + 2 * MINUTE)
+        reopening.review(session, SUNDAY_NOON + 2 * MINUTE)
+        later = SUNDAY_NOON + 12 * 60 * MINUTE
+        happen(session, visits[0], later)
+        task = self.task(session, visits[0])
+        assert (task.status, task.due_at) == (TaskStatus.REQUESTED, later + reopening.SOON)
+
+    def test_the_workers_role_may_look(self, worker_engine: Engine, committed_world: World) -> None:
+        with Session(worker_engine) as session:
+            enter_clinic(session, committed_world.clinic_id)
+            assert reopening.review(session, SUNDAY_NOON) == 0
+
+
+def override(
+    session: Session, visit: Appointment, now: datetime, code: str = "medical-clearance"
+) -> None:
+    reasons = Reasons({code: "Seen by me."})
+    sessions.override(session, visit.id, reasons, by=DOCTOR, now=now)
+
+
+def happen(
+    session: Session,
+    visit: Appointment,
+    now: datetime,
+    kind: HealthEventKind = HealthEventKind.ADVERSE_EVENT,
+) -> None:
+    told = Happened(patient_id=visit.patient_id, kind=kind, happened_at=now)
+    happenings.note(session, told, by=DOCTOR, now=now)
+
+
+def vouch(
+    session: Session,
+    visit: Appointment,
+    now: datetime,
+    outcome: ClearanceOutcome = ClearanceOutcome.CLEARED,
+    gate: str = "medical-clearance",
+) -> None:
+    told = NewClearance(gate=gate, outcome=outcome, cleared_at=now)
+    clearances.clear(session, visit.patient_id, told, by=DOCTOR, now=now)
+
+
+def messages(session: Session) -> list[Message]:
+    query = select(Message).where(Message.kind == MessageKind.GATE_REOPENED)
+    return list(session.scalars(query.execution_options(populate_existing=True)))
+
+
+BOTH = {Recipient.PATIENT, Recipient.FRONT_DESK}
 _ANEW = Task.kind == TaskKind.SETTLE_ANEW

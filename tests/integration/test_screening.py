@@ -20,9 +20,19 @@ from models import (
     Task,
     enter_clinic,
 )
-from models.vocabulary import GateState, MessageKind, PractitionerRole, Recipient, Role, TaskKind
+from models.vocabulary import (
+    GateState,
+    MessageKind,
+    MessageState,
+    Owner,
+    PractitionerRole,
+    Recipient,
+    Role,
+    TaskKind,
+    TaskStatus,
+)
 from notifications import links, reading
-from scheduler import booking, courses, evidence, facts
+from scheduler import booking, courses, evidence, facts, reopening, sessions
 from scheduler.authority import Authority, Call, Reasons
 from scheduler.booking import Order
 from tests.factories import (
@@ -116,13 +126,16 @@ def gate_of(caller: Caller, visit: Appointment, code: str) -> tuple[str, str]:
     return next((one["state"], one["detail"]) for one in gates if one["code"] == code)
 
 
+GATE_REOPENED = Message.kind == MessageKind.GATE_REOPENED
+SETTLE_ANEW = select(Task).where(Task.kind == TaskKind.SETTLE_ANEW)
+
+
 def courses_of(session: Session) -> UUID:
     return session.scalars(select(Course.id)).one()
 
 
 def told(session: Session) -> set[Recipient]:
-    query = select(Message.recipient).where(Message.kind == MessageKind.GATE_REOPENED)
-    return set(session.scalars(query))
+    return set(session.scalars(select(Message.recipient).where(GATE_REOPENED)))
 
 
 class TestScreens:
@@ -222,7 +235,8 @@ class TestScreens:
         nurse.post(path, {"answers": answers(bladder="present")})
         assert told(session) == set()
         nurse.post(path, {"answers": answers(**{found: "present"})})
-        assert told(session) == {Recipient.PATIENT, Recipient.FRONT_DESK}
+        who_may_decide = {Recipient.PRACTITIONER} if found == "glaucoma" else set()
+        assert told(session) == {Recipient.PATIENT, Recipient.FRONT_DESK} | who_may_decide
         tasks = select(Task.appointment_id).where(Task.kind == TaskKind.SETTLE_ANEW)
         assert session.scalars(tasks).all() == [visit.id]
 
@@ -439,6 +453,53 @@ class TestMedicines:
         bare = self.rule(doctor, visit, line, **told)
         assert (bare.status_code, bare.json["field"]) == (422, "reason")
         assert self.rule(doctor, visit, line, reason="r", **told).status_code == 201
+
+    def test_who_may_approve_it_hears_of_it_and_has_a_task(
+        self, session: Session, world: World, nurse: Caller, visit: Appointment
+    ) -> None:
+        self.list(nurse, visit)
+        assert told(session) == {Recipient.FRONT_DESK, Recipient.PRACTITIONER}
+        of_staff = Message.recipient == Recipient.PRACTITIONER
+        query = select(Message.recipient_id).where(GATE_REOPENED, of_staff)
+        assert session.scalars(query).all() == [world.prescriber_id]
+        task = session.scalars(SETTLE_ANEW).one()
+        assert (task.owner, task.note) == (Owner.CLINICIAN, "medications")
+        self.list(nurse, visit)  # another list, on which the same waits
+        assert len(session.scalars(query).all()) == 1
+
+    def test_approved_at_once_nobody_hears_of_it(
+        self, session: Session, nurse: Caller, doctor: Caller, visit: Appointment
+    ) -> None:
+        line = self.list(nurse, visit).json["id"]
+        self.rule(doctor, visit, line, class_="stimulants", action="hold-dose-day")
+        assert reopening.review(session, SUNDAY_NOON) == 0  # one class waits still
+        self.rule(doctor, visit, line, class_="hypnotics", action="hold-24h")
+        session.commit()
+        assert reopening.review(session, SUNDAY_NOON + MINUTE) == 1
+        session.expire_all()
+        assert session.scalars(SETTLE_ANEW).one().status is TaskStatus.COMPLETED
+        states = session.scalars(select(Message.state).where(GATE_REOPENED))
+        assert set(states) == {MessageState.SUPERSEDED}
+
+    def test_what_was_settled_before_the_patient_hears_of_as_well(
+        self, session: Session, nurse: Caller, visit: Appointment, clock: Clock
+    ) -> None:
+        path = f"/patients/{visit.patient_id}/reconciliations"
+        nurse.post(path, {"medicines": []})
+        assert told(session) == set()
+        clock.now = SUNDAY_NOON + MINUTE
+        self.list(nurse, visit)
+        assert told(session) == set(Recipient) - {Recipient.ESCORT}
+
+    def test_a_new_list_after_a_reason_is_told(
+        self, session: Session, nurse: Caller, visit: Appointment, clock: Clock
+    ) -> None:
+        reasons = Reasons({"medications": "Told by telephone: none."})
+        sessions.override(session, visit.id, reasons, by=DOCTOR, now=SUNDAY_NOON)
+        session.commit()
+        clock.now = SUNDAY_NOON + MINUTE
+        self.list(nurse, visit)
+        assert told(session) == set(Recipient) - {Recipient.ESCORT}
 
     def test_a_block_shuts_the_gate_once_it_is_confirmed(
         self, nurse: Caller, doctor: Caller, visit: Appointment

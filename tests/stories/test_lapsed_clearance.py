@@ -28,7 +28,7 @@ def test_a_clearance_that_lapses_by_a_move(house: House) -> None:
     _move(house, dose, "2027-03-17 10:00")
     house.service.set_clock(at("2027-03-13 12:03"))
     said = house.said(heard)
-    assert f"{DESK}: Open again: Ada E, Wednesday, March 17, 2027" in said
+    assert f"{DESK}: Open: Ada E, Wednesday, March 17, 2027" in said
     assert "Ada: Before Wednesday, March 17, 2027: something to settle once more" in said
     gate = house.gates(dose)["medications"]
     assert (gate["state"], gate["expires_at"]) == ("expired", "2027-03-16T17:00:00Z")
