@@ -252,14 +252,15 @@ def of_medicines(classes: Iterable[MedicineClass], reconciled: Reconciled) -> Fo
     found = flags(classes, reconciled)
     if not found:
         return _GONE_THROUGH
+    blocked = [one for one in found if one.action is MedicineAction.BLOCK]
+    ruled_out = (one.ruled_at for one in blocked if one.ruled_at is not None)
+    since = max([reconciled.known_at, *ruled_out])
     waiting = [one for one in found if one.waits]
     if waiting:
         told = "; ".join(f"{_names(one)} ({one.action})" for one in waiting)
         named = f"To be approved: {told}."
-        return Found(_OPEN, "Something is to be approved.", reconciled.known_at, named=named)
-    blocked = [one for one in found if one.action is MedicineAction.BLOCK]
+        return Found(_OPEN, "Something is to be approved.", since, named=named)
     if blocked:
-        since = max(one.ruled_at for one in blocked if one.ruled_at is not None)
         named = f"Not with {_named(blocked)}."
         return Found(_FAILED, "Not with what the patient takes.", since, named=named)
     parts = [_GONE_THROUGH.detail]

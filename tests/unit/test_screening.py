@@ -31,6 +31,8 @@ from scheduler.screening import (
     Ruled,
     Ruling,
     Screen,
+    flags,
+    of_screen,
 )
 from tests.factories import SOURCE, figure, gate, protocol_content
 from tests.properties import cases
@@ -120,6 +122,8 @@ class TestScreens:
                 Screen(VISIT - DAY, VISIT - DAY, {"never": ABSENT}),
                 GateState.OPEN,
             ),  # not asked for the rest
+            (Screen(VISIT - DAY, VISIT - DAY, {}), GateState.OPEN),  # not asked for any
+            (Screen(VISIT - DAY, VISIT - DAY, {"other": ABSENT}), GateState.OPEN),
             (screen(never=PRESENT), GateState.FAILED),
             (screen(block=PRESENT), GateState.FAILED),
             (screen(block=PRESENT, hold=UNKNOWN), GateState.FAILED),
@@ -177,11 +181,31 @@ class TestScreens:
         ]
 
     @pytest.mark.parametrize(
+        ("lifts", "who"),
+        [
+            (["prescriber"], "prescriber"),
+            (["prescriber monitor"], "monitor or prescriber"),
+            (["prescriber monitor", "prescriber"], "prescriber"),  # whoever may decide on both
+            (["prescriber", "monitor"], "nobody"),
+        ],
+    )
+    def test_who_decides_is_told(self, lifts: list[str], who: str) -> None:
+        held = [
+            HealthCondition(
+                code=lift, title="It", action=ConditionAction.HOLD, lift=frozenset(lift.split())
+            )
+            for lift in lifts
+        ]
+        found = of_screen(held, Screen(VISIT, VISIT, dict.fromkeys(lifts, PRESENT)))
+        assert found.detail == f"To be decided by {who}: {'; '.join('It' for _ in lifts)}."
+
+    @pytest.mark.parametrize(
         ("told", "lift"),
         [
             (screen(never=PRESENT), frozenset()),
             (screen(block=PRESENT), TWO),  # of the gate's roles those of the condition's
             (screen(block=PRESENT, never=PRESENT), frozenset()),
+            (screen(hold=PRESENT), DOCTOR),
             (decided(HoldOutcome.REFUSED), DOCTOR),
             (None, ALL),
             # Of what is found and stands, also where something else keeps the gate shut.
@@ -207,6 +231,7 @@ class TestScreens:
         [
             (screen(block=PRESENT), VISIT - DAY),
             (screen(hold=UNKNOWN), VISIT - DAY),
+            (Screen(VISIT - DAY, VISIT - DAY, {"never": ABSENT}), VISIT - DAY),
             (screen(hold=PRESENT), VISIT - DAY),
             (decided(HoldOutcome.REFUSED), VISIT - HOUR),
             (replace(screen(block=PRESENT), known_at=VISIT - HOUR), VISIT - HOUR),  # written late
@@ -231,7 +256,7 @@ def taking(
     return Reconciled(at, at, names, told)
 
 
-HELD = MedicineAction.HOLD_DOSE_DAY
+HELD, BLOCK = MedicineAction.HOLD_DOSE_DAY, MedicineAction.BLOCK
 
 
 class TestMedicines:
@@ -268,7 +293,36 @@ class TestMedicines:
             "Gone through. Left out on the day: A hold-24h. To discuss: A discuss."
         )
         waiting = judged("medicines", reconciled=taking("hold-24h", "block"))
+        no = taking("block", "block", "discuss", block=BLOCK, discuss=BLOCK)
+        assert judged("medicines", reconciled=no).named == "Not with A discuss; A block, A block."
         assert waiting.named == "To be approved: A hold-24h (hold-24h); A block (block)."
+
+    def test_what_follows_is_told_of_each_class(self) -> None:
+        classes = GATES["medicines"].medicines
+        told = taking("block", "hold-24h", "other", "block", hold_24h=HELD)
+        [held, blocked] = flags(classes, told)
+        assert (held.medicine_class.code, held.names) == ("hold-24h", ("A hold-24h",))
+        assert (held.action, held.ruled_at, held.waits) == (HELD, VISIT - HOUR, False)
+        assert (blocked.medicine_class.code, blocked.names) == ("block", ("A block",) * 2)
+        assert (blocked.action, blocked.ruled_at, blocked.waits) == (BLOCK, None, True)
+
+    @pytest.mark.parametrize(
+        ("told", "since"),
+        [
+            (taking("block", at=VISIT - DAY), VISIT - DAY),
+            (taking("block", at=VISIT - DAY, block=BLOCK), VISIT - HOUR),
+            # Ruled out, while another still waits.
+            (taking("block", "hold-24h", at=VISIT - DAY, block=BLOCK), VISIT - HOUR),
+            (replace(taking("block", at=VISIT - DAY), known_at=VISIT - HOUR), VISIT - HOUR),
+        ],
+    )
+    def test_a_reason_speaks_of_what_was_known(self, told: Reconciled, since: datetime) -> None:
+        states = [
+            judged("medicines", reconciled=told, overridden={"medicines": at}).state
+            for at in (since, since - TICK)
+        ]
+        assert states[0] is GateState.OVERRIDDEN
+        assert states[1] is judged("medicines", reconciled=told).state is not GateState.OVERRIDDEN
 
 
 def ruling(outcome: str, until: date | None = None, lapses: datetime | None = None) -> Ruling:
@@ -291,6 +345,25 @@ class TestEligibility:
     )
     def test_it_is_shut_by_what_was_decided(self, told: Ruling | None, expected: GateState) -> None:
         assert judged("eligibility", eligibility=told).state is expected
+
+    @pytest.mark.parametrize(
+        ("told", "said"),
+        [
+            (None, "Nobody has decided otherwise."),
+            (ruling("eligible"), "Eligible."),
+            (ruling("not-eligible"), "Not eligible."),
+            (
+                ruling("deferred", date(2026, 4, 30)),
+                "Deferred until 2026-04-30, when it is decided anew.",
+            ),
+            (
+                ruling("eligible", date(2026, 3, 30), VISIT),
+                "To be decided anew: it held through 2026-03-30.",
+            ),
+        ],
+    )
+    def test_what_was_decided_is_told(self, told: Ruling | None, said: str) -> None:
+        assert judged("eligibility", eligibility=told).detail == said
 
     def test_conditions_are_told(self) -> None:
         told = Ruling(EligibilityOutcome.ELIGIBLE_WITH_CONDITIONS, VISIT, "with an ECG")
