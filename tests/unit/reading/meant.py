@@ -20,6 +20,7 @@ from models.vocabulary import (
 from notifications.cadence import Anchor, Moment, Rule
 from scheduler.incident_kinds import Duty, IncidentKind
 from scheduler.protocols import (
+    Advice,
     Beyond,
     Branch,
     Cap,
@@ -212,6 +213,13 @@ FULL = Visit(
     group=Group(places=6, least=4),
     ways_home=(WayHome.RIDE, WayHome.ESCORT),
     suspend=Moment(days=-1, at=time(17)),
+    afterwards=(
+        Advice(
+            code="rest",
+            words={"en": "Rest.", "es": "Descanse."},
+            lasts=Span(value=2, unit="d"),
+        ),
+    ),
     medicine="ketamine",
     route="oral",
 )

@@ -86,6 +86,9 @@ TOLD: dict[str, Any] = {
             "group": {"places": 6, "least": 4},
             "ways_home": {"ways": ["ride", "escort"]},
             "suspend": {"when": {"days": -1, "at": "17:00"}},
+            "afterwards": [
+                {"code": "rest", "words": {"en": "Rest.", "es": "Descanse."}, "for": figure(2, "d")}
+            ],
             "phases": [
                 {"role": "therapist", "from": 0, "to": 90, "per_patients": 3, "shared": True},
                 {"role": "prescriber", "from": 10, "to": 120, "present": True},

@@ -1,0 +1,82 @@
+"""What is told of a gate beside how it stands: by when, by whom, and since when."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from models.vocabulary import ClearanceOutcome, TaskStatus
+from scheduler.readiness import Item
+from tests.unit.gates.test_words import gate, vouched_for
+from tests.unit.gates.trials import AT, DAY, HOUR, MET, MINUTE, OVERRIDDEN, judge
+
+FAILED, TODO = TaskStatus.FAILED, TaskStatus.REQUESTED
+
+
+def item(of: str | None, before: timedelta, **more: Any) -> Item:
+    return Item(of, "t", **{"status": TODO, "due_at": AT - before, **more})
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        [item("g", 2 * HOUR)],
+        [item("g", HOUR), item("g", 2 * HOUR)],
+        [item("g", 2 * HOUR), item("g", HOUR)],  # also where the later one is listed last
+        [item("g", 2 * HOUR), item("g", -HOUR)],  # due after the visit
+        [item("g", 2 * HOUR), item("other", DAY), item(None, DAY)],
+    ],
+)
+def test_it_is_due_when_the_first_of_its_items_is(items: list[Item]) -> None:
+    assert judge(gate("checklist"), items=items).due_at == AT - 2 * HOUR
+
+
+def test_an_item_that_is_due_after_the_start_puts_nothing_off() -> None:
+    assert judge(gate("checklist"), items=[item("g", -HOUR)]).due_at == AT
+
+
+def test_a_reason_changes_nothing_but_the_state() -> None:
+    """By when it was to be settled, when it lapsed and who may pass over it is told as before."""
+    one = replace(gate("clearance"), lift=frozenset({"prescriber"}))
+    known = {**vouched_for(AT - DAY), "items": [item("g", HOUR)]}
+    shut = judge(one, **known)
+    assert (shut.due_at, shut.expires_at) == (AT - HOUR, AT - DAY + 30 * MINUTE)
+
+    passed = judge(one, overridden={"g": AT}, **known)
+
+    detail = f"Overridden. {shut.detail}"
+    assert passed == replace(shut, state=OVERRIDDEN, detail=detail)
+    assert passed.is_fixed is False
+
+
+@pytest.mark.parametrize(
+    ("settled_by", "known"),
+    [
+        ("clearance", vouched_for(AT - HOUR, ClearanceOutcome.REFUSED)),
+        (
+            "checklist",
+            {
+                "items": [
+                    item("g", HOUR, status=FAILED, settled_at=AT - 2 * HOUR),
+                    item("g", HOUR, status=FAILED, settled_at=AT - HOUR),
+                    item("g", HOUR, status=FAILED),
+                    item("g", HOUR, status=TaskStatus.COMPLETED, settled_at=AT),
+                ]
+            },
+        ),
+    ],
+)
+def test_a_reason_from_before_it_came_to_light_is_none(
+    settled_by: str, known: dict[str, Any]
+) -> None:
+    one = gate(settled_by)
+    shut = judge(one, **known)
+    assert shut.state not in {MET, OVERRIDDEN}
+    assert shut.expires_at is None
+    for given_at, state in (
+        (AT - HOUR - MINUTE, shut.state),
+        (AT - HOUR, OVERRIDDEN),
+        (AT, OVERRIDDEN),
+    ):
+        assert judge(one, overridden={"g": given_at}, **known).state is state
