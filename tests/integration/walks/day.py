@@ -1,0 +1,133 @@
+"""A dosing day for random walks: its protocol, who is about, and what they may do."""
+
+from datetime import timedelta
+from typing import Any
+
+from models.vocabulary import Role
+from scheduler.authority import PATIENT, Authority
+from tests.factories import SOURCE, figure, gate, protocol_content
+
+MINUTE = timedelta(minutes=1)
+
+DESK = Authority("key:desk", Role.SCHEDULER)
+NURSE = Authority("key:nurse", Role.CLINICIAN, None, frozenset({"monitor"}))
+DOCTOR = Authority("key:doctor", Role.CLINICIAN, None, frozenset({"prescriber"}))
+PEOPLE = (DESK, NURSE, DOCTOR, PATIENT)
+
+GATES = {
+    "eligibility": "booking",
+    "medical-clearance": "arrival",
+    "consent": "arrival",
+    "screen": "arrival",
+    "medicines": "arrival",
+    "transport-home": "arrival",
+    "fasting": "arrival",
+    "vitals": "dose",
+    "observation": "discharge",
+    "care": "discharge",
+}
+"""Each gate with what it shuts."""
+
+STAGES = {
+    "booking": {"booking"},
+    "arrival": {"booking", "arrival"},
+    "dose": {"booking", "arrival", "dose"},
+    "discharge": {"discharge"},
+}
+"""At each stage, the gates of which are asked."""
+
+LIFT = {code: {"prescriber"} for code in GATES} | {
+    "fasting": {"prescriber", "monitor"},
+    "observation": set(),
+}
+"""Who may pass over a gate."""
+
+
+def content() -> dict[str, Any]:
+    """One dose with a gate of nearly every kind."""
+    told = protocol_content() | {"code": "test-walks", "caps": [], "gaps": []}
+    told["screening"] = _SCREENING
+    told["incidents"] = [_CRISIS]
+    told["steps"] = [{"key": "dosing", "visit": "dosing"}]
+    dosing = told["visits"]["dosing"]
+    dosing["gates"] = _gates()
+    dosing["checklist"] = [_FASTING]
+    dosing["suspend"] = {"when": {"hours": -2, "from": "start"}, "source": SOURCE}
+    told["visits"] = {"dosing": dosing}
+    return told
+
+
+def _gates() -> list[dict[str, Any]]:
+    more: dict[str, dict[str, Any]] = {
+        "eligibility": {"by": "eligibility", "who": ["prescriber"]},
+        "medical-clearance": {
+            "holds": figure(2, "d"),
+            "ends_on": ["adverse-event"],
+            "who": ["prescriber"],
+        },
+        "consent": {"for": ["text"], "who": ["patient", "monitor"]},
+        "screen": {"by": "screen", "holds": figure(3, "d")},
+        "medicines": {"by": "medicines", "holds": figure(3, "d")},
+        "transport-home": {"by": "escort"},
+        "fasting": {"by": "checklist"},
+        "vitals": {
+            "by": "measurement",
+            "holds": figure(30, "min"),
+            "limits": [{"measure": "systolic", "pass": {"most": 140}, "source": SOURCE}],
+        },
+        "observation": {"by": "observation", "minutes": figure(120, "min")},
+        "care": {"by": "incidents"},
+    }
+    return [
+        gate(code, shuts, **{"lift": sorted(LIFT[code]), **more[code]})
+        for code, shuts in GATES.items()
+    ]
+
+
+_SCREENING = {
+    "conditions": [
+        {"code": "never", "title": "Never", "action": "block", "source": SOURCE},
+        {
+            "code": "block",
+            "title": "Block",
+            "action": "block",
+            "lift": ["prescriber"],
+            "source": SOURCE,
+        },
+        {
+            "code": "hold",
+            "title": "Hold",
+            "action": "hold",
+            "lift": ["prescriber", "monitor"],
+            "source": SOURCE,
+        },
+        {"code": "caution", "title": "Caution", "action": "caution", "source": SOURCE},
+    ],
+    "medicines": [
+        {"code": action, "title": action, "action": action, "source": SOURCE}
+        for action in ("hold-24h", "block", "discuss")
+    ],
+}
+_FASTING = {
+    "code": "fasting",
+    "title": "Nothing eaten",
+    "owner": "patient",
+    "due_before": figure(24, "h"),
+    "gate": "fasting",
+}
+_CRISIS = {
+    "code": "crisis",
+    "title": "A crisis",
+    "urgent": True,
+    "health_event": "adverse-event",
+    "source": SOURCE,
+    "checklist": [
+        {
+            "code": "doctor-told",
+            "title": "Doctor told",
+            "owner": "clinician",
+            "due_after": figure(5, "min"),
+            "gate": "care",
+        }
+    ],
+}
