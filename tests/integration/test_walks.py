@@ -49,7 +49,7 @@ DEEDS = [
     "move",
     "cancel",
 ]
-TRIED = [*ACTS, *ACTS, *DEEDS, "measure", "override"]
+TRIED = [*ACTS, *ACTS, *DEEDS, "measure", "override", "screen", "go_on", "go_on"]
 NUMBERS = st.integers(0, 9)
 
 SETTLED: list[Step] = [

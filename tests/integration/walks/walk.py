@@ -102,7 +102,9 @@ DECIDED: Mapping[int, tuple[EligibilityOutcome, str | None, int | None, int | No
     4: (EligibilityOutcome.ELIGIBLE_WITH_CONDITIONS, "an ECG first", None, None),
     5: (EligibilityOutcome.ELIGIBLE, None, None, 1),
     6: (EligibilityOutcome.DEFERRED, None, 1, None),
-    7: (EligibilityOutcome.NOT_ELIGIBLE, None, None, None),
+    7: (EligibilityOutcome.DEFERRED, None, 1, None),
+    8: (EligibilityOutcome.NOT_ELIGIBLE, None, None, None),
+    9: (EligibilityOutcome.NOT_ELIGIBLE, None, None, None),
 }
 """What is decided about the course: the outcome, on what conditions, until in how many days it is
 deferred, and in how many it is looked at again."""
