@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from models.vocabulary import ClearanceOutcome, TaskStatus
-from scheduler.readiness import Item
-from tests.unit.gates.test_words import gate, vouched_for
+from scheduler.readiness import Answered, Item
+from tests.unit.gates.test_words import gate, taken, vouched_for
 from tests.unit.gates.trials import AT, DAY, HOUR, MET, MINUTE, OVERRIDDEN, judge
 
 FAILED, TODO = TaskStatus.FAILED, TaskStatus.REQUESTED
@@ -80,3 +80,15 @@ def test_a_reason_from_before_it_came_to_light_is_none(
         (AT, OVERRIDDEN),
     ):
         assert judge(one, overridden={"g": given_at}, **known).state is state
+
+
+def test_a_value_beyond_is_known_also_where_another_is_missing() -> None:
+    known = {"measured": (taken(0, None, 111),)}
+    passed = judge(gate("measurement"), overridden={"g": AT - MINUTE}, **known)
+    assert passed.state not in {MET, OVERRIDDEN}
+
+
+def test_answers_in_order_that_are_too_old_bring_nothing_to_light() -> None:
+    old = Answered(AT - HOUR, shuts=False, noted_at=AT - HOUR)
+    known = {"answered": {"c-ssrs": old}, "overridden": {"g": AT - DAY}}
+    assert judge(gate("questionnaire"), **known).state is OVERRIDDEN
