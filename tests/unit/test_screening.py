@@ -197,7 +197,7 @@ class TestScreens:
             for lift in lifts
         ]
         found = of_screen(held, Screen(VISIT, VISIT, dict.fromkeys(lifts, PRESENT)))
-        assert found.detail == f"To be decided by {who}: {'; '.join('It' for _ in lifts)}."
+        assert found.named == f"To be decided by {who}: {'; '.join('It' for _ in lifts)}."
 
     @pytest.mark.parametrize(
         ("told", "lift"),

@@ -83,12 +83,12 @@ def test_a_reason_from_before_it_came_to_light_is_none(
 
 
 def test_a_value_beyond_is_known_also_where_another_is_missing() -> None:
-    known = {"measured": (taken(0, None, 111),)}
+    known: dict[str, Any] = {"measured": (taken(0, None, 111),)}
     passed = judge(gate("measurement"), overridden={"g": AT - MINUTE}, **known)
     assert passed.state not in {MET, OVERRIDDEN}
 
 
 def test_answers_in_order_that_are_too_old_bring_nothing_to_light() -> None:
     old = Answered(AT - HOUR, shuts=False, noted_at=AT - HOUR)
-    known = {"answered": {"c-ssrs": old}, "overridden": {"g": AT - DAY}}
+    known: dict[str, Any] = {"answered": {"c-ssrs": old}, "overridden": {"g": AT - DAY}}
     assert judge(gate("questionnaire"), **known).state is OVERRIDDEN
