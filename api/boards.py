@@ -72,14 +72,14 @@ def read_board(asked: dict[str, Any]) -> Response:
     visits = _visits(asked["start"], asked["end"])
     if len(visits) > MOST:
         raise Unfit(f"More than {MOST} visits: ask for a shorter stretch of time.", field="to")
-    at = now()
+    at, reader = now(), by().role
     judged = evidence.judge(db.session(), visits, at)
     rows = [
-        (visit.starts_at, _row(visit, judged[visit.id], shown, at))
+        _row(shown, _standing(judged[visit.id], _stage(visit), reader), at)
         for visit, shown in zip(visits, showing.written(visits), strict=True)
     ]
-    rows.sort(key=lambda row: (_PRESSING[row[1]["urgency"]], row[0]))
-    return jsonify({"items": [row for _, row in rows], "next": None})
+    rows.sort(key=lambda row: _PRESSING[row["urgency"]])  # and in the order of time, as they came
+    return jsonify({"items": rows, "next": None})
 
 
 def _visits(start: datetime, end: datetime) -> Sequence[Any]:
@@ -103,52 +103,48 @@ def _visits(start: datetime, end: datetime) -> Sequence[Any]:
 _PRESSING = {one: place for place, one in enumerate(Urgency)}
 
 
-def _row(
-    visit: Row[Any], readiness: Readiness, shown: dict[str, Any], at: datetime
-) -> dict[str, Any]:
-    stage = lifecycle.stage_ahead(State(visit.status, visit.progress), visit.kind)
-    stands = _standing(readiness, stage)
+class _Standing(NamedTuple):
+    """How a visit stands, whatever the time."""
+
+    missing: list[str]
+    due_at: datetime | None
+    """When the first of what is missing is due."""
+    readiness: orjson.Fragment
+    """As ReadinessSchema has it, in JSON."""
+
+
+def _row(shown: dict[str, Any], stands: _Standing, at: datetime) -> dict[str, Any]:
     return {
         "urgency": urgency(stands.due_at, at),
         "missing": stands.missing,
         "appointment": shown,
-        "readiness": {
-            "ready": stands.is_ready,
-            "stage": stage,
-            "gates": _gates(readiness, by().role),
-        },
+        "readiness": stands.readiness,
     }
 
 
-class _Standing(NamedTuple):
-    """What keeps a visit from going on, whatever the time."""
-
-    missing: list[str]
-    is_ready: bool
-    due_at: datetime | None
-    """When the first of what is missing is due."""
+def _stage(visit: Row[Any]) -> Stage | None:
+    return lifecycle.stage_ahead(State(visit.status, visit.progress), visit.kind)
 
 
 @lru_cache(maxsize=evidence.KEPT)
-def _standing(readiness: Readiness, stage: Stage | None) -> _Standing:
+def _standing(readiness: Readiness, stage: Stage | None, reader: Role | None) -> _Standing:
+    """How a visit stands, to be read by somebody. Kept as long as how it was judged."""
     shut = [] if stage is None else readiness.shut(Stage.DOSE if _ahead(stage) else stage)
+    told = {
+        "ready": stage is not None and not any(readiness.asked(one, stage) for one in shut),
+        "stage": stage,
+        "gates": [_gate(one, reader) for one in readiness.gates],
+    }
     return _Standing(
         missing=[one.gate.code for one in shut],
-        is_ready=stage is not None and not any(readiness.asked(one, stage) for one in shut),
         due_at=min((one.due_at for one in shut), default=None),
+        readiness=orjson.Fragment(orjson.dumps(told, option=orjson.OPT_UTC_Z)),
     )
 
 
 def _ahead(stage: Stage) -> bool:
     """Whether the dose is ahead: then everything up to it is missing, also what is of the day."""
     return stage in {Stage.BOOKING, Stage.ARRIVAL, Stage.DOSE}
-
-
-@lru_cache(maxsize=evidence.KEPT)
-def _gates(readiness: Readiness, reader: Role | None) -> orjson.Fragment:
-    """The gates of a visit, as JSON for a reader. Kept as long as how they were judged."""
-    told = [_gate(one, reader) for one in readiness.gates]
-    return orjson.Fragment(orjson.dumps(told, option=orjson.OPT_UTC_Z))
 
 
 def _gate(one: Judged, reader: Role | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ many queries as one visit does.
 import typing
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -165,20 +165,21 @@ def _told(session: Session, visits: Sequence[Seen]) -> Iterator[tuple[Seen, Told
         [visit.id for visit in visits],
         [visit.course_id for visit in visits],
     )
+    protocol, of, of_all = cache(partial(facts.protocol, session)), found.of, found.of_all
     for visit in visits:
         course_id = visit.course_id
         yield (
             visit,
             Told(
-                protocol=facts.protocol(session, visit.protocol_version_id),
-                visit=visit.visit,
-                course_id=None if course_id is None else str(course_id),
-                starts_at=visit.starts_at,
-                ends_at=visit.ends_at,
-                of_visit=found.of(visit.id),
-                of_patient=found.of(visit.patient_id),
-                of_course=found.of(course_id),
-                of_all=found.of_all,
+                protocol(visit.protocol_version_id),
+                visit.visit,
+                None if course_id is None else str(course_id),
+                visit.starts_at,
+                visit.ends_at,
+                of(visit.id),
+                of(visit.patient_id),
+                of(course_id),
+                of_all,
             ),
         )
 

@@ -186,8 +186,8 @@ def _duty(known: OfPatient, gate: str, title: str, status: str, noted_at: str) -
     known.duties.append(Duty(gate, title, _STATUSES[status], _instant(noted_at)))
 
 
-def _dose(known: OfPatient, visit_id: str, at: str) -> None:
-    known.doses[visit_id] = _instant(at)
+def _doses(known: OfPatient, told: dict[str, str]) -> None:
+    known.doses = {visit_id: _instant(at) for visit_id, at in told.items()}
 
 
 def _screened(known: OfPatient, at: str, recorded_at: str, told: dict[str, str]) -> None:
@@ -281,7 +281,7 @@ _OF_PATIENT: Mapping[str, Callable[..., None]] = {
     "answered": _answered,
     "happened": _happened,
     "duty": _duty,
-    "dose": _dose,
+    "doses": _doses,
     "screened": _screened,
     "decided": _decided,
     "reconciled": _reconciled,
@@ -356,10 +356,12 @@ _LINES = text(
          WHERE n.patient_id = ANY(CAST(:patients AS uuid[])) AND i.gate IS NOT NULL
            AND i.status IN ('requested', 'failed')
         UNION ALL
-        SELECT a.patient_id, a.starts_at, a.id, json_build_array('dose', a.id, a.starts_at)
+        SELECT a.patient_id, NULL, NULL,
+               json_build_array('doses', json_object_agg(a.id, a.starts_at ORDER BY a.starts_at))
           FROM appointment a
          WHERE a.patient_id = ANY(CAST(:patients AS uuid[])) AND a.kind = 'dosing'
            AND a.status IN ('pending', 'booked', 'arrived', 'checked-in', 'fulfilled')
+         GROUP BY a.patient_id
         UNION ALL
         SELECT i.appointment_id, i.due_at, i.id,
                json_build_array('item', i.gate, i.title, i.status, i.due_at, i.settled_at)
