@@ -429,10 +429,14 @@ def _ended(gate: Gate, known: Known, vouched: Vouched, at: datetime) -> _Verdict
     for kind in sorted(gate.ends_on & known.happened.keys()):
         known_at = known.happened[kind]
         if vouched.cleared_at < known_at <= at:
-            return _Verdict(_EXPIRED, f"Ended by {kind}.", known_at, known_at)
+            named = f"Ended by {kind}."
+            return _Verdict(_EXPIRED, _ENDED, known_at, known_at, named=named)
     if gate.longest_gap is not None:
         return _rested(gate.longest_gap, known, vouched, at)
     return None
+
+
+_ENDED = "Ended by what came to light since."
 
 
 def _rested(longest: timedelta, known: Known, vouched: Vouched, at: datetime) -> _Verdict | None:

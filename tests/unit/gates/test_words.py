@@ -109,7 +109,11 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
     ("clearance", vouched_for(), "Cleared."),
     ("clearance", vouched_for(outcome=ClearanceOutcome.REFUSED), "It was refused."),
     ("clearance", vouched_for(AT - DAY), "It was settled too long before the visit."),
-    ("clearance", vouched_for(AT - MINUTE, happened={"pregnancy": AT}), "Ended by pregnancy."),
+    (
+        "clearance",
+        vouched_for(AT - MINUTE, happened={"pregnancy": AT}),
+        "Ended by what came to light since.",
+    ),
     (
         "clearance",
         vouched_for(AT - HOUR, doses=(AT - 60 * DAY - MINUTE,)),
@@ -315,3 +319,8 @@ def test_the_turns_of_all_gates_are_told_together() -> None:
         *(AT + MINUTE, AT + MINUTE + DAY),
         AT + HOUR + 90 * MINUTE,
     }
+
+
+def test_what_ended_it_is_named_to_those_who_treat() -> None:
+    ended = judge(gate("clearance"), **vouched_for(AT - MINUTE, happened={"pregnancy": AT}))
+    assert ended.named == "Ended by pregnancy."
