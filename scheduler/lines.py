@@ -337,7 +337,8 @@ _LINES = text(
                   FROM questionnaire_response q
                  WHERE patient_id = ANY(CAST(:patients AS uuid[])) AND NOT in_error
                    AND NOT EXISTS (SELECT FROM questionnaire_response l
-                                    WHERE l.clinic_id = q.clinic_id AND l.replaces = q.id)
+                                    WHERE l.clinic_id = q.clinic_id AND l.replaces = q.id
+                                      AND l.replaces IS NOT NULL)
                  ORDER BY patient_id, instrument, authored_at DESC, id DESC) AS r
         UNION ALL
         SELECT e.patient_id, max(e.noted_at), NULL,
@@ -345,7 +346,8 @@ _LINES = text(
           FROM health_event e
          WHERE e.patient_id = ANY(CAST(:patients AS uuid[])) AND NOT e.in_error
            AND NOT EXISTS (SELECT FROM health_event l
-                            WHERE l.clinic_id = e.clinic_id AND l.replaces = e.id)
+                            WHERE l.clinic_id = e.clinic_id AND l.replaces = e.id
+                              AND l.replaces IS NOT NULL)
          GROUP BY e.patient_id, e.kind
         UNION ALL
         SELECT n.patient_id, n.noted_at, i.id,
@@ -377,7 +379,8 @@ _LINES = text(
           FROM departure d
          WHERE d.appointment_id = ANY(CAST(:visits AS uuid[]))
            AND NOT EXISTS (SELECT FROM departure l
-                            WHERE l.clinic_id = d.clinic_id AND l.replaces = d.id)
+                            WHERE l.clinic_id = d.clinic_id AND l.replaces = d.id
+                              AND l.replaces IS NOT NULL)
         UNION ALL
         SELECT e.appointment_id, e.at, e.id, json_build_array('dosed', e.at)
           FROM appointment_event e
@@ -388,7 +391,8 @@ _LINES = text(
           FROM observation o
          WHERE o.appointment_id = ANY(CAST(:visits AS uuid[])) AND o.values <> '{}'
            AND NOT EXISTS (SELECT FROM observation l
-                            WHERE l.clinic_id = o.clinic_id AND l.replaces = o.id)
+                            WHERE l.clinic_id = o.clinic_id AND l.replaces = o.id
+                              AND l.replaces IS NOT NULL)
         UNION ALL
         SELECT o.appointment_id, o.at, o.id, json_build_array('overridden', o.code, o.at)
           FROM override o

@@ -650,10 +650,11 @@ def test_who_signs_and_who_notes_an_incident_do_not_wait_for_each_other(
         {"code": "fall", "title": "A fall", "source": SOURCE, "checklist": [DUTY]},
     ]
     visit_id, asked = to_sign(committed, world, told)
+    starts_at = facts.one(committed, Appointment, visit_id).starts_at
     noted = incidents.Told(
         patient_id=world.patient_id,
         code="fall",
-        occurred_at=SUNDAY_NOON,
+        occurred_at=starts_at,
         appointment_id=visit_id,
     )
 
@@ -669,7 +670,7 @@ def test_who_signs_and_who_notes_an_incident_do_not_wait_for_each_other(
         facts.to_change(session, Appointment, visit_id, None)
         signed = pool.submit(sign)
         wait_for_waiting(committed)
-        incidents.record(session, noted, by=DESK, now=SUNDAY_NOON)
+        incidents.record(session, noted, by=DESK, now=starts_at)
         session.commit()
         signed.result(timeout=30)
     assert len(consents(committed)) == len(committed.scalars(select(Incident)).all()) == 1
