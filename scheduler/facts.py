@@ -645,9 +645,10 @@ def tasks_about(
 
 
 def open_tasks(session: Session, kind: TaskKind) -> Sequence[Task]:
-    """The tasks of a kind that nobody has settled."""
+    """The tasks of a kind that nobody has settled, locked: whoever asks for one again waits."""
     query = select(Task).where(Task.kind == kind, Task.status == TaskStatus.REQUESTED)
-    return session.scalars(query.order_by(Task.id).execution_options(populate_existing=True)).all()
+    query = query.order_by(Task.id).with_for_update()
+    return session.scalars(query.execution_options(populate_existing=True)).all()
 
 
 def visits_named(session: Session, ids: Collection[UUID]) -> Sequence[Appointment]:

@@ -301,7 +301,7 @@ def of_eligibility(ruling: Ruling | None, at: datetime) -> Found:
         return Found(GateState.FAILED, detail, ruling.at)
     if ruling.lapses_at is not None and at >= ruling.lapses_at:
         detail = f"To be decided anew: it held through {ruling.until}."
-        return Found(GateState.EXPIRED, detail, expires_at=ruling.lapses_at)
+        return Found(GateState.EXPIRED, detail, ruling.at, expires_at=ruling.lapses_at)
     found = Found(GateState.MET, "Eligible.", expires_at=ruling.lapses_at)
     if ruling.conditions is None:
         return found

@@ -370,41 +370,69 @@ class TestEligibility:
         assert judged("eligibility", eligibility=told).named == "Eligible if: with an ECG"
 
 
+THROUGH = "Screened: nothing speaks against it."
+
+
+def eligible_if(conditions: str) -> Ruling:
+    return Ruling(EligibilityOutcome.ELIGIBLE_WITH_CONDITIONS, VISIT, conditions)
+
+
 @pytest.mark.parametrize(
-    ("code", "known"),
+    ("code", "known", "said"),
     [
-        ("screen", {"screen": screen(block=PRESENT)}),
-        ("screen", {"screen": screen(caution=UNKNOWN)}),
-        ("screen", {"screen": screen(hold=PRESENT)}),
-        ("screen", {"screen": screen(caution=PRESENT)}),
-        ("screen", {"screen": decided(HoldOutcome.GO_AHEAD)}),
-        ("screen", {"screen": decided(HoldOutcome.REFUSED)}),
-        ("screen", {"screen": Screen(VISIT, VISIT, {"never": ABSENT})}),
-        ("medicines", {"reconciled": taking("hold-24h", "block")}),
-        ("medicines", {"reconciled": taking("block", block=MedicineAction.BLOCK)}),
-        ("medicines", {"reconciled": taking("discuss", "hold-24h", hold_24h=HELD)}),
+        ("screen", {"screen": screen(block=PRESENT)}, "Something speaks against it."),
+        ("screen", {"screen": screen(caution=UNKNOWN)}, "Not everything is known."),
+        ("screen", {"screen": screen(hold=PRESENT)}, "To be decided by prescriber."),
+        ("screen", {"screen": screen(caution=PRESENT)}, THROUGH),
+        ("screen", {"screen": decided(HoldOutcome.GO_AHEAD)}, THROUGH),
+        ("screen", {"screen": decided(HoldOutcome.REFUSED)}, "Something speaks against it."),
         (
-            "eligibility",
-            {
-                "eligibility": Ruling(
-                    EligibilityOutcome.ELIGIBLE_WITH_CONDITIONS, VISIT, "Not if Never"
-                )
-            },
+            "screen",
+            {"screen": Screen(VISIT, VISIT, {"never": ABSENT})},
+            "Not everything was asked.",
         ),
+        (
+            "medicines",
+            {"reconciled": taking("hold-24h", "block")},
+            "Something is to be approved.",
+        ),
+        (
+            "medicines",
+            {"reconciled": taking("block", block=MedicineAction.BLOCK)},
+            "Not with what the patient takes.",
+        ),
+        (
+            "medicines",
+            {"reconciled": taking("discuss", "hold-24h", hold_24h=HELD)},
+            "Gone through.",
+        ),
+        ("eligibility", {"eligibility": eligible_if("Not if Never")}, "Eligible, with conditions."),
     ],
 )
 @pytest.mark.parametrize("overridden", [False, True])
 def test_what_a_patient_has_or_takes_is_named_to_those_who_treat_alone(
-    code: str, known: dict[str, Any], overridden: bool
+    code: str, known: dict[str, Any], said: str, overridden: bool
 ) -> None:
     given: dict[str, Any] = {"overridden": {code: VISIT + HOUR}} if overridden else {}
     found = judged(code, **known, **given)
     names = {"Never", "Block", "Hold", "Caution", "Discuss", "A block", "A discuss", "A hold"}
     assert found.named is not None
     assert any(name in found.named for name in names)
-    assert not any(name in found.detail for name in names)
-    assert found.detail
+    assert found.detail.removeprefix("Overridden. ") == said
     assert found.named.startswith("Overridden. ") == found.detail.startswith("Overridden. ")
+
+
+def test_it_is_told_since_when_it_is_known() -> None:
+    told = screen(block=PRESENT)
+    assert judged("screen", screen=told).since == told.known_at
+
+
+def test_no_reason_passes_over_a_decision_that_came_after_it() -> None:
+    """Eligible, and to be decided anew before the visit: whoever gave the reason knew nothing."""
+    later = Ruling(EligibilityOutcome.ELIGIBLE, VISIT - DAY, None, date(2026, 3, 30), VISIT - HOUR)
+    for given_at, state in ((later.at - TICK, GateState.EXPIRED), (later.at, GateState.OVERRIDDEN)):
+        found = judged("eligibility", eligibility=later, overridden={"eligibility": given_at})
+        assert found.state is state
 
 
 FRAME = Frame(VISIT - 2 * DAY, 4 * 288)
