@@ -82,6 +82,8 @@ class ChecklistItem(Tenanted):
     answer: Mapped[str | None]
     settled_by: Mapped[str | None]
     settled_at: Mapped[datetime | None]
+    marked_at: Mapped[datetime | None]
+    """When somebody last said how it stands, also that it is to be done after all."""
     version: Mapped[int] = mapped_column(server_default=text("1"))
 
     __table_args__ = (

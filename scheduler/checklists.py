@@ -105,9 +105,11 @@ def mark(
         raise MayNotOverride("Only staff may waive an item.", owner=item.owner)
     if by.role is None and item.status not in _PATIENTS_OWN:
         raise WrongStatus("Our team has settled this item.", item_status=item.status)
+    still_open = settling.status is TaskStatus.REQUESTED
+    if not (still_open and item.status is TaskStatus.REQUESTED):  # else it says nothing new
+        item.marked_at = now
     item.status = settling.status
     item.answer = settling.answer
-    still_open = settling.status is TaskStatus.REQUESTED
     item.settled_by = None if still_open else by.name
     item.settled_at = None if still_open else now
     item.version += 1

@@ -256,8 +256,8 @@ def _keep_task(session: Session, incident: Incident, now: datetime) -> None:
 _CALL_OFF = text(
     """
     UPDATE checklist_item
-       SET status = 'cancelled', settled_by = :by, settled_at = :now, answer = :note,
-           version = version + 1
+       SET status = 'cancelled', settled_by = :by, settled_at = :now, marked_at = :now,
+           answer = :note, version = version + 1
      WHERE incident_id = :incident AND status IN ('requested', 'failed')
     """
 )

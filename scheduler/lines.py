@@ -221,8 +221,8 @@ def _eligibility(known: OfPatient, course_id: str | None, outcome: str, *told: A
 
 
 def _item(known: OfVisit, gate: str, title: str, status: str, *told: Any) -> None:
-    due_at, settled_at = told
-    item = Item(gate, title, _STATUSES[status], _instant(due_at), _instant_or_none(settled_at))
+    due_at, marked_at = told
+    item = Item(gate, title, _STATUSES[status], _instant(due_at), _instant_or_none(marked_at))
     known.items.append(item)
 
 
@@ -352,7 +352,7 @@ _LINES = text(
         UNION ALL
         SELECT n.patient_id, n.noted_at, i.id,
                json_build_array('duty', i.gate, i.title, i.status,
-                                greatest(n.noted_at, i.settled_at))
+                                greatest(n.noted_at, i.marked_at))
           FROM incident n
           JOIN checklist_item i ON i.clinic_id = n.clinic_id AND i.incident_id = n.id
          WHERE n.patient_id = ANY(CAST(:patients AS uuid[])) AND i.gate IS NOT NULL
@@ -366,7 +366,7 @@ _LINES = text(
          GROUP BY a.patient_id
         UNION ALL
         SELECT i.appointment_id, i.due_at, i.id,
-               json_build_array('item', i.gate, i.title, i.status, i.due_at, i.settled_at)
+               json_build_array('item', i.gate, i.title, i.status, i.due_at, i.marked_at)
           FROM checklist_item i
          WHERE i.appointment_id = ANY(CAST(:visits AS uuid[])) AND i.gate IS NOT NULL
         UNION ALL

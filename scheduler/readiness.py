@@ -65,7 +65,8 @@ class Item(NamedTuple):
     title: str
     status: TaskStatus
     due_at: datetime
-    settled_at: datetime | None = None
+    marked_at: datetime | None = None
+    """When somebody last said how it stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ class Duty(NamedTuple):
     title: str
     status: TaskStatus
     noted_at: datetime
-    """When the incident was written down, or this failed since."""
+    """When the incident was written down, or this failed or was asked for again since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -490,11 +491,13 @@ def _by_checklist(gate: Gate, known: Known, at: datetime) -> _Verdict:
     items = [item for item in known.items if item.gate == gate.code]
     failed = [item for item in items if item.status is TaskStatus.FAILED]
     if failed:
-        since = _later(*(item.settled_at for item in failed))
+        since = _later(*(item.marked_at for item in failed))
         return _Verdict(_FAILED, "A checklist item failed.", None, since)
-    missing = [item.title for item in items if item.status is TaskStatus.REQUESTED]
+    missing = [item for item in items if item.status is TaskStatus.REQUESTED]
     if missing or not items:
-        return _says(_OPEN, "To do: " + "; ".join(missing or [gate.title]))
+        to_do = "; ".join([item.title for item in missing] or [gate.title])
+        since = _later(*(item.marked_at for item in missing))  # done once, and not after all
+        return _says(_OPEN, f"To do: {to_do}", None, since)
     return _says(_MET, "Done.")
 
 

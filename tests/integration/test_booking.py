@@ -568,6 +568,28 @@ class TestReasons:
 
         assert self._fasting(session, visit) is GateState.MET
 
+    def test_none_passes_over_what_was_done_and_is_to_be_done_after_all(
+        self, session: Session, world: World
+    ) -> None:
+        clear(session, world.patient_id, ["medical-clearance", "consent"])
+        visit = book(session, dosing(world))
+        query = select(ChecklistItem).where(
+            ChecklistItem.appointment_id == visit.id, ChecklistItem.gate == "fasting"
+        )
+        item = session.scalars(query).one()
+        reasons = Reasons({"fasting": "ate nothing since six"})
+        minutes = [SUNDAY_NOON + n * timedelta(minutes=1) for n in range(5)]
+        asked, done = Settling(status=TaskStatus.REQUESTED), Settling(status=TaskStatus.COMPLETED)
+
+        sessions.override(session, visit.id, reasons, by=DOCTOR, now=minutes[0])
+        checklists.settle(session, item, asked, by=DESK, now=minutes[1])  # as it was: no news
+        assert self._fasting(session, visit) is GateState.OVERRIDDEN
+        checklists.settle(session, item, done, by=DESK, now=minutes[2])
+        checklists.settle(session, item, asked, by=DESK, now=minutes[3])
+        assert self._fasting(session, visit) is GateState.OPEN
+        sessions.override(session, visit.id, reasons, by=DOCTOR, now=minutes[4])
+        assert self._fasting(session, visit) is GateState.OVERRIDDEN
+
     def _fasting(self, session: Session, visit: Appointment) -> GateState:
         gates = evidence.judge(session, [visit], SUNDAY_NOON)[visit.id].gates
         return next(one.state for one in gates if one.gate.code == "fasting")

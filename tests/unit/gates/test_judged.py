@@ -58,10 +58,21 @@ def test_a_reason_changes_nothing_but_the_state() -> None:
             "checklist",
             {
                 "items": [
-                    item("g", HOUR, status=FAILED, settled_at=AT - 2 * HOUR),
-                    item("g", HOUR, status=FAILED, settled_at=AT - HOUR),
+                    item("g", HOUR, status=FAILED, marked_at=AT - 2 * HOUR),
+                    item("g", HOUR, status=FAILED, marked_at=AT - HOUR),
                     item("g", HOUR, status=FAILED),
-                    item("g", HOUR, status=TaskStatus.COMPLETED, settled_at=AT),
+                    item("g", HOUR, status=TaskStatus.COMPLETED, marked_at=AT),
+                ]
+            },
+        ),
+        (
+            "checklist",  # done, and asked for again
+            {
+                "items": [
+                    item("g", HOUR, status=TaskStatus.REQUESTED, marked_at=AT - HOUR),
+                    item("g", HOUR, status=TaskStatus.REQUESTED, marked_at=AT - 2 * HOUR),
+                    item("g", HOUR, status=TaskStatus.REQUESTED),
+                    item("g", HOUR, status=TaskStatus.COMPLETED, marked_at=AT),
                 ]
             },
         ),
