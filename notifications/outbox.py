@@ -201,6 +201,12 @@ def heard_last(
     return {row.recipient_id: MessageKind(row.kind) for row in rows}
 
 
+def unheard(session: Session, appointment_id: UUID, kind: MessageKind) -> set[UUID]:
+    """The readers who were to hear this of a visit and did not: it was withdrawn before."""
+    told = {"appointment": appointment_id, "kind": kind.value}
+    return set(session.scalars(_UNHEARD, told))
+
+
 def take_back(
     session: Session, subject_id: UUID, now: datetime, occasion: str | None = None
 ) -> None:
@@ -361,6 +367,15 @@ _HEARD_LAST = text(
      WHERE m.appointment_id = :appointment AND m.revision = a.revision AND m.kind = ANY(:kinds)
        AND m.released_at IS NOT NULL AND m.state IN ('sending', 'uncertain', 'sent', 'delivered')
      ORDER BY m.recipient_id, m.released_at DESC, m.id DESC
+    """
+)
+
+_UNHEARD = text(
+    """
+    SELECT recipient_id FROM message
+     WHERE appointment_id = :appointment AND kind = :kind
+     GROUP BY recipient_id
+    HAVING bool_or(state = 'superseded') AND NOT bool_or(released_at IS NOT NULL)
     """
 )
 

@@ -22,7 +22,7 @@ from scheduler.apart import apart
 from scheduler.protocols import SettledBy
 from scheduler.readiness import Judged, Readiness
 from scheduler.tasks import Wanted
-from scheduler.telling import Said
+from scheduler.telling import Reader, Said
 
 Settled = Mapping[UUID, Readiness]
 """By visit how its gates stand."""
@@ -32,6 +32,25 @@ SOON = timedelta(hours=4)
 
 DECIDED_ON = frozenset({SettledBy.SCREEN, SettledBy.MEDICINES})
 """What gates rest on that stay open, once it was looked at, until somebody decides."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What is told of a visit."""
+
+    visit: Appointment
+    gates: Sequence[tuple[Judged, bool]]
+    """Each with whether it was settled before."""
+
+    @property
+    def waiting(self) -> list[Judged]:
+        """Those that wait for somebody's decision."""
+        return [one for one, _ in self.gates if _waits(one)]
+
+    @property
+    def has_lapsed(self) -> bool:
+        """Whether anything was settled before."""
+        return any(was_settled for _, was_settled in self.gates)
 
 
 def settled(session: Session, visits: Sequence[Appointment], now: datetime) -> Settled:
@@ -51,11 +70,9 @@ def tell(session: Session, visits: Sequence[Appointment], before: Settled, now: 
     if not told:
         return 0
     _set_tasks(session, told, now)
-    heard: set[UUID] = set()
-    for one in told:
-        if one.visit.patient_id not in heard:  # of all that lapsed for a patient one message tells
-            heard.add(one.visit.patient_id)
-            _tell(session, one, now)
+    for patient_id in dict.fromkeys(one.visit.patient_id for one in told):
+        its = [one for one in told if one.visit.patient_id == patient_id]
+        _tell(session, its, _readers(session, its, now), now)
     return len(told)
 
 
@@ -81,44 +98,41 @@ def review(session: Session, now: datetime) -> int:
 def _review(session: Session, now: datetime, open_tasks: Sequence[Task]) -> int:
     visits = facts.visits_named(session, [task.subject_id for task in open_tasks])
     ahead = [one for one in visits if one.status is AppointmentStatus.BOOKED]
-    stand, ended = settled(session, ahead, now), 0
-    for task in open_tasks:
-        judged = stand.get(task.subject_id)
-        if judged is None or not _still_open(judged, task):
-            wanted = Wanted(kind=task.kind, subject_id=task.subject_id, due_at=now)
-            tasks.keep(session, wanted, now, stands=False)
-            outbox.supersede(session, task.subject_id, now, kind=MessageKind.GATE_REOPENED)
-            ended += 1
-    return ended
+    stand, by_id = settled(session, ahead, now), {task.subject_id: task for task in open_tasks}
+    left = [
+        _Told(visit, still)
+        for visit in sorted(ahead, key=lambda one: one.starts_at)
+        if (still := _still_open(stand[visit.id], by_id[visit.id]))
+    ]
+    standing = {one.visit.id for one in left}
+    ended = [task for task in open_tasks if task.subject_id not in standing]
+    for task in ended:
+        wanted = Wanted(kind=task.kind, subject_id=task.subject_id, due_at=now)
+        tasks.keep(session, wanted, now, stands=False)
+        outbox.supersede(session, task.subject_id, now, kind=MessageKind.GATE_REOPENED)
+        _pass_on(session, task, left, now)
+    return len(ended)
 
 
-def _still_open(judged: Readiness, task: Task) -> bool:
+def _pass_on(session: Session, ended: Task, left: Sequence[_Told], now: datetime) -> None:
+    """Tell of a patient's other visits whoever was to hear of them with one that ended."""
+    its = [one for one in left if one.visit.patient_id == ended.patient_id]
+    if its:
+        unheard = outbox.unheard(session, ended.subject_id, MessageKind.GATE_REOPENED)
+        readers = [one for one in _readers(session, its, now) if one[1] in unheard]
+        _tell(session, its, readers, now)
+
+
+def _still_open(judged: Readiness, task: Task) -> list[tuple[Judged, bool]]:
+    """The gates of a task that are shut, each with whether it had been settled."""
     codes = _codes(task)
-    return any(one.is_shut and (one.gate.code in codes or not codes) for one in judged.gates)
+    shut = [one for one in judged.gates if one.is_shut and (one.gate.code in codes or not codes)]
+    return [(one, not _waits(one)) for one in shut]
 
 
 def _codes(task: Task | None) -> list[str]:
     """The gates that a task is about; none: it does not say."""
     return task.note.split(", ") if task is not None and task.note else []
-
-
-@dataclass(frozen=True, slots=True)
-class _Told:
-    """What is told of a visit."""
-
-    visit: Appointment
-    gates: Sequence[tuple[Judged, bool]]
-    """Each with whether it was settled before."""
-
-    @property
-    def waiting(self) -> list[Judged]:
-        """Those that wait for somebody's decision."""
-        return [one for one, _ in self.gates if _waits(one)]
-
-    @property
-    def has_lapsed(self) -> bool:
-        """Whether anything was settled before."""
-        return any(was_settled for _, was_settled in self.gates)
 
 
 def _since(before: Readiness, after: Readiness) -> list[tuple[Judged, bool]]:
@@ -163,20 +177,27 @@ def _set_tasks(session: Session, told: Sequence[_Told], now: datetime) -> None:
         tasks.keep(session, wanted, now, stands=True)  # what was settled may lapse a second time
 
 
-def _tell(session: Session, one: _Told, now: datetime) -> None:
-    visit, due_at = one.visit, now
-    if not one.has_lapsed:  # whoever found it may be about to decide as well
+def _tell(session: Session, its: Sequence[_Told], readers: Sequence[Reader], now: datetime) -> None:
+    """Tell of all that lapsed for a patient in one message, with the first of the visits."""
+    visit, due_at, has_lapsed = its[0].visit, now, any(one.has_lapsed for one in its)
+    if not has_lapsed:  # whoever found it may be about to decide as well
         due_at += timedelta(minutes=facts.clinic(session).settle_minutes)
     said = Said(
         kind=MessageKind.GATE_REOPENED,
-        occasion=f"reopened:{visit.revision}:{now:%Y%m%dT%H%M}",
+        occasion=f"{'reopened' if has_lapsed else 'waits'}:{visit.revision}:{now:%Y%m%dT%H%M}",
         due_at=due_at,
         not_after=telling.in_time(visit, due_at),
     )
+    telling.tell(session, visit, said, readers, now)
+
+
+def _readers(session: Session, its: Sequence[_Told], now: datetime) -> list[Reader]:
+    """Who hears of it: the desk, the patient of what had been settled, and who may decide."""
+    visit = its[0].visit
     readers = telling.desk(session)
-    if one.has_lapsed:
+    if any(one.has_lapsed for one in its):
         readers += telling.patient(session, visit)
-    roles = {role for judged in one.waiting for role in judged.lift}
+    roles = {role for one in its for judged in one.waiting for role in judged.lift}
     if roles:
         readers += telling.of_roles(session, visit, roles, now)
-    telling.tell(session, visit, said, readers, now)
+    return readers

@@ -400,3 +400,38 @@ def messages(session: Session) -> list[Message]:
 
 BOTH = {Recipient.PATIENT, Recipient.FRONT_DESK}
 _ANEW = Task.kind == TaskKind.SETTLE_ANEW
+
+
+@pytest.mark.parametrize("how", ["override", "cancel"])
+def test_who_was_to_hear_with_a_visit_that_ended_hears_of_the_next(
+    session: Session, world: World, clock: Clock, bound: Any, how: str
+) -> None:
+    version_id = make_protocol(session, content())
+    clear(session, world.patient_id, ["medical-clearance", "medications"])
+    course = courses.open_course(session, world.patient_id, version_id, by=DESK)
+    first, second = (
+        booking.book(
+            session,
+            Order(patient_id=world.patient_id, starts_at=at, course_step_id=step.id),
+            by=DESK,
+            now=SUNDAY_NOON,
+        )
+        for step, at in zip(
+            facts.steps_of(session, course.id), (MONDAY_9, MONDAY_9 + 14 * DAY), strict=True
+        )
+    )
+    now = SUNDAY_NOON + MINUTE
+    happen(session, first, now)
+    assert {one.appointment_id for one in messages(session)} == {first.id}
+
+    if how == "override":
+        override(session, first, now + MINUTE)
+    else:
+        booking.cancel(session, Call(first.id, None), by=DOCTOR, now=now + MINUTE)
+    for minute in (2, 3):
+        reopening.review(session, now + minute * MINUTE)
+
+    planned = [one for one in messages(session) if one.state is MessageState.SCHEDULED]
+    assert {one.appointment_id for one in planned} == {second.id}
+    assert {one.recipient for one in planned} == {Recipient.PATIENT, Recipient.FRONT_DESK}
+    assert len(planned) == 2
