@@ -638,14 +638,15 @@ def told_to_staff(
 def tasks_about(
     session: Session, kind: TaskKind, subject_ids: Collection[UUID]
 ) -> Mapping[UUID, Task]:
-    """The tasks of a kind, open or settled, by what gave rise to them."""
+    """The tasks of a kind, open or settled, by what gave rise to them; locked, as below."""
     query = select(Task).where(Task.kind == kind, Task.subject_id.in_(subject_ids))
+    query = query.order_by(Task.id).with_for_update()
     found = session.scalars(query.execution_options(populate_existing=True))
     return {task.subject_id: task for task in found}
 
 
 def open_tasks(session: Session, kind: TaskKind) -> Sequence[Task]:
-    """The tasks of a kind that nobody has settled, locked: whoever asks for one again waits."""
+    """The tasks of a kind that nobody has settled, locked: none ends while it is asked for."""
     query = select(Task).where(Task.kind == kind, Task.status == TaskStatus.REQUESTED)
     query = query.order_by(Task.id).with_for_update()
     return session.scalars(query.execution_options(populate_existing=True)).all()

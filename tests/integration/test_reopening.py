@@ -1,5 +1,6 @@
 """What ends a clearance before its time, and who hears that a gate is open again."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -46,6 +47,7 @@ from tests.factories import (
     protocol_content,
 )
 from tests.integration.conftest import Caller, Clock, Keyring
+from tests.integration.test_consents import wait_for_waiting
 
 DESK = Authority("key:desk", Role.SCHEDULER)
 DOCTOR = Authority("key:doctor", Role.CLINICIAN, None, frozenset({"prescriber"}))
@@ -435,3 +437,39 @@ def test_who_was_to_hear_with_a_visit_that_ended_hears_of_the_next(
     assert {one.appointment_id for one in planned} == {second.id}
     assert {one.recipient for one in planned} == {Recipient.PATIENT, Recipient.FRONT_DESK}
     assert len(planned) == 2
+
+
+def test_no_task_ends_while_somebody_asks_for_it_again(
+    committed: Session, committed_world: World, service_engine: Engine
+) -> None:
+    """The clock finds it settled while an event that opens it anew is being noted."""
+    world, now = committed_world, SUNDAY_NOON
+    version_id = make_protocol(committed, content())
+    clear(committed, world.patient_id, ["medical-clearance", "medications"])
+    course = courses.open_course(committed, world.patient_id, version_id, by=DESK)
+    step = facts.steps_of(committed, course.id)[0]
+    order = Order(patient_id=world.patient_id, starts_at=MONDAY_9, course_step_id=step.id)
+    visit = booking.book(committed, order, by=DESK, now=now)
+    happen(committed, visit, now + MINUTE)
+    vouch(committed, visit, now + 2 * MINUTE)
+    visit_id = visit.id
+    committed.commit()
+
+    def happen_again() -> None:
+        with Session(service_engine) as session:
+            enter_clinic(session, world.clinic_id)
+            happen(session, facts.one(session, Appointment, visit_id), now + 3 * MINUTE)
+            session.commit()
+
+    with ThreadPoolExecutor(1) as pool, Session(service_engine) as session:
+        enter_clinic(session, world.clinic_id)
+        facts.open_tasks(session, TaskKind.SETTLE_ANEW)
+        happened = pool.submit(happen_again)
+        wait_for_waiting(committed)
+        assert reopening.review(session, now + 3 * MINUTE) == 1
+        session.commit()
+        happened.result(timeout=30)
+
+    committed.expire_all()
+    assert committed.scalars(select(Task.status).where(_ANEW)).all() == [TaskStatus.REQUESTED]
+    assert {one.recipient for one in messages(committed) if one.state == "scheduled"} == BOTH
