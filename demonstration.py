@@ -38,12 +38,13 @@ from scheduler.clearances import NewClearance
 from scheduler.consents import NewText
 from scheduler.errors import NotReady
 from scheduler.openings import Search
+from scheduler.permissions import BUNDLES
 from scheduler.placing import Named
 from scheduler.protocols import SettledBy
 from scheduler.screens import NewScreen
 
 FOLDER = Path(__file__).parent / "demo"
-BY = Authority("demonstration", Role.ADMIN, None, frozenset({"prescriber"}))
+BY = Authority("demonstration", BUNDLES[Role.ADMIN], None, frozenset({"prescriber"}))
 COURSES = 6
 """How many patients are in the middle of a course."""
 DAY = timedelta(days=1)

@@ -76,13 +76,14 @@ from scheduler.lifecycle import Action
 from scheduler.measuring import DueState
 from scheduler.medicines import NewReconciliation
 from scheduler.observing import Noted
+from scheduler.permissions import BUNDLES
 from scheduler.protocols import SettledBy
 from scheduler.questionnaires import Filled, New
 from scheduler.screens import NewScreen
 
-DESK = Authority("key:front-desk", Role.SCHEDULER)
+DESK = Authority("key:front-desk", BUNDLES[Role.SCHEDULER])
 TEAM = frozenset({"prescriber", "monitor", "therapist"})
-DOCTOR = Authority("key:clinicians", Role.CLINICIAN, None, TEAM)
+DOCTOR = Authority("key:clinicians", BUNDLES[Role.CLINICIAN], None, TEAM)
 PATIENT = Authority("patient")
 WELL = {
     Measure.SYSTOLIC: 122.0,

@@ -16,12 +16,13 @@ from api.fields import Id, Text
 from api.idempotency import idempotent
 from api.showing import AppointmentSchema
 from models import Appointment, db
-from models.vocabulary import MessageKind, MessageState, Recipient, Role
+from models.vocabulary import MessageKind, MessageState, Recipient
 from scheduler import booking, sessions
 from scheduler.audit import Act
 from scheduler.authority import Call, Reasons
 from scheduler.booking import Changed, Move
 from scheduler.lifecycle import Action
+from scheduler.permissions import Permission
 
 blueprint = Blueprint(
     "acts", __name__, url_prefix="/api/v1/appointments", description="What is done to a visit."
@@ -63,7 +64,7 @@ class ChangedSchema(AppointmentSchema):
 
 
 @blueprint.route("/<uuid:appointment_id>/reschedule", methods=["POST"])
-@requires(Role.SCHEDULER, Role.CLINICIAN)
+@requires(Permission.APPOINTMENTS_WRITE)
 @blueprint.arguments(MoveSchema)
 @idempotent
 @blueprint.response(200, ChangedSchema)
@@ -75,7 +76,7 @@ def reschedule(move: Move, appointment_id: UUID) -> Response:
 
 
 @blueprint.route("/<uuid:appointment_id>/cancel", methods=["POST"])
-@requires(Role.SCHEDULER, Role.CLINICIAN)
+@requires(Permission.APPOINTMENTS_WRITE)
 @blueprint.arguments(WhySchema)
 @idempotent
 @blueprint.response(200, ChangedSchema)
@@ -87,7 +88,7 @@ def cancel(told: dict[str, Any], appointment_id: UUID) -> Response:
 
 
 @blueprint.route("/<uuid:appointment_id>/confirm", methods=["POST"])
-@requires(Role.SCHEDULER, Role.CLINICIAN)
+@requires(Permission.APPOINTMENTS_WRITE)
 @idempotent
 @blueprint.response(200, AppointmentSchema)
 @blueprint.alt_response(409, schema=ProblemSchema, description="hold-expired, wrong-status")
@@ -97,10 +98,10 @@ def confirm(appointment_id: UUID) -> Response:
     return _acted("confirm", booking.confirm(db.session(), call, by=by(), now=now()))
 
 
-def _step(action: Action, *roles: Role) -> Callable[..., Response]:
+def _step(action: Action, permission: Permission) -> Callable[..., Response]:
     """Mount one step of the day."""
 
-    @requires(*roles)
+    @requires(permission)
     @blueprint.arguments(WhySchema, required=False)
     @idempotent
     @blueprint.response(200, AppointmentSchema)
@@ -127,19 +128,16 @@ _SAID = {
     Action.NOSHOW: "The patient did not come.",
 }
 
-_DESK = (Role.SCHEDULER, Role.CLINICIAN)
-_CLINICIAN = (Role.CLINICIAN,)
-
-arrive = _step(Action.ARRIVE, *_DESK)
-start_dosing = _step(Action.START_DOSING, *_CLINICIAN)
-start_recovery = _step(Action.START_RECOVERY, *_CLINICIAN)
-discharge = _step(Action.DISCHARGE, *_CLINICIAN)
-fulfil = _step(Action.FULFIL, *_CLINICIAN)
-noshow = _step(Action.NOSHOW, *_DESK)
+arrive = _step(Action.ARRIVE, Permission.APPOINTMENTS_WRITE)
+start_dosing = _step(Action.START_DOSING, Permission.SESSIONS_WRITE)
+start_recovery = _step(Action.START_RECOVERY, Permission.SESSIONS_WRITE)
+discharge = _step(Action.DISCHARGE, Permission.SESSIONS_WRITE)
+fulfil = _step(Action.FULFIL, Permission.SESSIONS_WRITE)
+noshow = _step(Action.NOSHOW, Permission.APPOINTMENTS_WRITE)
 
 
 @blueprint.route("/<uuid:appointment_id>/enter-in-error", methods=["POST"])
-@requires(*_DESK)
+@requires(Permission.APPOINTMENTS_WRITE)
 @blueprint.arguments(WhySchema)
 @idempotent
 @blueprint.response(200, AppointmentSchema)

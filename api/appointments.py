@@ -15,20 +15,21 @@ from sqlalchemy import Select, or_, select
 from api import edge, pages, preconditions, showing
 from api.asking import ForSchema, ReasonedSchema
 from api.blueprint import Blueprint
-from api.caller import READERS, by, now, requires
+from api.caller import by, now, requires
 from api.errors import ProblemSchema
 from api.fields import Id, Instant
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from api.showing import AppointmentSchema, OpeningSchema
 from models import Appointment, Practitioner, Room, Slot, db
-from models.vocabulary import AppointmentStatus, Role
-from scheduler import booking, facts, openings
+from models.vocabulary import AppointmentStatus
+from scheduler import booking, facts, history, openings
 from scheduler.audit import Act
 from scheduler.authority import Reasons
 from scheduler.booking import Order
 from scheduler.errors import NoOpening, SlotTaken
 from scheduler.openings import Search
+from scheduler.permissions import Permission
 from scheduler.placing import Named
 
 blueprint = Blueprint(
@@ -94,7 +95,7 @@ class AppointmentQuery(PageQuery):
 
 
 @blueprint.route("", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.APPOINTMENTS_READ)
 @blueprint.arguments(AppointmentQuery, location="query")
 @blueprint.response(200, page_of(AppointmentSchema))
 def list_appointments(asked: dict[str, Any]) -> dict[str, Any]:
@@ -104,7 +105,7 @@ def list_appointments(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 @blueprint.route("", methods=["POST"])
-@requires(Role.SCHEDULER, Role.CLINICIAN)
+@requires(Permission.APPOINTMENTS_WRITE)
 @blueprint.arguments(OrderSchema)
 @idempotent
 @blueprint.response(201, AppointmentSchema)
@@ -116,7 +117,7 @@ def book_appointment(order: Order) -> Response:
 
 
 @blueprint.route("/hold", methods=["POST"])
-@requires(Role.SCHEDULER, Role.CLINICIAN)
+@requires(Permission.APPOINTMENTS_WRITE)
 @blueprint.arguments(OrderSchema)
 @idempotent
 @blueprint.response(201, AppointmentSchema)
@@ -130,7 +131,7 @@ def hold_appointment(order: Order) -> Response:
 
 
 @blueprint.route("/<uuid:appointment_id>", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.APPOINTMENTS_READ)
 @blueprint.response(200, AppointmentSchema)
 @blueprint.alt_response(404, schema=ProblemSchema, description="not-found")
 def read_appointment(appointment_id: UUID) -> dict[str, Any]:
@@ -153,7 +154,7 @@ def _book(order: Order) -> Response:
         entity="appointment",
         entity_id=appointment.id,
         patient_id=appointment.patient_id,
-        facts={"reasons": order.reasons.given} if order.reasons.given else {},
+        facts=history.passed_over(order.reasons.given),
     )
     location = f"/api/v1/appointments/{appointment.id}"
     return edge.done(

@@ -12,16 +12,18 @@ from sqlalchemy import Row, select
 
 from api import showing
 from api.blueprint import Blueprint
-from api.caller import READERS, by, now, requires
+from api.caller import by, now, requires
 from api.errors import ProblemSchema
 from api.fields import Instant
 from api.pages import page_of
+from api.showing import Granted
 from api.visits import ReadinessSchema
 from models import Appointment, Site, db
-from models.vocabulary import AppointmentStatus, Role, Stage
+from models.vocabulary import AppointmentStatus, Stage
 from scheduler import evidence, lifecycle
 from scheduler.errors import Unfit
 from scheduler.lifecycle import State
+from scheduler.permissions import Permission
 from scheduler.readiness import Judged, Readiness, Urgency, urgency
 
 blueprint = Blueprint("boards", __name__, url_prefix="/api/v1", description="Who is ready.")
@@ -58,7 +60,7 @@ class BoardQuery(Schema):
 
 
 @blueprint.route("/readiness", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.APPOINTMENTS_READ)
 @blueprint.arguments(BoardQuery, location="query")
 @blueprint.alt_response(200, schema=page_of(BoardRowSchema))
 @blueprint.alt_response(422, schema=ProblemSchema, description="unfit")
@@ -72,10 +74,10 @@ def read_board(asked: dict[str, Any]) -> Response:
     visits = _visits(asked["start"], asked["end"])
     if len(visits) > MOST:
         raise Unfit(f"More than {MOST} visits: ask for a shorter stretch of time.", field="to")
-    at, reader = now(), by().role
+    at, granted = now(), by().permissions
     judged = evidence.judge(db.session(), visits, at)
     rows = [
-        _row(shown, _standing(judged[visit.id], _stage(visit), reader), at)
+        _row(shown, _standing(judged[visit.id], _stage(visit), granted), at)
         for visit, shown in zip(visits, showing.written(visits), strict=True)
     ]
     rows.sort(key=lambda row: _PRESSING[row["urgency"]])  # and in the order of time, as they came
@@ -127,13 +129,13 @@ def _stage(visit: Row[Any]) -> Stage | None:
 
 
 @lru_cache(maxsize=evidence.KEPT)
-def _standing(readiness: Readiness, stage: Stage | None, reader: Role | None) -> _Standing:
+def _standing(readiness: Readiness, stage: Stage | None, granted: Granted) -> _Standing:
     """How a visit stands, to be read by somebody. Kept as long as how it was judged."""
     shut = [] if stage is None else readiness.shut(Stage.DOSE if _ahead(stage) else stage)
     told = {
         "ready": stage is not None and not any(readiness.asked(one, stage) for one in shut),
         "stage": stage,
-        "gates": [_gate(one, reader) for one in readiness.gates],
+        "gates": [_gate(one, granted) for one in readiness.gates],
     }
     return _Standing(
         missing=[one.gate.code for one in shut],
@@ -147,13 +149,13 @@ def _ahead(stage: Stage) -> bool:
     return stage in {Stage.BOOKING, Stage.ARRIVAL, Stage.DOSE}
 
 
-def _gate(one: Judged, reader: Role | None) -> dict[str, Any]:
+def _gate(one: Judged, granted: Granted) -> dict[str, Any]:
     return {
         "code": one.gate.code,
         "title": one.gate.title,
         "state": one.state,
         "shuts": one.gate.shuts,
-        "detail": showing.words_of(one, reader),
+        "detail": showing.words_of(one, granted),
         "due_at": one.due_at,
         "who": one.gate.who,
         "expires_at": one.expires_at,

@@ -18,21 +18,18 @@ from models.vocabulary import Role
 from scheduler import audit
 from scheduler.audit import Act
 from scheduler.authority import Authority
+from scheduler.permissions import BUNDLES, Permission
 
 View = Callable[..., Any]
 
 TRIES = 3
 """How often a request is begun anew that PostgreSQL ended for another's sake."""
 
-STAFF = (Role.ADMIN, Role.SCHEDULER, Role.CLINICIAN)
-READERS = (*STAFF, Role.AUDITOR)
 
+def requires(permission: Permission) -> Callable[[View], View]:
+    """Let callers in who may do this; 401 without a good key, 403 without the permission.
 
-def requires(*roles: Role) -> Callable[[View], View]:
-    """Let callers with any of `roles` in; 401 without a good key, 403 without a role.
-
-    An admin may do what anybody may, except what takes a clinician's licence: that is asked
-    where it is done.
+    What takes a clinician's licence is asked where it is done, beside this.
     """
 
     def decorate(view: View) -> View:
@@ -41,7 +38,7 @@ def requires(*roles: Role) -> Callable[[View], View]:
             left = TRIES
             while True:
                 try:
-                    _let_in(roles)
+                    _let_in(permission)
                     return view(*args, **kwargs)
                 except DBAPIError as error:
                     db.session.rollback()
@@ -49,7 +46,7 @@ def requires(*roles: Role) -> Callable[[View], View]:
                     if not left or not isinstance(error.orig, TRANSIENT):
                         raise
 
-        guarded.roles = frozenset(roles)  # type: ignore[attr-defined]  # tests/house reads it
+        guarded.permission = permission  # type: ignore[attr-defined]  # tests read it
         return guarded
 
     return decorate
@@ -57,17 +54,17 @@ def requires(*roles: Role) -> Callable[[View], View]:
 
 def public(view: View) -> View:
     """Mark a door that is open to everybody."""
-    view.roles = "public"  # type: ignore[attr-defined]
+    view.permission = "public"  # type: ignore[attr-defined]
     return view
 
 
-def _let_in(roles: tuple[Role, ...]) -> None:
+def _let_in(permission: Permission) -> None:
     g.pop("etag", None)
     g.pop("idempotency", None)
     g.authority = _authority(db.session())
     if g.authority is None:
         abort(401)
-    if g.authority.role not in roles and g.authority.role is not Role.ADMIN:
+    if not g.authority.may(permission):
         abort(403)
 
 
@@ -106,7 +103,8 @@ def _authority(session: Session) -> Authority | None:
     roles: frozenset[str] = frozenset()
     if key.practitioner_id is not None:
         roles = _licensed(session, key.practitioner_id)
-    return Authority(f"key:{key.name}/{key.prefix[3:]}", Role(key.role), key.practitioner_id, roles)
+    name = f"key:{key.name}/{key.prefix[3:]}"
+    return Authority(name, BUNDLES[Role(key.role)], key.practitioner_id, roles)
 
 
 def _licensed(session: Session, practitioner_id: Any) -> frozenset[str]:

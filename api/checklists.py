@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from api import edge, pages, preconditions
 from api.blueprint import Blueprint
-from api.caller import STAFF, by, now, requires
+from api.caller import by, now, requires
 from api.errors import ProblemSchema
 from api.fields import Id, Instant, Text
 from api.pages import PageQuery, page_of
@@ -18,6 +18,7 @@ from models.vocabulary import Owner, TaskStatus
 from scheduler import checklists, facts, incidents
 from scheduler.audit import Act
 from scheduler.checklists import Settling
+from scheduler.permissions import Permission
 
 blueprint = Blueprint(
     "checklists", __name__, url_prefix="/api/v1", description="What is to be done, and by whom."
@@ -50,7 +51,7 @@ class SettlingSchema(Schema):
 
 
 @blueprint.route("/appointments/<uuid:appointment_id>/checklist", methods=["GET"])
-@requires(*STAFF)
+@requires(Permission.CHECKLISTS_READ)
 @blueprint.arguments(PageQuery, location="query")
 @blueprint.response(200, page_of(ChecklistItemSchema))
 def list_checklist(asked: dict[str, Any], appointment_id: UUID) -> dict[str, Any]:
@@ -61,7 +62,7 @@ def list_checklist(asked: dict[str, Any], appointment_id: UUID) -> dict[str, Any
 
 
 @blueprint.route("/checklist-items/<uuid:item_id>", methods=["GET"])
-@requires(*STAFF)
+@requires(Permission.CHECKLISTS_READ)
 @blueprint.response(200, ChecklistItemSchema)
 def read_item(item_id: UUID) -> ChecklistItem:
     """Read one item."""
@@ -71,7 +72,7 @@ def read_item(item_id: UUID) -> ChecklistItem:
 
 
 @blueprint.route("/checklist-items/<uuid:item_id>", methods=["PATCH"])
-@requires(*STAFF)
+@requires(Permission.CHECKLISTS_WRITE)
 @blueprint.arguments(SettlingSchema)
 @blueprint.response(200, ChecklistItemSchema)
 @blueprint.alt_response(403, schema=ProblemSchema, description="may-not-override")

@@ -10,17 +10,18 @@ from sqlalchemy import select
 
 from api import edge
 from api.blueprint import Blueprint
-from api.caller import STAFF, by, now, requires
+from api.caller import by, now, requires
 from api.errors import ProblemSchema
 from api.fields import CODE, Id, Instant, Text
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from api.shelf import Shelf
 from models import Clearance, Patient, db
-from models.vocabulary import ClearanceOutcome, Role
+from models.vocabulary import ClearanceOutcome
 from scheduler import clearances, facts
 from scheduler.audit import Act
 from scheduler.clearances import NewClearance
+from scheduler.permissions import Permission
 
 blueprint = Blueprint("clearances", __name__, url_prefix="/api/v1/patients", description="Gates.")
 
@@ -62,7 +63,7 @@ class ClearanceSchema(Schema):
 
 
 @blueprint.route("/<uuid:patient_id>/clearances", methods=["GET"])
-@requires(*STAFF)
+@requires(Permission.CLEARANCES_READ)
 @blueprint.arguments(PageQuery, location="query")
 @blueprint.response(200, page_of(ClearanceSchema))
 def list_clearances(asked: dict[str, Any], patient_id: UUID) -> dict[str, Any]:
@@ -73,7 +74,7 @@ def list_clearances(asked: dict[str, Any], patient_id: UUID) -> dict[str, Any]:
 
 
 @blueprint.route("/<uuid:patient_id>/clearances", methods=["POST"])
-@requires(Role.CLINICIAN)
+@requires(Permission.CLEARANCES_WRITE)
 @blueprint.arguments(ClearanceSchema)
 @idempotent
 @blueprint.response(201, ClearanceSchema)

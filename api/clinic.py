@@ -11,16 +11,17 @@ from uuid_utils.compat import uuid7
 
 from api import edge, preconditions
 from api.blueprint import Blueprint
-from api.caller import READERS, now, requires
+from api.caller import now, requires
 from api.errors import ProblemSchema, invalid
 from api.fields import FIRST_YEAR, LAST_YEAR, Day, Email, Id, Phone, Text, Zone, asked_whole, whole
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from api.shelf import Shelf, changes_of
 from models import Clinic, Device, Room, Schedule, Site, db
-from models.vocabulary import ActorKind, Role
+from models.vocabulary import ActorKind
 from scheduler import facts, public_holidays
 from scheduler.audit import Act
+from scheduler.permissions import Permission
 from scheduler.public_holidays import Holidays
 
 blueprint = Blueprint("clinic", __name__, url_prefix="/api/v1", description="Setting up.")
@@ -143,7 +144,7 @@ DEVICES = Shelf(Device, DeviceSchema)
 
 
 @blueprint.route("/clinic", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.SETUP_READ)
 @blueprint.response(200, ClinicSchema)
 def read_clinic() -> Clinic:
     """Read the clinic that the key belongs to."""
@@ -153,7 +154,7 @@ def read_clinic() -> Clinic:
 
 
 @blueprint.route("/clinic", methods=["PATCH"])
-@requires(Role.ADMIN)
+@requires(Permission.SETUP_WRITE)
 @blueprint.arguments(changes_of(ClinicSchema))
 @blueprint.response(200, ClinicSchema)
 @blueprint.alt_response(412, schema=ProblemSchema, description="stale")
@@ -173,7 +174,7 @@ def change_clinic(changes: dict[str, Any]) -> Response:
 
 
 @blueprint.route("/sites", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.SETUP_READ)
 @blueprint.arguments(PageQuery, location="query")
 @blueprint.response(200, page_of(SiteSchema))
 def list_sites(asked: dict[str, Any]) -> dict[str, Any]:
@@ -182,7 +183,7 @@ def list_sites(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 @blueprint.route("/sites", methods=["POST"])
-@requires(Role.ADMIN)
+@requires(Permission.SETUP_WRITE)
 @blueprint.arguments(SiteSchema)
 @idempotent
 @blueprint.response(201, SiteSchema)
@@ -192,7 +193,7 @@ def add_site(told: dict[str, Any]) -> Response:
 
 
 @blueprint.route("/sites/<uuid:site_id>", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.SETUP_READ)
 @blueprint.response(200, SiteSchema)
 def read_site(site_id: UUID) -> Any:
     """Read a site."""
@@ -200,7 +201,7 @@ def read_site(site_id: UUID) -> Any:
 
 
 @blueprint.route("/sites/<uuid:site_id>", methods=["PATCH"])
-@requires(Role.ADMIN)
+@requires(Permission.SETUP_WRITE)
 @blueprint.arguments(changes_of(SiteSchema))
 @blueprint.response(200, SiteSchema)
 def change_site(changes: dict[str, Any], site_id: UUID) -> Response:
@@ -209,7 +210,7 @@ def change_site(changes: dict[str, Any], site_id: UUID) -> Response:
 
 
 @blueprint.route("/sites/<uuid:site_id>/holidays", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.SETUP_READ)
 @blueprint.arguments(HolidayQuery, location="query")
 @blueprint.response(200, HolidaysSchema)
 def list_holidays(asked: dict[str, Any], site_id: UUID) -> dict[str, Any]:
@@ -231,7 +232,7 @@ def list_holidays(asked: dict[str, Any], site_id: UUID) -> dict[str, Any]:
 
 
 @blueprint.route("/rooms", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.SETUP_READ)
 @blueprint.arguments(PageQuery, location="query")
 @blueprint.response(200, page_of(RoomSchema))
 def list_rooms(asked: dict[str, Any]) -> dict[str, Any]:
@@ -240,7 +241,7 @@ def list_rooms(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 @blueprint.route("/rooms", methods=["POST"])
-@requires(Role.ADMIN)
+@requires(Permission.SETUP_WRITE)
 @blueprint.arguments(RoomSchema)
 @idempotent
 @blueprint.response(201, RoomSchema)
@@ -250,7 +251,7 @@ def add_room(told: dict[str, Any]) -> Response:
 
 
 @blueprint.route("/rooms/<uuid:room_id>", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.SETUP_READ)
 @blueprint.response(200, RoomSchema)
 def read_room(room_id: UUID) -> Any:
     """Read a room."""
@@ -258,7 +259,7 @@ def read_room(room_id: UUID) -> Any:
 
 
 @blueprint.route("/rooms/<uuid:room_id>", methods=["PATCH"])
-@requires(Role.ADMIN)
+@requires(Permission.SETUP_WRITE)
 @blueprint.arguments(RenameSchema)
 @blueprint.response(200, RoomSchema)
 def change_room(changes: dict[str, Any], room_id: UUID) -> Response:
@@ -267,7 +268,7 @@ def change_room(changes: dict[str, Any], room_id: UUID) -> Response:
 
 
 @blueprint.route("/devices", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.SETUP_READ)
 @blueprint.arguments(PageQuery, location="query")
 @blueprint.response(200, page_of(DeviceSchema))
 def list_devices(asked: dict[str, Any]) -> dict[str, Any]:
@@ -276,7 +277,7 @@ def list_devices(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 @blueprint.route("/devices", methods=["POST"])
-@requires(Role.ADMIN)
+@requires(Permission.SETUP_WRITE)
 @blueprint.arguments(DeviceSchema)
 @idempotent
 @blueprint.response(201, DeviceSchema)
@@ -286,7 +287,7 @@ def add_device(told: dict[str, Any]) -> Response:
 
 
 @blueprint.route("/devices/<uuid:device_id>", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.SETUP_READ)
 @blueprint.response(200, DeviceSchema)
 def read_device(device_id: UUID) -> Any:
     """Read a device."""
@@ -294,7 +295,7 @@ def read_device(device_id: UUID) -> Any:
 
 
 @blueprint.route("/devices/<uuid:device_id>", methods=["PATCH"])
-@requires(Role.ADMIN)
+@requires(Permission.SETUP_WRITE)
 @blueprint.arguments(RenameSchema)
 @blueprint.response(200, DeviceSchema)
 def change_device(changes: dict[str, Any], device_id: UUID) -> Response:

@@ -9,18 +9,18 @@ from sqlalchemy import select
 
 from api import edge, pages, preconditions
 from api.blueprint import Blueprint
-from api.caller import READERS, STAFF, by, commit, now, requires
+from api.caller import by, commit, now, requires
 from api.errors import ProblemSchema
 from api.fields import CODE, Id, Instant, Text
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from models import Consent, ConsentText, Patient, db
-from models.vocabulary import Role
 from notifications import paper
 from notifications.languages import LOCALES
 from scheduler import consents, facts
 from scheduler.audit import Act
 from scheduler.consents import NewText
+from scheduler.permissions import Permission
 
 blueprint = Blueprint(
     "consents", __name__, url_prefix="/api/v1", description="What patients agree to, and sign."
@@ -91,7 +91,7 @@ class SignedConsentSchema(Schema):
 
 
 @blueprint.route("/consent-texts", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.SETUP_READ)
 @blueprint.arguments(ConsentTextQuery, location="query")
 @blueprint.response(200, page_of(ConsentTextSchema))
 def list_consent_texts(asked: dict[str, Any]) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def list_consent_texts(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 @blueprint.route("/consent-texts", methods=["POST"])
-@requires(Role.ADMIN)
+@requires(Permission.SETUP_WRITE)
 @blueprint.arguments(ConsentTextSchema)
 @idempotent
 @blueprint.response(201, ConsentTextSchema)
@@ -121,7 +121,7 @@ def add_consent_text(told: NewText) -> Response:
 
 
 @blueprint.route("/consent-texts/<uuid:text_id>", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.SETUP_READ)
 @blueprint.response(200, ConsentTextSchema)
 def read_consent_text(text_id: UUID) -> ConsentText:
     """Read one version."""
@@ -131,7 +131,7 @@ def read_consent_text(text_id: UUID) -> ConsentText:
 
 
 @blueprint.route("/patients/<uuid:patient_id>/consents", methods=["GET"])
-@requires(*STAFF)
+@requires(Permission.CLEARANCES_READ)
 @blueprint.arguments(PageQuery, location="query")
 @blueprint.response(200, page_of(SignedConsentSchema))
 def list_consents(asked: dict[str, Any], patient_id: UUID) -> dict[str, Any]:
@@ -142,7 +142,7 @@ def list_consents(asked: dict[str, Any], patient_id: UUID) -> dict[str, Any]:
 
 
 @blueprint.route("/patients/<uuid:patient_id>/consents/<uuid:consent_id>/copy", methods=["GET"])
-@requires(*STAFF)
+@requires(Permission.CLEARANCES_READ)
 @blueprint.response(200, {"type": "string", "format": "binary"}, content_type="application/pdf")
 def copy_consent(patient_id: UUID, consent_id: UUID) -> Response:
     """The copy of what a patient signed, as PDF."""

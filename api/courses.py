@@ -7,9 +7,9 @@ from flask import Response, request
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 from sqlalchemy import select
 
-from api import edge, preconditions
+from api import edge, preconditions, showing
 from api.blueprint import Blueprint
-from api.caller import READERS, by, now, requires
+from api.caller import by, now, requires
 from api.errors import ProblemSchema
 from api.fields import Id, Instant, Text
 from api.idempotency import idempotent
@@ -17,16 +17,17 @@ from api.pages import PageQuery, page_of
 from api.shelf import Shelf
 from models import Appointment, Course, CourseStep, Protocol, ProtocolVersion, db
 from models.appointment import LIVE
-from models.vocabulary import AppointmentStatus, CourseStatus, Role, StepKind
+from models.vocabulary import AppointmentStatus, CourseStatus, StepKind
 from scheduler import courses, facts, steps
 from scheduler.audit import Act
 from scheduler.authority import Call
 from scheduler.errors import NotFound
+from scheduler.permissions import Permission
 
 blueprint = Blueprint("courses", __name__, url_prefix="/api/v1/courses", description="Courses.")
 
 
-class CourseStepSchema(Schema):
+class CourseStepSchema(showing.ReasonedSchema):
     """One visit that the protocol asks for, and the appointment it has, if any."""
 
     id = Id()
@@ -123,7 +124,7 @@ COURSES = Shelf(Course, CourseSchema)
 
 
 @blueprint.route("", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.COURSES_READ)
 @blueprint.arguments(CourseQuery, location="query")
 @blueprint.response(200, page_of(CourseSchema))
 def list_courses(asked: dict[str, Any]) -> dict[str, Any]:
@@ -135,7 +136,7 @@ def list_courses(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 @blueprint.route("", methods=["POST"])
-@requires(Role.SCHEDULER, Role.CLINICIAN)
+@requires(Permission.COURSES_WRITE)
 @blueprint.arguments(NewCourseSchema)
 @idempotent
 @blueprint.response(201, WholeCourseSchema)
@@ -155,7 +156,7 @@ def open_course(told: dict[str, Any]) -> Response:
 
 
 @blueprint.route("/<uuid:course_id>", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.COURSES_READ)
 @blueprint.response(200, WholeCourseSchema)
 def read_course(course_id: UUID) -> dict[str, Any]:
     """Read a course with its steps and where each stands."""
@@ -165,7 +166,7 @@ def read_course(course_id: UUID) -> dict[str, Any]:
 
 
 @blueprint.route("/<uuid:course_id>/discontinue", methods=["POST"])
-@requires(Role.CLINICIAN)
+@requires(Permission.COURSES_DECIDE)
 @blueprint.arguments(ReasonSchema)
 @idempotent
 @blueprint.response(200, WholeCourseSchema)
@@ -185,7 +186,7 @@ def discontinue(told: dict[str, Any], course_id: UUID) -> Response:
 
 
 @blueprint.route("/<uuid:course_id>/steps/<uuid:step_id>", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.COURSES_READ)
 @blueprint.response(200, CourseStepSchema)
 def read_step(course_id: UUID, step_id: UUID) -> dict[str, Any]:
     """Read one step of a course and where it stands."""
@@ -196,7 +197,7 @@ def read_step(course_id: UUID, step_id: UUID) -> dict[str, Any]:
 
 
 @blueprint.route("/<uuid:course_id>/steps/<uuid:step_id>/skip", methods=["POST"])
-@requires(Role.CLINICIAN)
+@requires(Permission.COURSES_DECIDE)
 @blueprint.arguments(ReasonSchema)
 @idempotent
 @blueprint.response(200, CourseStepSchema)
@@ -209,7 +210,7 @@ def skip_step(told: dict[str, Any], course_id: UUID, step_id: UUID) -> Response:
 
 
 @blueprint.route("/<uuid:course_id>/steps/<uuid:step_id>/unskip", methods=["POST"])
-@requires(Role.CLINICIAN)
+@requires(Permission.COURSES_DECIDE)
 @idempotent
 @blueprint.response(200, CourseStepSchema)
 @blueprint.alt_response(409, schema=ProblemSchema, description="course-closed")
@@ -220,7 +221,7 @@ def unskip_step(course_id: UUID, step_id: UUID) -> Response:
 
 
 @blueprint.route("/<uuid:course_id>/steps/<uuid:step_id>/outcome", methods=["POST"])
-@requires(Role.CLINICIAN)
+@requires(Permission.COURSES_DECIDE)
 @blueprint.arguments(OutcomeSchema)
 @idempotent
 @blueprint.response(200, CourseStepSchema)

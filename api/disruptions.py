@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from api import edge, preconditions, repaired
 from api.blueprint import Blueprint
-from api.caller import READERS, by, now, requires
+from api.caller import by, now, requires
 from api.errors import ProblemSchema
 from api.fields import Id, Instant, Text
 from api.idempotency import idempotent
@@ -19,9 +19,10 @@ from api.repaired import AcceptedRepairSchema, RepairSchema
 from api.shelf import Shelf
 from api.showing import AssignmentSchema
 from models import Disruption, db
-from models.vocabulary import PractitionerRole, Role, StepKind
+from models.vocabulary import PractitionerRole, StepKind
 from scheduler import facts, regrouping, repairs
 from scheduler.audit import Act
+from scheduler.permissions import Permission
 from scheduler.repairs import Lapse, Proposed, Trouble
 
 blueprint = Blueprint(
@@ -146,7 +147,7 @@ SHELF = Shelf(Disruption, DisruptionSchema)
 
 
 @blueprint.route("", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.COURSES_READ)
 @blueprint.arguments(PageQuery, location="query")
 @blueprint.response(200, page_of(DisruptionSchema))
 def list_disruptions(asked: dict[str, Any]) -> dict[str, Any]:
@@ -155,7 +156,7 @@ def list_disruptions(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 @blueprint.route("", methods=["POST"])
-@requires(Role.SCHEDULER, Role.CLINICIAN)
+@requires(Permission.COURSES_WRITE)
 @blueprint.arguments(NewDisruptionSchema)
 @idempotent
 @blueprint.response(201, DisruptedSchema)
@@ -179,7 +180,7 @@ def report_disruption(told: dict[str, Any]) -> Response:
 
 
 @blueprint.route("/<uuid:disruption_id>", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.COURSES_READ)
 @blueprint.response(200, DisruptedSchema)
 def read_disruption(disruption_id: UUID) -> dict[str, Any]:
     """Read a disruption, and what is proposed and not accepted yet."""
@@ -191,7 +192,7 @@ def read_disruption(disruption_id: UUID) -> dict[str, Any]:
 
 
 @blueprint.route("/<uuid:disruption_id>/accept", methods=["POST"])
-@requires(Role.SCHEDULER, Role.CLINICIAN)
+@requires(Permission.COURSES_WRITE)
 @blueprint.arguments(AcceptRepairSchema)
 @idempotent
 @blueprint.response(200, AcceptedDisruptionSchema)

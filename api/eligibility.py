@@ -15,10 +15,11 @@ from api.fields import Day, Id, Instant, Text
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from models import Course, Eligibility, db
-from models.vocabulary import EligibilityOutcome, Role
+from models.vocabulary import EligibilityOutcome
 from scheduler import eligibility, facts
 from scheduler.audit import Act
 from scheduler.eligibility import NewEligibility
+from scheduler.permissions import Permission
 
 blueprint = Blueprint(
     "eligibility", __name__, url_prefix="/api/v1/courses", description="Who goes on to doses."
@@ -69,7 +70,7 @@ class EligibilitySchema(Schema):
 
 
 @blueprint.route("/<uuid:course_id>/eligibility", methods=["GET"])
-@requires(Role.CLINICIAN)
+@requires(Permission.SCREENING_READ)
 @blueprint.arguments(PageQuery, location="query")
 @blueprint.response(200, page_of(EligibilitySchema))
 def list_eligibility(asked: dict[str, Any], course_id: UUID) -> dict[str, Any]:
@@ -80,7 +81,7 @@ def list_eligibility(asked: dict[str, Any], course_id: UUID) -> dict[str, Any]:
 
 
 @blueprint.route("/<uuid:course_id>/eligibility", methods=["POST"])
-@requires(Role.CLINICIAN)
+@requires(Permission.SCREENING_WRITE)
 @blueprint.arguments(EligibilitySchema)
 @idempotent
 @blueprint.response(201, EligibilitySchema)

@@ -11,16 +11,16 @@ from uuid_utils.compat import uuid7
 
 from api import edge, preconditions
 from api.blueprint import Blueprint
-from api.caller import READERS, now, requires
+from api.caller import now, requires
 from api.errors import ProblemSchema
 from api.fields import Id, Instant, Zone, whole
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from api.shelf import Shelf, changes_of
 from models import BusyFeed, Closure, Schedule, db
-from models.vocabulary import Role
 from scheduler import calendars, facts, feeds
 from scheduler.errors import NotFound
+from scheduler.permissions import Permission
 
 blueprint = Blueprint(
     "busy feeds", __name__, url_prefix="/api/v1/schedules", description="Calendars elsewhere."
@@ -82,7 +82,7 @@ FEEDS = Shelf(BusyFeed, BusyFeedSchema)
 
 
 @blueprint.route("/<uuid:schedule_id>/busy-feeds", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.SCHEDULES_READ)
 @blueprint.arguments(PageQuery, location="query")
 @blueprint.response(200, page_of(BusyFeedSchema))
 def list_busy_feeds(asked: dict[str, Any], schedule_id: UUID) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def list_busy_feeds(asked: dict[str, Any], schedule_id: UUID) -> dict[str, Any]:
 
 
 @blueprint.route("/<uuid:schedule_id>/busy-feeds", methods=["POST"])
-@requires(Role.SCHEDULER)
+@requires(Permission.SCHEDULES_WRITE)
 @blueprint.arguments(BusyFeedSchema)
 @idempotent
 @blueprint.response(201, BusyFeedSchema)
@@ -104,7 +104,7 @@ def add_busy_feed(told: dict[str, Any], schedule_id: UUID) -> Response:
 
 
 @blueprint.route("/<uuid:schedule_id>/busy-feeds/<uuid:feed_id>", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.SCHEDULES_READ)
 @blueprint.response(200, BusyFeedSchema)
 def read_busy_feed(schedule_id: UUID, feed_id: UUID) -> BusyFeed:
     """Read how fresh a calendar elsewhere is, and whose visits it clashes with."""
@@ -114,7 +114,7 @@ def read_busy_feed(schedule_id: UUID, feed_id: UUID) -> BusyFeed:
 
 
 @blueprint.route("/<uuid:schedule_id>/busy-feeds/<uuid:feed_id>", methods=["PATCH"])
-@requires(Role.SCHEDULER)
+@requires(Permission.SCHEDULES_WRITE)
 @blueprint.arguments(changes_of(BusyFeedSchema))
 @blueprint.response(200, BusyFeedSchema)
 @blueprint.alt_response(412, schema=ProblemSchema, description="stale")
@@ -126,7 +126,7 @@ def change_busy_feed(changes: dict[str, Any], schedule_id: UUID, feed_id: UUID) 
 
 
 @blueprint.route("/<uuid:schedule_id>/busy-feeds/<uuid:feed_id>", methods=["DELETE"])
-@requires(Role.SCHEDULER)
+@requires(Permission.SCHEDULES_WRITE)
 @blueprint.response(204)
 def remove_busy_feed(schedule_id: UUID, feed_id: UUID) -> Response:
     """Let a feed go, and with it the time that it closed."""

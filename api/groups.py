@@ -17,7 +17,7 @@ from api.acts import ChangedSchema, MoveSchema, WhySchema
 from api.appointments import SlotTakenSchema, TimeSchema
 from api.asking import ForSchema, ReasonedSchema
 from api.blueprint import Blueprint
-from api.caller import READERS, by, now, requires
+from api.caller import by, now, requires
 from api.errors import ProblemSchema
 from api.fields import Id, Instant, whole
 from api.idempotency import idempotent
@@ -25,19 +25,18 @@ from api.pages import PageQuery, page_of
 from api.showing import AppointmentSchema, AssignmentSchema
 from api.visits import ReadinessSchema, told_readiness
 from models import Appointment, GroupSession, db
-from models.vocabulary import Role, StepKind
-from scheduler import booking, calendars, evidence, facts, groups, seating
+from models.vocabulary import StepKind
+from scheduler import booking, calendars, evidence, facts, groups, history, seating
 from scheduler.audit import Act
 from scheduler.authority import Call, Reasons
 from scheduler.booking import Move, Order
 from scheduler.groups import Moved, Taken, Wanted
 from scheduler.lifecycle import Action
+from scheduler.permissions import Permission
 
 blueprint = Blueprint(
     "group-sessions", __name__, url_prefix="/api/v1/group-sessions", description="Shared visits."
 )
-
-DESK = (Role.SCHEDULER, Role.CLINICIAN)
 
 
 class RatioSchema(Schema):
@@ -149,7 +148,7 @@ class SessionQuery(PageQuery):
 
 
 @blueprint.route("", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.APPOINTMENTS_READ)
 @blueprint.arguments(SessionQuery, location="query")
 @blueprint.response(200, page_of(GroupSessionSchema))
 def list_sessions(asked: dict[str, Any]) -> dict[str, Any]:
@@ -168,7 +167,7 @@ def list_sessions(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 @blueprint.route("", methods=["POST"])
-@requires(*DESK)
+@requires(Permission.APPOINTMENTS_WRITE)
 @blueprint.arguments(NewSessionSchema)
 @idempotent
 @blueprint.response(201, GroupSessionSchema)
@@ -178,7 +177,7 @@ def make_session(wanted: Wanted) -> Response:
     """Take staff and a room for a session, with empty places."""
     group = groups.make(db.session(), wanted, by=by(), now=now())
     preconditions.tag_for_changes(group.version)
-    told = {"reasons": wanted.reasons.given} if wanted.reasons.given else {}
+    told = history.passed_over(wanted.reasons.given)
     return edge.done(
         GroupSessionSchema,
         _shown([group])[0],
@@ -189,7 +188,7 @@ def make_session(wanted: Wanted) -> Response:
 
 
 @blueprint.route("/<uuid:session_id>", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.APPOINTMENTS_READ)
 @blueprint.response(200, GroupSessionSchema)
 @blueprint.alt_response(404, schema=ProblemSchema, description="not-found")
 def read_session(session_id: UUID) -> dict[str, Any]:
@@ -200,7 +199,7 @@ def read_session(session_id: UUID) -> dict[str, Any]:
 
 
 @blueprint.route("/<uuid:session_id>/places", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.APPOINTMENTS_READ)
 @blueprint.arguments(PageQuery, location="query")
 @blueprint.response(200, page_of(AppointmentSchema))
 def list_places(asked: dict[str, Any], session_id: UUID) -> dict[str, Any]:
@@ -212,7 +211,7 @@ def list_places(asked: dict[str, Any], session_id: UUID) -> dict[str, Any]:
 
 
 @blueprint.route("/<uuid:session_id>/places", methods=["POST"])
-@requires(*DESK)
+@requires(Permission.APPOINTMENTS_WRITE)
 @blueprint.arguments(PlaceSchema)
 @idempotent
 @blueprint.response(201, AppointmentSchema)
@@ -230,7 +229,7 @@ def take_place(told: dict[str, Any], session_id: UUID) -> Response:
         entity="appointment",
         entity_id=appointment.id,
         patient_id=appointment.patient_id,
-        facts={"reasons": reasons.given} if reasons.given else {},
+        facts=history.passed_over(reasons.given),
     )
     location = f"/api/v1/appointments/{appointment.id}"
     return edge.done(
@@ -239,7 +238,7 @@ def take_place(told: dict[str, Any], session_id: UUID) -> Response:
 
 
 @blueprint.route("/<uuid:session_id>/readiness", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.APPOINTMENTS_READ)
 @blueprint.response(200, SessionReadinessSchema)
 def read_readiness(session_id: UUID) -> dict[str, Any]:
     """Say whether the session may take place, and how each place stands."""
@@ -262,7 +261,7 @@ def read_readiness(session_id: UUID) -> dict[str, Any]:
 
 
 @blueprint.route("/<uuid:session_id>/reschedule", methods=["POST"])
-@requires(*DESK)
+@requires(Permission.APPOINTMENTS_WRITE)
 @blueprint.arguments(MoveSchema)
 @idempotent
 @blueprint.response(200, MovedSessionSchema)
@@ -275,7 +274,7 @@ def move_session(move: Move, session_id: UUID) -> Response:
 
 
 @blueprint.route("/<uuid:session_id>/cancel", methods=["POST"])
-@requires(*DESK)
+@requires(Permission.APPOINTMENTS_WRITE)
 @blueprint.arguments(WhySchema)
 @idempotent
 @blueprint.response(200, MovedSessionSchema)
@@ -289,7 +288,7 @@ def cancel_session(told: dict[str, Any], session_id: UUID) -> Response:
 def _step(action: Action, said: str) -> Callable[..., Response]:
     """Mount one step of the day for the whole session."""
 
-    @requires(Role.CLINICIAN)
+    @requires(Permission.SESSIONS_WRITE)
     @blueprint.arguments(WhySchema, required=False)
     @idempotent
     @blueprint.response(200, ActedSessionSchema)

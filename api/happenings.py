@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from api import edge, pages
 from api.blueprint import Blueprint
-from api.caller import STAFF, by, now, requires
+from api.caller import by, now, requires
 from api.errors import ProblemSchema
 from api.fields import Id, Instant, Text
 from api.idempotency import idempotent
@@ -19,6 +19,7 @@ from models.vocabulary import HealthEventKind
 from scheduler import facts, happenings
 from scheduler.audit import Act
 from scheduler.happenings import Happened
+from scheduler.permissions import Permission
 
 blueprint = Blueprint(
     "happenings", __name__, url_prefix="/api/v1/patients", description="What happened to patients."
@@ -43,7 +44,7 @@ class HealthEventSchema(Schema):
 
 
 @blueprint.route("/<uuid:patient_id>/health-events", methods=["GET"])
-@requires(*STAFF)
+@requires(Permission.INCIDENTS_READ)
 @blueprint.arguments(PageQuery, location="query")
 @blueprint.response(200, page_of(HealthEventSchema))
 def list_health_events(asked: dict[str, Any], patient_id: UUID) -> dict[str, Any]:
@@ -54,7 +55,7 @@ def list_health_events(asked: dict[str, Any], patient_id: UUID) -> dict[str, Any
 
 
 @blueprint.route("/<uuid:patient_id>/health-events", methods=["POST"])
-@requires(*STAFF)
+@requires(Permission.INCIDENTS_WRITE)
 @blueprint.arguments(HealthEventSchema)
 @idempotent
 @blueprint.response(201, HealthEventSchema)

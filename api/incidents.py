@@ -10,7 +10,7 @@ from sqlalchemy.orm import aliased
 
 from api import edge, pages
 from api.blueprint import Blueprint
-from api.caller import STAFF, by, now, requires
+from api.caller import by, now, requires
 from api.checklists import ChecklistItemSchema
 from api.errors import ProblemSchema
 from api.fields import Id, Instant, Text
@@ -20,6 +20,7 @@ from models import ChecklistItem, Incident, Patient, db
 from scheduler import facts, incidents
 from scheduler.audit import Act
 from scheduler.incidents import Told
+from scheduler.permissions import Permission
 
 blueprint = Blueprint(
     "incidents", __name__, url_prefix="/api/v1", description="What went wrong, and what is done."
@@ -61,7 +62,7 @@ class TakingBackSchema(Schema):
 
 
 @blueprint.route("/patients/<uuid:patient_id>/incidents", methods=["GET"])
-@requires(*STAFF)
+@requires(Permission.INCIDENTS_READ)
 @blueprint.arguments(PageQuery, location="query")
 @blueprint.response(200, page_of(IncidentSchema))
 def list_incidents(asked: dict[str, Any], patient_id: UUID) -> dict[str, Any]:
@@ -77,7 +78,7 @@ def list_incidents(asked: dict[str, Any], patient_id: UUID) -> dict[str, Any]:
 
 
 @blueprint.route("/patients/<uuid:patient_id>/incidents", methods=["POST"])
-@requires(*STAFF)
+@requires(Permission.INCIDENTS_WRITE)
 @blueprint.arguments(IncidentSchema)
 @idempotent
 @blueprint.response(201, IncidentSchema)
@@ -95,7 +96,7 @@ def record_incident(told: dict[str, Any], patient_id: UUID) -> Response:
 
 
 @blueprint.route("/incidents/<uuid:incident_id>", methods=["GET"])
-@requires(*STAFF)
+@requires(Permission.INCIDENTS_READ)
 @blueprint.response(200, IncidentSchema)
 def read_incident(incident_id: UUID) -> Incident:
     """Read one."""
@@ -103,7 +104,7 @@ def read_incident(incident_id: UUID) -> Incident:
 
 
 @blueprint.route("/incidents/<uuid:incident_id>/checklist", methods=["GET"])
-@requires(*STAFF)
+@requires(Permission.CHECKLISTS_READ)
 @blueprint.arguments(PageQuery, location="query")
 @blueprint.response(200, page_of(ChecklistItemSchema))
 def list_what_is_done(asked: dict[str, Any], incident_id: UUID) -> dict[str, Any]:
@@ -117,7 +118,7 @@ def list_what_is_done(asked: dict[str, Any], incident_id: UUID) -> dict[str, Any
 
 
 @blueprint.route("/incidents/<uuid:incident_id>/enter-in-error", methods=["POST"])
-@requires(*STAFF)
+@requires(Permission.INCIDENTS_WRITE)
 @blueprint.arguments(TakingBackSchema)
 @idempotent
 @blueprint.response(201, IncidentSchema)

@@ -10,16 +10,16 @@ from sqlalchemy import select
 
 from api import edge, pages
 from api.blueprint import Blueprint
-from api.caller import READERS, STAFF, by, now, requires
+from api.caller import by, now, requires
 from api.errors import ProblemSchema
 from api.fields import Id, Instant, Text
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from models import Patient, QuestionnaireResponse, db
-from models.vocabulary import Role
 from scheduler import facts, outcomes, questionnaires, wordings
 from scheduler.audit import Act
 from scheduler.instruments import LIBRARY, Instrument
+from scheduler.permissions import Permission
 from scheduler.questionnaires import New
 from scheduler.wordings import Wording
 
@@ -155,7 +155,7 @@ class ResponseQuery(PageQuery):
 
 
 @blueprint.route("/instruments", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.SETUP_READ)
 @blueprint.response(200, InstrumentsSchema)
 def list_instruments() -> dict[str, Any]:
     """List the questionnaires that there are, in their words."""
@@ -163,7 +163,7 @@ def list_instruments() -> dict[str, Any]:
 
 
 @blueprint.route("/instruments/<code>", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.SETUP_READ)
 @blueprint.response(200, InstrumentSchema)
 def read_instrument(code: str) -> dict[str, Any]:
     """Read one questionnaire."""
@@ -171,7 +171,7 @@ def read_instrument(code: str) -> dict[str, Any]:
 
 
 @blueprint.route("/instruments/<code>/wording", methods=["PUT"])
-@requires(Role.ADMIN)
+@requires(Permission.SETUP_WRITE)
 @blueprint.arguments(InstrumentWordingSchema)
 @idempotent
 @blueprint.response(200, InstrumentSchema)
@@ -186,7 +186,7 @@ def put_wording(wording: Wording, code: str) -> Response:
 
 
 @blueprint.route("/patients/<uuid:patient_id>/questionnaire-responses", methods=["GET"])
-@requires(*STAFF)
+@requires(Permission.QUESTIONNAIRES_READ)
 @blueprint.arguments(ResponseQuery, location="query")
 @blueprint.response(200, page_of(QuestionnaireResponseSchema))
 def list_responses(asked: dict[str, Any], patient_id: UUID) -> dict[str, Any]:
@@ -200,7 +200,7 @@ def list_responses(asked: dict[str, Any], patient_id: UUID) -> dict[str, Any]:
 
 
 @blueprint.route("/patients/<uuid:patient_id>/questionnaire-responses", methods=["POST"])
-@requires(*STAFF)
+@requires(Permission.QUESTIONNAIRES_WRITE)
 @blueprint.arguments(QuestionnaireResponseSchema)
 @idempotent
 @blueprint.response(201, QuestionnaireResponseSchema)

@@ -17,10 +17,11 @@ from api.fields import Id, Instant, Text
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from models import MedicineRuling, Patient, Reconciliation, db
-from models.vocabulary import MedicineAction, Role
+from models.vocabulary import MedicineAction
 from scheduler import facts, medicines
 from scheduler.audit import Act
 from scheduler.medicines import Listed, NewReconciliation, NewRuling
+from scheduler.permissions import Permission
 
 MOST = 100
 
@@ -90,7 +91,7 @@ class ReconciliationSchema(Schema):
 
 
 @blueprint.route("/<uuid:patient_id>/reconciliations", methods=["GET"])
-@requires(Role.CLINICIAN)
+@requires(Permission.SCREENING_READ)
 @blueprint.arguments(PageQuery, location="query")
 @blueprint.response(200, page_of(ReconciliationSchema))
 def list_reconciliations(asked: dict[str, Any], patient_id: UUID) -> dict[str, Any]:
@@ -102,7 +103,7 @@ def list_reconciliations(asked: dict[str, Any], patient_id: UUID) -> dict[str, A
 
 
 @blueprint.route("/<uuid:patient_id>/reconciliations", methods=["POST"])
-@requires(Role.CLINICIAN)
+@requires(Permission.SCREENING_WRITE)
 @blueprint.arguments(ReconciliationSchema)
 @idempotent
 @blueprint.response(201, ReconciliationSchema)
@@ -117,7 +118,7 @@ def add_reconciliation(new: NewReconciliation, patient_id: UUID) -> Response:
 
 
 @blueprint.route("/<uuid:patient_id>/reconciliations/<uuid:line_id>/rulings", methods=["POST"])
-@requires(Role.CLINICIAN)
+@requires(Permission.SCREENING_WRITE)
 @blueprint.arguments(MedicineRulingSchema)
 @idempotent
 @blueprint.response(201, MedicineRulingSchema)

@@ -10,18 +10,19 @@ from sqlalchemy import Select, select, text
 
 from api import edge, pages, preconditions
 from api.blueprint import Blueprint
-from api.caller import READERS, STAFF, commit, now, requires
+from api.caller import commit, now, requires
 from api.errors import ProblemSchema
 from api.fields import Id, Instant
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from models import Appointment, Message, db
-from models.vocabulary import Channel, MessageKind, MessageState, Recipient, Role
+from models.vocabulary import Channel, MessageKind, MessageState, Recipient
 from notifications import outbox, queue, reading, templates
 from notifications.templates import Links
 from scheduler import facts
 from scheduler.audit import Act
 from scheduler.errors import WrongStatus
+from scheduler.permissions import Permission
 
 blueprint = Blueprint("messages", __name__, url_prefix="/api/v1", description="What is said.")
 
@@ -89,7 +90,7 @@ class MessageQuery(PageQuery):
 
 
 @blueprint.route("/messages", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.MESSAGES_READ)
 @blueprint.arguments(MessageQuery, location="query")
 @blueprint.response(200, page_of(MessageSchema))
 def list_messages(asked: dict[str, Any]) -> dict[str, Any]:
@@ -102,7 +103,7 @@ def list_messages(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 @blueprint.route("/appointments/<uuid:appointment_id>/messages", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.MESSAGES_READ)
 @blueprint.arguments(PageQuery, location="query")
 @blueprint.response(200, page_of(MessageSchema))
 def list_messages_of(asked: dict[str, Any], appointment_id: UUID) -> dict[str, Any]:
@@ -112,7 +113,7 @@ def list_messages_of(asked: dict[str, Any], appointment_id: UUID) -> dict[str, A
 
 
 @blueprint.route("/messages/<uuid:message_id>", methods=["GET"])
-@requires(*STAFF)
+@requires(Permission.MESSAGES_CONTENT)
 @blueprint.response(200, WholeMessageSchema)
 def read_message(message_id: UUID) -> dict[str, Any]:
     """Read a message with its words, as they would be said now."""
@@ -135,7 +136,7 @@ def read_message(message_id: UUID) -> dict[str, Any]:
 
 
 @blueprint.route("/messages/<uuid:message_id>/resend", methods=["POST"])
-@requires(Role.SCHEDULER, Role.CLINICIAN)
+@requires(Permission.MESSAGES_WRITE)
 @idempotent
 @blueprint.response(200, MessageSchema)
 @blueprint.alt_response(409, schema=ProblemSchema, description="wrong-status")
@@ -157,7 +158,7 @@ def resend(message_id: UUID) -> Response:
 
 
 @blueprint.route("/message-report", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.MESSAGES_READ)
 @blueprint.arguments(ReportQuery, location="query")
 @blueprint.response(200, ReportSchema)
 def report(asked: dict[str, Any]) -> dict[str, Any]:

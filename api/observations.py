@@ -9,17 +9,18 @@ from sqlalchemy import select
 
 from api import edge, pages
 from api.blueprint import Blueprint
-from api.caller import STAFF, by, now, requires
+from api.caller import by, now, requires
 from api.errors import ProblemSchema
 from api.fields import Id, Instant, Text
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from models import Appointment, Observation, db
-from models.vocabulary import Measure, Role
+from models.vocabulary import Measure
 from scheduler import facts, observing
 from scheduler.audit import Act
 from scheduler.measuring import KINDS, DueState
 from scheduler.observing import Noted
+from scheduler.permissions import Permission
 
 blueprint = Blueprint(
     "observations", __name__, url_prefix="/api/v1/appointments", description="What is measured."
@@ -111,7 +112,7 @@ class WatchSchema(Schema):
 
 
 @blueprint.route("/<uuid:appointment_id>/observations", methods=["GET"])
-@requires(*STAFF)
+@requires(Permission.OBSERVATIONS_READ)
 @blueprint.arguments(PageQuery, location="query")
 @blueprint.response(200, page_of(ObservationSchema))
 def list_observations(asked: dict[str, Any], appointment_id: UUID) -> dict[str, Any]:
@@ -123,7 +124,7 @@ def list_observations(asked: dict[str, Any], appointment_id: UUID) -> dict[str, 
 
 
 @blueprint.route("/<uuid:appointment_id>/observations", methods=["POST"])
-@requires(Role.CLINICIAN)
+@requires(Permission.SESSIONS_WRITE)
 @blueprint.arguments(ObservationSchema)
 @idempotent
 @blueprint.response(201, ObservationSchema)
@@ -144,7 +145,7 @@ def add_observation(noted: Noted, appointment_id: UUID) -> Response:
 
 
 @blueprint.route("/<uuid:appointment_id>/watch", methods=["GET"])
-@requires(*STAFF)
+@requires(Permission.OBSERVATIONS_READ)
 @blueprint.response(200, WatchSchema)
 def read_watch(appointment_id: UUID) -> dict[str, Any]:
     """List what is due to be measured in a visit under way, and what is late."""

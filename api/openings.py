@@ -9,7 +9,7 @@ from webargs.fields import DelimitedList
 from api import pages, showing
 from api.asking import WEEKDAYS, hours_wanted, refuse_backwards
 from api.blueprint import Blueprint
-from api.caller import STAFF, now, requires
+from api.caller import now, requires
 from api.fields import Id, Instant
 from api.pages import PageQuery
 from api.showing import OpeningSchema
@@ -17,6 +17,7 @@ from models import db
 from models.vocabulary import StepKind
 from scheduler import openings
 from scheduler.openings import Found, Search
+from scheduler.permissions import Permission
 
 blueprint = Blueprint("openings", __name__, url_prefix="/api/v1/openings", description="Free time.")
 
@@ -102,7 +103,7 @@ class OpeningPageSchema(Schema):
 
 
 @blueprint.route("", methods=["GET"])
-@requires(*STAFF)
+@requires(Permission.OPENINGS_READ)
 @blueprint.arguments(OpeningQuery, location="query")
 @blueprint.alt_response(200, schema=OpeningPageSchema)
 def list_openings(asked: dict[str, Any]) -> Response:

@@ -14,7 +14,7 @@ from marshmallow import Schema, fields, validate
 
 from api import preconditions
 from api.blueprint import Blueprint
-from api.caller import STAFF, commit, requires
+from api.caller import commit, requires
 from api.fields import Id, Instant
 from api.instruments import BandSchema, ChangeSchema
 from models import db
@@ -24,6 +24,7 @@ from scheduler.audit import Act
 from scheduler.curves import Point
 from scheduler.instruments import LIBRARY
 from scheduler.outcomes import Outcomes
+from scheduler.permissions import Permission
 
 blueprint = Blueprint(
     "outcomes", __name__, url_prefix="/api/v1/courses", description="What became of courses."
@@ -103,7 +104,7 @@ class PictureQuery(Schema):
 
 
 @blueprint.route("/<uuid:course_id>/outcomes", methods=["GET"])
-@requires(*STAFF)
+@requires(Permission.QUESTIONNAIRES_READ)
 @blueprint.response(200, CourseOutcomesSchema)
 def read_outcomes(course_id: UUID) -> dict[str, Any]:
     """Read a course's scores, each beside the baseline, and its doses, to draw them together."""
@@ -115,7 +116,7 @@ def read_outcomes(course_id: UUID) -> dict[str, Any]:
 
 
 @blueprint.route("/<uuid:course_id>/outcomes/picture", methods=["GET"])
-@requires(*STAFF)
+@requires(Permission.QUESTIONNAIRES_READ)
 @blueprint.arguments(PictureQuery, location="query")
 @blueprint.doc(
     responses={

@@ -12,18 +12,19 @@ from uuid_utils.compat import uuid7
 
 from api import edge, preconditions
 from api.blueprint import Blueprint
-from api.caller import READERS, STAFF, by, now, requires
+from api.caller import by, now, requires
 from api.errors import ProblemSchema
 from api.fields import Day, Email, Id, Phone, Region, Text, Zone, whole
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from api.shelf import Shelf, changes_of
 from models import CalendarFeed, Patient, Practitioner, Qualification, Schedule, db
-from models.vocabulary import ActorKind, Channel, PractitionerRole, Role
+from models.vocabulary import ActorKind, Channel, PractitionerRole
 from notifications import links
 from scheduler import facts
 from scheduler.audit import Act
 from scheduler.errors import NotFound, Unfit
+from scheduler.permissions import Permission
 
 blueprint = Blueprint("people", __name__, url_prefix="/api/v1", description="People.")
 
@@ -121,7 +122,7 @@ PATIENTS = Shelf(Patient, PatientSchema)
 
 
 @blueprint.route("/practitioners", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.SETUP_READ)
 @blueprint.arguments(PageQuery, location="query")
 @blueprint.response(200, page_of(PractitionerSchema))
 def list_practitioners(asked: dict[str, Any]) -> dict[str, Any]:
@@ -130,7 +131,7 @@ def list_practitioners(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 @blueprint.route("/practitioners", methods=["POST"])
-@requires(Role.ADMIN)
+@requires(Permission.SETUP_WRITE)
 @blueprint.arguments(PractitionerSchema)
 @idempotent
 @blueprint.response(201, PractitionerSchema)
@@ -142,7 +143,7 @@ def add_practitioner(told: dict[str, Any]) -> Response:
 
 
 @blueprint.route("/practitioners/<uuid:practitioner_id>", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.SETUP_READ)
 @blueprint.response(200, PractitionerSchema)
 def read_practitioner(practitioner_id: UUID) -> Any:
     """Read a clinician."""
@@ -150,7 +151,7 @@ def read_practitioner(practitioner_id: UUID) -> Any:
 
 
 @blueprint.route("/practitioners/<uuid:practitioner_id>", methods=["PATCH"])
-@requires(Role.ADMIN)
+@requires(Permission.SETUP_WRITE)
 @blueprint.arguments(PractitionerChangeSchema)
 @blueprint.response(200, PractitionerSchema)
 def change_practitioner(changes: dict[str, Any], practitioner_id: UUID) -> Response:
@@ -159,7 +160,7 @@ def change_practitioner(changes: dict[str, Any], practitioner_id: UUID) -> Respo
 
 
 @blueprint.route("/practitioners/<uuid:practitioner_id>/qualifications", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.SETUP_READ)
 @blueprint.arguments(PageQuery, location="query")
 @blueprint.response(200, page_of(QualificationSchema))
 def list_qualifications(asked: dict[str, Any], practitioner_id: UUID) -> dict[str, Any]:
@@ -170,7 +171,7 @@ def list_qualifications(asked: dict[str, Any], practitioner_id: UUID) -> dict[st
 
 
 @blueprint.route("/practitioners/<uuid:practitioner_id>/qualifications", methods=["POST"])
-@requires(Role.ADMIN)
+@requires(Permission.SETUP_WRITE)
 @blueprint.arguments(QualificationSchema)
 @idempotent
 @blueprint.response(201, QualificationSchema)
@@ -185,7 +186,7 @@ def add_qualification(told: dict[str, Any], practitioner_id: UUID) -> Response:
     "/practitioners/<uuid:practitioner_id>/qualifications/<uuid:qualification_id>",
     methods=["PATCH"],
 )
-@requires(Role.ADMIN)
+@requires(Permission.SETUP_WRITE)
 @blueprint.arguments(QualificationChangeSchema)
 @blueprint.response(200, QualificationSchema)
 @blueprint.alt_response(422, schema=ProblemSchema, description="unfit")
@@ -208,7 +209,7 @@ def _refuse_backwards(row: Qualification) -> None:
 
 
 @blueprint.route("/patients", methods=["GET"])
-@requires(*STAFF)
+@requires(Permission.PATIENTS_READ)
 @blueprint.arguments(PatientQuery, location="query")
 @blueprint.response(200, page_of(PatientSchema))
 def list_patients(asked: dict[str, Any]) -> dict[str, Any]:
@@ -225,7 +226,7 @@ def list_patients(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 @blueprint.route("/patients", methods=["POST"])
-@requires(Role.SCHEDULER)
+@requires(Permission.PATIENTS_WRITE)
 @blueprint.arguments(PatientSchema)
 @idempotent
 @blueprint.response(201, PatientSchema)
@@ -237,7 +238,7 @@ def add_patient(told: dict[str, Any]) -> Response:
 
 
 @blueprint.route("/patients/<uuid:patient_id>", methods=["GET"])
-@requires(*STAFF)
+@requires(Permission.PATIENTS_READ)
 @blueprint.response(200, PatientSchema)
 def read_patient(patient_id: UUID) -> Response:
     """Read a patient. The audit trail notes who did."""
@@ -248,7 +249,7 @@ def read_patient(patient_id: UUID) -> Response:
 
 
 @blueprint.route("/patients/<uuid:patient_id>", methods=["PATCH"])
-@requires(Role.SCHEDULER)
+@requires(Permission.PATIENTS_WRITE)
 @blueprint.arguments(changes_of(PatientSchema))
 @blueprint.response(200, PatientSchema)
 def change_patient(changes: dict[str, Any], patient_id: UUID) -> Response:
@@ -285,7 +286,7 @@ class FeedSchema(Schema):
 
 
 @blueprint.route("/practitioners/<uuid:practitioner_id>/calendar-feeds", methods=["POST"])
-@requires(Role.ADMIN, Role.CLINICIAN)
+@requires(Permission.CALENDARS_SHARE)
 @idempotent
 @blueprint.response(201, FeedSchema)
 def add_practitioner_feed(practitioner_id: UUID) -> Response:
@@ -295,7 +296,7 @@ def add_practitioner_feed(practitioner_id: UUID) -> Response:
 
 
 @blueprint.route("/patients/<uuid:patient_id>/calendar-feeds", methods=["POST"])
-@requires(Role.SCHEDULER)
+@requires(Permission.PATIENTS_WRITE)
 @idempotent
 @blueprint.response(201, FeedSchema)
 def add_patient_feed(patient_id: UUID) -> Response:
@@ -305,7 +306,7 @@ def add_patient_feed(patient_id: UUID) -> Response:
 
 
 @blueprint.route("/calendar-feeds/<uuid:feed_id>", methods=["DELETE"])
-@requires(Role.ADMIN, Role.SCHEDULER, Role.CLINICIAN)
+@requires(Permission.CALENDARS_WITHDRAW)
 @blueprint.response(204)
 def revoke_feed(feed_id: UUID) -> Response:
     """Close a calendar: its address shows nothing from now on."""

@@ -15,11 +15,12 @@ from api.fields import Day, Id, Instant
 from api.idempotency import idempotent
 from api.showing import AppointmentSchema
 from models import Proposal, db
-from models.vocabulary import Role, StepKind
+from models.vocabulary import StepKind
 from scheduler import facts, proposals, proposing
 from scheduler.audit import Act
 from scheduler.authority import Reasons
 from scheduler.errors import ProposalLost, Refusal
+from scheduler.permissions import Permission
 from scheduler.proposals import Acceptance
 from scheduler.proposing import Found
 from scheduler.unplanned import Wishes
@@ -195,7 +196,7 @@ class LostSchema(ProblemSchema):
 
 
 @blueprint.route("/<uuid:course_id>/proposals", methods=["POST"])
-@requires(Role.SCHEDULER, Role.CLINICIAN)
+@requires(Permission.COURSES_WRITE)
 @blueprint.arguments(AskedSchema)
 @idempotent
 @blueprint.response(201, FoundSchema)
@@ -213,7 +214,7 @@ def propose(asked: dict[str, Any], course_id: UUID) -> Response:
 
 
 @blueprint.route("/<uuid:course_id>/accept", methods=["POST"])
-@requires(Role.SCHEDULER, Role.CLINICIAN)
+@requires(Permission.COURSES_WRITE)
 @blueprint.arguments(AcceptSchema)
 @idempotent
 @blueprint.response(201, AcceptedSchema)
@@ -225,7 +226,7 @@ def accept(told: dict[str, Any], course_id: UUID) -> Response:
 
 
 @blueprint.route("/<uuid:course_id>/hold", methods=["POST"])
-@requires(Role.SCHEDULER, Role.CLINICIAN)
+@requires(Permission.COURSES_WRITE)
 @blueprint.arguments(AcceptSchema)
 @idempotent
 @blueprint.response(201, AcceptedSchema)

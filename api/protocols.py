@@ -10,15 +10,16 @@ from uuid_utils.compat import uuid7
 
 from api import edge, preconditions
 from api.blueprint import Blueprint
-from api.caller import READERS, by, now, requires
+from api.caller import by, now, requires
 from api.fields import CODE, Id, Instant, Text
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from api.shelf import Shelf
 from models import Protocol, ProtocolVersion, db
-from models.vocabulary import PractitionerRole, Role
+from models.vocabulary import PractitionerRole
 from scheduler import facts, protocols
 from scheduler.errors import MayNotOverride, Taken, Unfit
+from scheduler.permissions import Permission
 
 MOST_VERSIONS = 1_000_000
 
@@ -54,7 +55,7 @@ VERSIONS = Shelf(ProtocolVersion, VersionSchema)
 
 
 @blueprint.route("", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.PROTOCOLS_READ)
 @blueprint.arguments(PageQuery, location="query")
 @blueprint.response(200, page_of(ProtocolSchema))
 def list_protocols(asked: dict[str, Any]) -> dict[str, Any]:
@@ -63,7 +64,7 @@ def list_protocols(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 @blueprint.route("", methods=["POST"])
-@requires(Role.CLINICIAN)
+@requires(Permission.PROTOCOLS_WRITE)
 @blueprint.arguments(ProtocolSchema)
 @idempotent
 @blueprint.response(201, ProtocolSchema)
@@ -73,7 +74,7 @@ def add_protocol(told: dict[str, Any]) -> Response:
 
 
 @blueprint.route("/<uuid:protocol_id>", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.PROTOCOLS_READ)
 @blueprint.response(200, ProtocolSchema)
 def read_protocol(protocol_id: UUID) -> Any:
     """Read a protocol's name."""
@@ -81,7 +82,7 @@ def read_protocol(protocol_id: UUID) -> Any:
 
 
 @blueprint.route("/<uuid:protocol_id>/versions", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.PROTOCOLS_READ)
 @blueprint.arguments(PageQuery, location="query")
 @blueprint.response(200, page_of(VersionSchema))
 def list_versions(asked: dict[str, Any], protocol_id: UUID) -> dict[str, Any]:
@@ -92,7 +93,7 @@ def list_versions(asked: dict[str, Any], protocol_id: UUID) -> dict[str, Any]:
 
 
 @blueprint.route("/<uuid:protocol_id>/versions", methods=["POST"])
-@requires(Role.CLINICIAN)
+@requires(Permission.PROTOCOLS_WRITE)
 @blueprint.arguments(VersionSchema)
 @idempotent
 @blueprint.response(201, VersionSchema)
@@ -119,7 +120,7 @@ def add_version(told: dict[str, Any], protocol_id: UUID) -> Response:
 
 
 @blueprint.route("/<uuid:protocol_id>/versions/<int:number>", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.PROTOCOLS_READ)
 @blueprint.response(200, VersionSchema)
 def read_version(protocol_id: UUID, number: int) -> ProtocolVersion:
     """Read one version."""
@@ -129,7 +130,7 @@ def read_version(protocol_id: UUID, number: int) -> ProtocolVersion:
 
 
 @blueprint.route("/<uuid:protocol_id>/versions/<int:number>/sign", methods=["POST"])
-@requires(Role.CLINICIAN)
+@requires(Permission.PROTOCOLS_WRITE)
 @idempotent
 @blueprint.response(200, VersionSchema)
 def sign_version(protocol_id: UUID, number: int) -> Response:

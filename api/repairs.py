@@ -14,9 +14,9 @@ from api.fields import Id
 from api.idempotency import idempotent
 from api.repaired import AcceptedRepairSchema, RepairSchema, accepted, shown
 from models import db
-from models.vocabulary import Role
 from scheduler import repairs
 from scheduler.audit import Act
+from scheduler.permissions import Permission
 
 blueprint = Blueprint(
     "repairs", __name__, url_prefix="/api/v1/courses", description="Repairs of courses."
@@ -40,7 +40,7 @@ class RepairToAcceptSchema(Schema):
 
 
 @blueprint.route("/<uuid:course_id>/repair", methods=["POST"])
-@requires(Role.SCHEDULER, Role.CLINICIAN)
+@requires(Permission.COURSES_WRITE)
 @blueprint.arguments(RepairEffortSchema)
 @idempotent
 @blueprint.response(200, RepairSchema)
@@ -55,7 +55,7 @@ def repair_course(told: dict[str, Any], course_id: UUID) -> Response:
 
 
 @blueprint.route("/<uuid:course_id>/repair/accept", methods=["POST"])
-@requires(Role.SCHEDULER, Role.CLINICIAN)
+@requires(Permission.COURSES_WRITE)
 @blueprint.arguments(RepairToAcceptSchema)
 @idempotent
 @blueprint.response(200, AcceptedRepairSchema)

@@ -12,19 +12,19 @@ from uuid_utils.compat import uuid7
 
 from api import edge, preconditions
 from api.blueprint import Blueprint
-from api.caller import READERS, now, requires
+from api.caller import now, requires
 from api.errors import ProblemSchema, invalid
 from api.fields import Id, Instant, Text, WallTime, Zone, whole
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from api.shelf import Shelf, changes_of
 from models import Closure, OpeningHours, Schedule, Site, db
-from models.vocabulary import Role
 from notifications import wall_time
 from scheduler import facts, working_time
 from scheduler.audit import Act
 from scheduler.errors import NotFound, Unfit
 from scheduler.hours import BadRule, check_rule
+from scheduler.permissions import Permission
 
 blueprint = Blueprint("schedules", __name__, url_prefix="/api/v1/schedules", description="Time.")
 
@@ -112,7 +112,7 @@ CLOSURES = Shelf(Closure, ClosureSchema)
 
 
 @blueprint.route("/<uuid:schedule_id>/opening-hours", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.SCHEDULES_READ)
 @blueprint.arguments(PageQuery, location="query")
 @blueprint.response(200, page_of(OpeningHoursSchema))
 def list_opening_hours(asked: dict[str, Any], schedule_id: UUID) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def list_opening_hours(asked: dict[str, Any], schedule_id: UUID) -> dict[str, An
 
 
 @blueprint.route("/<uuid:schedule_id>/opening-hours", methods=["POST"])
-@requires(Role.ADMIN)
+@requires(Permission.SETUP_WRITE)
 @blueprint.arguments(OpeningHoursSchema)
 @idempotent
 @blueprint.response(201, OpeningHoursSchema)
@@ -134,7 +134,7 @@ def add_opening_hours(told: dict[str, Any], schedule_id: UUID) -> Response:
 
 
 @blueprint.route("/<uuid:schedule_id>/opening-hours/<uuid:hours_id>", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.SCHEDULES_READ)
 @blueprint.response(200, OpeningHoursSchema)
 def read_opening_hours(schedule_id: UUID, hours_id: UUID) -> Any:
     """Read a recurring stretch."""
@@ -142,7 +142,7 @@ def read_opening_hours(schedule_id: UUID, hours_id: UUID) -> Any:
 
 
 @blueprint.route("/<uuid:schedule_id>/opening-hours/<uuid:hours_id>", methods=["PATCH"])
-@requires(Role.ADMIN)
+@requires(Permission.SETUP_WRITE)
 @blueprint.arguments(changes_of(OpeningHoursSchema))
 @blueprint.response(200, OpeningHoursSchema)
 @blueprint.alt_response(412, schema=ProblemSchema, description="stale")
@@ -153,7 +153,7 @@ def change_opening_hours(changes: dict[str, Any], schedule_id: UUID, hours_id: U
 
 
 @blueprint.route("/<uuid:schedule_id>/opening-hours/<uuid:hours_id>", methods=["DELETE"])
-@requires(Role.ADMIN)
+@requires(Permission.SETUP_WRITE)
 @blueprint.response(204)
 def remove_opening_hours(schedule_id: UUID, hours_id: UUID) -> Response:
     """Take a recurring stretch away. Visits that are booked stay booked."""
@@ -161,7 +161,7 @@ def remove_opening_hours(schedule_id: UUID, hours_id: UUID) -> Response:
 
 
 @blueprint.route("/<uuid:schedule_id>/closures", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.SCHEDULES_READ)
 @blueprint.arguments(PageQuery, location="query")
 @blueprint.response(200, page_of(ClosureSchema))
 def list_closures(asked: dict[str, Any], schedule_id: UUID) -> dict[str, Any]:
@@ -171,7 +171,7 @@ def list_closures(asked: dict[str, Any], schedule_id: UUID) -> dict[str, Any]:
 
 
 @blueprint.route("/<uuid:schedule_id>/closures", methods=["POST"])
-@requires(Role.SCHEDULER)
+@requires(Permission.SCHEDULES_WRITE)
 @blueprint.arguments(ClosureSchema)
 @idempotent
 @blueprint.response(201, ClosureSchema)
@@ -182,7 +182,7 @@ def add_closure(told: dict[str, Any], schedule_id: UUID) -> Response:
 
 
 @blueprint.route("/<uuid:schedule_id>/closures/<uuid:closure_id>", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.SCHEDULES_READ)
 @blueprint.response(200, ClosureSchema)
 def read_closure(schedule_id: UUID, closure_id: UUID) -> Any:
     """Read a closure."""
@@ -190,7 +190,7 @@ def read_closure(schedule_id: UUID, closure_id: UUID) -> Any:
 
 
 @blueprint.route("/<uuid:schedule_id>/closures/<uuid:closure_id>", methods=["PATCH"])
-@requires(Role.SCHEDULER)
+@requires(Permission.SCHEDULES_WRITE)
 @blueprint.arguments(changes_of(ClosureSchema))
 @blueprint.response(200, ClosureSchema)
 @blueprint.alt_response(412, schema=ProblemSchema, description="stale")
@@ -201,7 +201,7 @@ def change_closure(changes: dict[str, Any], schedule_id: UUID, closure_id: UUID)
 
 
 @blueprint.route("/<uuid:schedule_id>/closures/<uuid:closure_id>", methods=["DELETE"])
-@requires(Role.SCHEDULER)
+@requires(Permission.SCHEDULES_WRITE)
 @blueprint.response(204)
 def remove_closure(schedule_id: UUID, closure_id: UUID) -> Response:
     """Open the actor again."""
@@ -210,7 +210,7 @@ def remove_closure(schedule_id: UUID, closure_id: UUID) -> Response:
 
 
 @blueprint.route("/<uuid:schedule_id>/import", methods=["POST"])
-@requires(Role.ADMIN)
+@requires(Permission.SETUP_WRITE)
 @blueprint.arguments(ImportSchema)
 @idempotent
 @blueprint.response(200, ImportedSchema)

@@ -22,10 +22,10 @@ from models.vocabulary import (
     ConditionAction,
     HoldOutcome,
     MedicineAction,
-    Role,
 )
 from scheduler import facts, medicines, screens
 from scheduler.audit import Act
+from scheduler.permissions import Permission
 from scheduler.screens import NewDecision, NewScreen
 
 MOST = 200
@@ -117,7 +117,7 @@ class ScreenSchema(Schema):
 
 
 @blueprint.route("/<uuid:patient_id>/screening", methods=["GET"])
-@requires(Role.CLINICIAN)
+@requires(Permission.SCREENING_READ)
 @blueprint.response(200, ScreeningSchema)
 def read_screening(patient_id: UUID) -> dict[str, Any]:
     """List what is to be asked of a patient, and what follows from it."""
@@ -130,7 +130,7 @@ def read_screening(patient_id: UUID) -> dict[str, Any]:
 
 
 @blueprint.route("/<uuid:patient_id>/screens", methods=["GET"])
-@requires(Role.CLINICIAN)
+@requires(Permission.SCREENING_READ)
 @blueprint.arguments(PageQuery, location="query")
 @blueprint.response(200, page_of(ScreenSchema))
 def list_screens(asked: dict[str, Any], patient_id: UUID) -> dict[str, Any]:
@@ -142,7 +142,7 @@ def list_screens(asked: dict[str, Any], patient_id: UUID) -> dict[str, Any]:
 
 
 @blueprint.route("/<uuid:patient_id>/screens", methods=["POST"])
-@requires(Role.CLINICIAN)
+@requires(Permission.SCREENING_WRITE)
 @blueprint.arguments(ScreenSchema)
 @idempotent
 @blueprint.response(201, ScreenSchema)
@@ -157,7 +157,7 @@ def add_screen(new: NewScreen, patient_id: UUID) -> Response:
 
 
 @blueprint.route("/<uuid:patient_id>/screens/<uuid:screen_id>/decisions", methods=["POST"])
-@requires(Role.CLINICIAN)
+@requires(Permission.SCREENING_WRITE)
 @blueprint.arguments(ScreenDecisionSchema)
 @idempotent
 @blueprint.response(201, ScreenDecisionSchema)

@@ -8,14 +8,16 @@ from typing import Any
 from uuid import UUID
 
 import orjson
-from marshmallow import Schema, fields
+from marshmallow import Schema, fields, post_dump
 from sqlalchemy import Row, Text, cast, select, text
 
+from api.caller import by
 from api.fields import Id, Instant, write_id, write_instant
 from models import Appointment, Site, db
-from models.vocabulary import AppointmentStatus, GateState, Progress, Role, StepKind
+from models.vocabulary import AppointmentStatus, GateState, Progress, StepKind
 from scheduler.actors import Assignment, Opening
 from scheduler.lines import array
+from scheduler.permissions import Permission
 from scheduler.readiness import Judged
 
 
@@ -29,19 +31,21 @@ class AssignmentSchema(Schema):
     ends_at = Instant(data_key="to")
 
 
-TREAT = frozenset({Role.CLINICIAN, Role.ADMIN})
-"""Who reads screens and what a patient takes: see screening.py and medicines.py."""
+Granted = frozenset[Permission]
+"""What a reader may do."""
 
 
-def words_of(one: Judged, reader: Role | None) -> str:
+def words_of(one: Judged, granted: Granted) -> str:
     """Why a gate stands as it does, as far as it is the reader's to know.
 
-    Those who treat the patient read names of conditions and medicines; auditors read nothing
-    about a patient's health, here as elsewhere.
+    Those who read screens read names of conditions and medicines; who may not read about
+    patients reads nothing about their health, here as elsewhere.
     """
-    if reader is Role.AUDITOR:
+    if Permission.PATIENTS_READ not in granted:
         return _BARE[one.state]
-    return one.named if reader in TREAT and one.named is not None else one.detail
+    if Permission.SCREENING_READ in granted and one.named is not None:
+        return one.named
+    return one.detail
 
 
 _BARE = {
@@ -51,6 +55,18 @@ _BARE = {
     GateState.FAILED: "Something speaks against it.",
     GateState.OVERRIDDEN: "Passed over with a reason.",
 }
+
+
+class ReasonedSchema(Schema):
+    """What says why, in somebody's own words: they may be about a patient's health."""
+
+    _REASONS = ("reason", "skip_reason")
+
+    @post_dump
+    def keep_reasons(self, told: dict[str, Any], **_: object) -> dict[str, Any]:
+        """Leave the words out for who may not read about patients."""
+        hidden = () if by().may(Permission.PATIENTS_READ) else self._REASONS
+        return {name: None if name in hidden else value for name, value in told.items()}
 
 
 class AppointmentSchema(Schema):

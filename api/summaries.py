@@ -6,12 +6,13 @@ from uuid import UUID
 from marshmallow import Schema, fields
 
 from api.blueprint import Blueprint
-from api.caller import STAFF, commit, now, requires
+from api.caller import commit, now, requires
 from api.fields import Id, Instant
 from models import db
 from models.vocabulary import CourseStatus, StepKind
 from scheduler import summaries
 from scheduler.audit import Act
+from scheduler.permissions import Permission
 from scheduler.summaries import Summary
 
 blueprint = Blueprint(
@@ -76,7 +77,7 @@ class CourseSummarySchema(Schema):
 
 
 @blueprint.route("/<uuid:course_id>/summary", methods=["GET"])
-@requires(*STAFF)
+@requires(Permission.QUESTIONNAIRES_READ)
 @blueprint.response(200, CourseSummarySchema)
 def read_summary(course_id: UUID) -> dict[str, Any]:
     """Read what has taken place in a course, what comes next, and what the patient filled in."""

@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from api import edge, pages, preconditions
 from api.blueprint import Blueprint
-from api.caller import READERS, STAFF, by, now, requires
+from api.caller import by, now, requires
 from api.errors import ProblemSchema
 from api.fields import Id, Instant, Text
 from api.idempotency import idempotent
@@ -22,13 +22,13 @@ from models.vocabulary import (
     MessageKind,
     Owner,
     ReplyMeaning,
-    Role,
     TaskKind,
     TaskStatus,
 )
 from scheduler import facts, replies, tasks
 from scheduler.audit import Act
 from scheduler.authority import Call
+from scheduler.permissions import Permission
 from scheduler.replies import Wish
 from scheduler.tasks import Settled
 
@@ -109,7 +109,7 @@ TASKS = Shelf(Task, TaskSchema)
 
 
 @blueprint.route("/tasks", methods=["GET"])
-@requires(*STAFF)
+@requires(Permission.TASKS_READ)
 @blueprint.arguments(TaskQuery, location="query")
 @blueprint.response(200, page_of(TaskSchema))
 def list_tasks(asked: dict[str, Any]) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def list_tasks(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 @blueprint.route("/tasks/<uuid:task_id>", methods=["GET"])
-@requires(*STAFF)
+@requires(Permission.TASKS_READ)
 @blueprint.response(200, TaskSchema)
 def read_task(task_id: UUID) -> Any:
     """Read a task."""
@@ -128,7 +128,7 @@ def read_task(task_id: UUID) -> Any:
 
 
 @blueprint.route("/tasks/<uuid:task_id>", methods=["PATCH"])
-@requires(Role.SCHEDULER, Role.CLINICIAN)
+@requires(Permission.TASKS_WRITE)
 @blueprint.arguments(SettleSchema)
 @blueprint.response(200, TaskSchema)
 @blueprint.alt_response(409, schema=ProblemSchema, description="wrong-status")
@@ -142,7 +142,7 @@ def settle_task(told: dict[str, Any], task_id: UUID) -> Response:
 
 
 @blueprint.route("/replies", methods=["GET"])
-@requires(*STAFF)
+@requires(Permission.MESSAGES_CONTENT)
 @blueprint.arguments(ReplyQuery, location="query")
 @blueprint.response(200, page_of(ReplySchema))
 def list_replies(asked: dict[str, Any]) -> dict[str, Any]:
@@ -153,7 +153,7 @@ def list_replies(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 @blueprint.route("/patients/<uuid:patient_id>/channel-consents", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.MESSAGES_READ)
 @blueprint.arguments(PageQuery, location="query")
 @blueprint.response(200, page_of(ConsentSchema))
 def list_consents(asked: dict[str, Any], patient_id: UUID) -> dict[str, Any]:
@@ -164,7 +164,7 @@ def list_consents(asked: dict[str, Any], patient_id: UUID) -> dict[str, Any]:
 
 
 @blueprint.route("/patients/<uuid:patient_id>/channel-consents", methods=["POST"])
-@requires(Role.SCHEDULER, Role.CLINICIAN)
+@requires(Permission.MESSAGES_WRITE)
 @blueprint.arguments(ConsentSchema)
 @idempotent
 @blueprint.response(200, PatientSchema)

@@ -14,9 +14,9 @@ from api.fields import Id, whole
 from api.idempotency import idempotent
 from api.proposals import LeftSchema, ProposalSchema, WishesSchema, kept
 from models import db
-from models.vocabulary import Role
 from scheduler import proposing
 from scheduler.audit import Act
+from scheduler.permissions import Permission
 from scheduler.unplanned import Wishes
 
 blueprint = Blueprint(
@@ -61,7 +61,7 @@ class PlannedTogetherSchema(Schema):
 
 
 @blueprint.route("/plan", methods=["POST"])
-@requires(Role.SCHEDULER, Role.CLINICIAN)
+@requires(Permission.COURSES_WRITE)
 @blueprint.arguments(TogetherSchema)
 @idempotent
 @blueprint.response(201, PlannedTogetherSchema)

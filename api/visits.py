@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from api import edge, pages, preconditions, showing
 from api.blueprint import Blueprint
-from api.caller import READERS, STAFF, by, now, requires
+from api.caller import by, now, requires
 from api.errors import ProblemSchema
 from api.fields import Email, Id, Instant, Phone, Text
 from api.idempotency import idempotent
@@ -27,7 +27,6 @@ from models.vocabulary import (
     AppointmentStatus,
     GateState,
     Progress,
-    Role,
     Stage,
     WayHome,
 )
@@ -37,6 +36,7 @@ from scheduler.authority import Reasons
 from scheduler.departures import Left
 from scheduler.errors import NotFound
 from scheduler.escorts import NewEscort
+from scheduler.permissions import Permission
 from scheduler.readiness import Readiness
 
 blueprint = Blueprint("visits", __name__, url_prefix="/api/v1", description="A visit's parts.")
@@ -112,7 +112,7 @@ class DepartureSchema(Schema):
     replaces = Id(load_default=None, allow_none=True)
 
 
-class EventSchema(Schema):
+class EventSchema(showing.ReasonedSchema):
     """One thing that happened to a visit."""
 
     id = Id()
@@ -127,7 +127,7 @@ class EventSchema(Schema):
     facts = fields.Dict()
 
 
-class OverrideSchema(Schema):
+class OverrideSchema(showing.ReasonedSchema):
     """A gate or a rule that somebody passed over, and why."""
 
     id = Id(dump_only=True)
@@ -139,7 +139,7 @@ class OverrideSchema(Schema):
 
 
 @blueprint.route("/appointments/<uuid:appointment_id>/readiness", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.APPOINTMENTS_READ)
 @blueprint.response(200, ReadinessSchema)
 def read_readiness(appointment_id: UUID) -> dict[str, Any]:
     """Say whether a visit may go on, and every gate in the order of the protocol."""
@@ -150,7 +150,7 @@ def read_readiness(appointment_id: UUID) -> dict[str, Any]:
 
 
 @blueprint.route("/appointments/<uuid:appointment_id>/escort", methods=["GET"])
-@requires(*STAFF)
+@requires(Permission.ESCORTS_READ)
 @blueprint.response(200, EscortSchema)
 def read_escort(appointment_id: UUID) -> Escort:
     """Read who takes the patient home."""
@@ -162,7 +162,7 @@ def read_escort(appointment_id: UUID) -> Escort:
 
 
 @blueprint.route("/appointments/<uuid:appointment_id>/escort", methods=["PUT"])
-@requires(Role.SCHEDULER, Role.CLINICIAN)
+@requires(Permission.ESCORTS_WRITE)
 @blueprint.arguments(EscortSchema)
 @blueprint.response(200, EscortSchema)
 def name_escort(told: dict[str, Any], appointment_id: UUID) -> Response:
@@ -175,7 +175,7 @@ def name_escort(told: dict[str, Any], appointment_id: UUID) -> Response:
 
 
 @blueprint.route("/appointments/<uuid:appointment_id>/departure", methods=["GET"])
-@requires(*STAFF)
+@requires(Permission.OBSERVATIONS_READ)
 @blueprint.response(200, DepartureSchema)
 def read_departure(appointment_id: UUID) -> Departure:
     """Read how the patient left."""
@@ -186,7 +186,7 @@ def read_departure(appointment_id: UUID) -> Departure:
 
 
 @blueprint.route("/appointments/<uuid:appointment_id>/departure", methods=["POST"])
-@requires(Role.CLINICIAN)
+@requires(Permission.SESSIONS_WRITE)
 @blueprint.arguments(DepartureSchema)
 @idempotent
 @blueprint.response(201, DepartureSchema)
@@ -202,7 +202,7 @@ def note_departure(told: dict[str, Any], appointment_id: UUID) -> Response:
 
 
 @blueprint.route("/appointments/<uuid:appointment_id>/events", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.APPOINTMENTS_READ)
 @blueprint.arguments(PageQuery, location="query")
 @blueprint.response(200, page_of(EventSchema))
 def list_events(asked: dict[str, Any], appointment_id: UUID) -> dict[str, Any]:
@@ -213,7 +213,7 @@ def list_events(asked: dict[str, Any], appointment_id: UUID) -> dict[str, Any]:
 
 
 @blueprint.route("/patients/<uuid:patient_id>/timeline", methods=["GET"])
-@requires(*STAFF)
+@requires(Permission.PATIENTS_READ)
 @blueprint.arguments(PageQuery, location="query")
 @blueprint.response(200, page_of(EventSchema))
 def read_timeline(asked: dict[str, Any], patient_id: UUID) -> dict[str, Any]:
@@ -232,7 +232,7 @@ def read_timeline(asked: dict[str, Any], patient_id: UUID) -> dict[str, Any]:
 
 
 @blueprint.route("/appointments/<uuid:appointment_id>/overrides", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.APPOINTMENTS_READ)
 @blueprint.arguments(PageQuery, location="query")
 @blueprint.response(200, page_of(OverrideSchema))
 def list_overrides(asked: dict[str, Any], appointment_id: UUID) -> dict[str, Any]:
@@ -243,7 +243,7 @@ def list_overrides(asked: dict[str, Any], appointment_id: UUID) -> dict[str, Any
 
 
 @blueprint.route("/appointments/<uuid:appointment_id>/overrides", methods=["POST"])
-@requires(Role.CLINICIAN)
+@requires(Permission.OVERRIDES_WRITE)
 @blueprint.arguments(OverrideSchema)
 @idempotent
 @blueprint.response(201, OverrideSchema)
@@ -271,7 +271,7 @@ def told_readiness(appointment: Appointment, judged: Readiness) -> dict[str, Any
                 "title": one.gate.title,
                 "state": one.state,
                 "shuts": one.gate.shuts,
-                "detail": showing.words_of(one, by().role),
+                "detail": showing.words_of(one, by().permissions),
                 "due_at": one.due_at,
                 "who": one.gate.who,
                 "expires_at": one.expires_at,

@@ -10,18 +10,19 @@ from sqlalchemy import select
 from api import edge, pages, preconditions
 from api.asking import WEEKDAYS
 from api.blueprint import Blueprint
-from api.caller import READERS, by, now, requires
+from api.caller import by, now, requires
 from api.errors import ProblemSchema
 from api.fields import Id, Instant
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from api.shelf import Shelf
 from models import Appointment, FreedTime, Offer, WaitlistEntry, db
-from models.vocabulary import OfferState, Role, WaitingState
+from models.vocabulary import OfferState, WaitingState
 from scheduler import offers, waitlist
 from scheduler.audit import Act
 from scheduler.authority import Call
 from scheduler.errors import OfferGone
+from scheduler.permissions import Permission
 from scheduler.waitlist import Wanted
 
 blueprint = Blueprint(
@@ -147,7 +148,7 @@ ENTRIES = Shelf(WaitlistEntry, EntrySchema)
 
 
 @blueprint.route("/waitlist", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.WAITLIST_READ)
 @blueprint.arguments(EntryQuery, location="query")
 @blueprint.response(200, page_of(EntrySchema))
 def list_entries(asked: dict[str, Any]) -> dict[str, Any]:
@@ -162,7 +163,7 @@ def list_entries(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 @blueprint.route("/waitlist", methods=["POST"])
-@requires(Role.SCHEDULER, Role.CLINICIAN)
+@requires(Permission.WAITLIST_WRITE)
 @blueprint.arguments(EntrySchema)
 @idempotent
 @blueprint.response(201, EntrySchema)
@@ -182,7 +183,7 @@ def add_entry(wanted: Wanted) -> Response:
 
 
 @blueprint.route("/waitlist/<uuid:entry_id>", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.WAITLIST_READ)
 @blueprint.response(200, EntrySchema)
 def read_entry(entry_id: UUID) -> Any:
     """Read one entry."""
@@ -190,7 +191,7 @@ def read_entry(entry_id: UUID) -> Any:
 
 
 @blueprint.route("/waitlist/<uuid:entry_id>/withdraw", methods=["POST"])
-@requires(Role.SCHEDULER, Role.CLINICIAN)
+@requires(Permission.WAITLIST_WRITE)
 @idempotent
 @blueprint.response(200, EntrySchema)
 @blueprint.alt_response(409, schema=ProblemSchema, description="wrong-status")
@@ -203,7 +204,7 @@ def withdraw_entry(entry_id: UUID) -> Response:
 
 
 @blueprint.route("/freed-times", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.WAITLIST_READ)
 @blueprint.arguments(PageQuery, location="query")
 @blueprint.response(200, page_of(FreedTimeSchema))
 def list_freed_times(asked: dict[str, Any]) -> dict[str, Any]:
@@ -213,7 +214,7 @@ def list_freed_times(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 @blueprint.route("/offers", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.WAITLIST_READ)
 @blueprint.arguments(OfferQuery, location="query")
 @blueprint.response(200, page_of(OfferSchema))
 def list_offers(asked: dict[str, Any]) -> dict[str, Any]:
@@ -229,7 +230,7 @@ def list_offers(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 @blueprint.route("/offers/<uuid:offer_id>", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.WAITLIST_READ)
 @blueprint.response(200, OfferSchema)
 def read_offer(offer_id: UUID) -> dict[str, Any]:
     """Read one offer."""
@@ -238,7 +239,7 @@ def read_offer(offer_id: UUID) -> dict[str, Any]:
 
 
 @blueprint.route("/offers/<uuid:offer_id>/accept", methods=["POST"])
-@requires(Role.SCHEDULER, Role.CLINICIAN)
+@requires(Permission.WAITLIST_WRITE)
 @idempotent
 @blueprint.response(200, OfferSchema)
 @blueprint.alt_response(409, schema=ProblemSchema, description="offer-gone")
@@ -253,7 +254,7 @@ def accept_offer(offer_id: UUID) -> Response:
 
 
 @blueprint.route("/offers/<uuid:offer_id>/decline", methods=["POST"])
-@requires(Role.SCHEDULER, Role.CLINICIAN)
+@requires(Permission.WAITLIST_WRITE)
 @idempotent
 @blueprint.response(200, OfferSchema)
 @blueprint.alt_response(409, schema=ProblemSchema, description="offer-gone")

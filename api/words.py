@@ -9,19 +9,20 @@ from sqlalchemy import func, select
 from uuid_utils.compat import uuid7
 
 from api.blueprint import Blueprint
-from api.caller import READERS, by, requires
+from api.caller import by, requires
 from api.fields import Id, Instant, Text
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from api.shelf import Shelf
 from models import CadenceOverride, Protocol, Wording, db
-from models.vocabulary import Channel, MessageKind, Recipient, Role
+from models.vocabulary import Channel, MessageKind, Recipient
 from notifications import gsm, reading, templates
 from notifications.languages import LOCALES
 from notifications.templates import Links
 from notifications.words import Words
 from scheduler import facts, protocols
 from scheduler.errors import Unfit
+from scheduler.permissions import Permission
 
 blueprint = Blueprint("words", __name__, url_prefix="/api/v1", description="Words and cadences.")
 
@@ -82,7 +83,7 @@ CADENCES = Shelf(CadenceOverride, CadenceSchema)
 
 
 @blueprint.route("/wordings", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.SETUP_READ)
 @blueprint.arguments(PageQuery, location="query")
 @blueprint.response(200, page_of(WordingSchema))
 def list_wordings(asked: dict[str, Any]) -> dict[str, Any]:
@@ -91,7 +92,7 @@ def list_wordings(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 @blueprint.route("/wordings", methods=["POST"])
-@requires(Role.ADMIN)
+@requires(Permission.SETUP_WRITE)
 @blueprint.arguments(WordingSchema)
 @idempotent
 @blueprint.response(201, WordingSchema)
@@ -122,7 +123,7 @@ _KEY = ("kind", "recipient", "channel", "language")
 
 
 @blueprint.route("/message-preview", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.SETUP_READ)
 @blueprint.arguments(PreviewQuery, location="query")
 @blueprint.response(200, PreviewSchema)
 def preview(asked: dict[str, Any]) -> dict[str, Any]:
@@ -142,7 +143,7 @@ def preview(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 @blueprint.route("/protocols/<uuid:protocol_id>/cadences", methods=["GET"])
-@requires(*READERS)
+@requires(Permission.SETUP_READ)
 @blueprint.arguments(PageQuery, location="query")
 @blueprint.response(200, page_of(CadenceSchema))
 def list_cadences(asked: dict[str, Any], protocol_id: UUID) -> dict[str, Any]:
@@ -153,7 +154,7 @@ def list_cadences(asked: dict[str, Any], protocol_id: UUID) -> dict[str, Any]:
 
 
 @blueprint.route("/protocols/<uuid:protocol_id>/cadences", methods=["POST"])
-@requires(Role.ADMIN)
+@requires(Permission.SETUP_WRITE)
 @blueprint.arguments(CadenceSchema)
 @idempotent
 @blueprint.response(201, CadenceSchema)

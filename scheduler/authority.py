@@ -7,8 +7,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from models.vocabulary import Owner, Role
+from models.vocabulary import Owner
 from scheduler.errors import MayNotOverride
+from scheduler.permissions import Permission
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +18,20 @@ class Authority:
 
     name: str
     """As it stands in histories and the audit trail: `key:front-desk`, `patient`, `job:holds`."""
-    role: Role | None = None
-    """None: a patient or a job."""
+    permissions: frozenset[Permission] = frozenset()
+    """None at all: a patient or a job."""
     practitioner_id: UUID | None = None
     practitioner_roles: frozenset[str] = frozenset()
     """The roles that their licences let them act in today."""
+
+    @property
+    def is_staff(self) -> bool:
+        """Whether they work at the clinic: no patient, no escort, no job."""
+        return bool(self.permissions)
+
+    def may(self, permission: Permission) -> bool:
+        """Whether they were given this permission."""
+        return permission in self.permissions
 
     def may_lift(self, lift: frozenset[str]) -> bool:
         """Whether they hold one of the roles in `lift`."""
@@ -50,9 +60,9 @@ class Authority:
         Staff may settle any but a clinician's, which takes a clinician.
         """
         if owner is Owner.CLINICIAN:
-            return self.role is Role.CLINICIAN
+            return self.may(Permission.CHECKLISTS_SIGN)
         if owner is Owner.FRONT_DESK:
-            return self.role is not None
+            return self.is_staff
         return True
 
 

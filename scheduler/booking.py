@@ -130,7 +130,8 @@ def book(session: Session, order: Order, *, by: Authority, now: datetime) -> App
         appointment.held_until = now + timedelta(minutes=facts.clinic(session).hold_minutes)
     _take(session, appointment, wish, placement)
     action = Action.HOLD if order.hold else Action.BOOK
-    history.record(session, appointment, Happened(action=action, facts=overrides), by, now)
+    happened = Happened(action=action, facts=history.passed_over(overrides))
+    history.record(session, appointment, happened, by, now)
     _keep_overrides(session, appointment, overrides, by, now)
     checklists.make(session, appointment, about.visit)
     if not order.hold:
@@ -384,7 +385,11 @@ def _carry_out(session: Session, moving: _Moving, by: Authority, now: datetime) 
     appointment.revision += is_moved  # before reasons are kept: they speak for the new time
     _take(session, appointment, wish, placement)
     _keep_overrides(session, appointment, overrides, by, now)
-    facts_of_it = {"from": left.moved_from, "to": wish.starts_at, **overrides}
+    facts_of_it = {
+        "from": left.moved_from,
+        "to": wish.starts_at,
+        **history.passed_over(overrides),
+    }
     happened = Happened(action=Action.RESCHEDULE, before=left.before, facts=facts_of_it)
     history.record(session, appointment, happened, by, now)
     if not is_moved:

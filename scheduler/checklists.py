@@ -86,7 +86,7 @@ def settle(
     visit = facts.one(session, Appointment, item.appointment_id)
     if item.due_at <= visit.ends_at or visit.status is not AppointmentStatus.FULFILLED:
         refuse_unless_ahead(visit)  # what is due after a visit can be done after it
-    if by.role is None and settling.status is TaskStatus.COMPLETED:
+    if not by.is_staff and settling.status is TaskStatus.COMPLETED:
         _refuse_to_tick(session, visit, item)
     if item.gate is not None and settling.status is TaskStatus.CANCELLED:
         gates = facts.brief_of(session, visit).visit.gates
@@ -101,9 +101,9 @@ def mark(
     """Write down how an item stands, if it is theirs to say: else refuse with `MayNotOverride`."""
     if not by.owns(item.owner):
         raise MayNotOverride(f"This item is for a {item.owner} to settle.", owner=item.owner)
-    if by.role is None and settling.status is TaskStatus.CANCELLED:
+    if not by.is_staff and settling.status is TaskStatus.CANCELLED:
         raise MayNotOverride("Only staff may waive an item.", owner=item.owner)
-    if by.role is None and item.status not in _PATIENTS_OWN:
+    if not by.is_staff and item.status not in _PATIENTS_OWN:
         raise WrongStatus("Our team has settled this item.", item_status=item.status)
     still_open = settling.status is TaskStatus.REQUESTED
     if not (still_open and item.status is TaskStatus.REQUESTED):  # else it says nothing new

@@ -67,9 +67,9 @@ def name_escort(
     escort.name, escort.phone, escort.email = told.name, told.phone, told.email
     escort.relation, escort.may_message = told.relation, told.may_message
     escort.way, escort.named_by = told.way, by.name
-    if told.confirmed and by.role is not None:
+    if told.confirmed and by.is_staff:
         escort.confirmed_at = now
-    elif not same_person or (by.role is not None and not told.confirmed):
+    elif not same_person or (by.is_staff and not told.confirmed):
         escort.confirmed_at = None
     escort.version += 1
     session.flush()

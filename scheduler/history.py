@@ -30,6 +30,11 @@ def state_of(appointment: Appointment) -> State:
     return State(appointment.status, appointment.progress)
 
 
+def passed_over(overrides: Mapping[str, str]) -> dict[str, object]:
+    """The codes of what was passed over; the reasons stand in `override`, for those who may."""
+    return {"overridden": sorted(overrides)} if overrides else {}
+
+
 def record(
     session: Session, appointment: Appointment, happened: Happened, by: Authority, now: datetime
 ) -> None:

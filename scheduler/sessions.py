@@ -149,7 +149,9 @@ def override(
     session.add_all(overrides)
     session.flush()
     happened = Happened(
-        action="override", before=history.state_of(appointment), facts=dict(reasons.given)
+        action="override",
+        before=history.state_of(appointment),
+        facts=history.passed_over(reasons.given),
     )
     history.record(session, appointment, happened, by, now)
     return overrides

@@ -13,10 +13,11 @@ from scheduler import booking, courses, facts, questionnaires, sessions
 from scheduler.authority import Authority, Call
 from scheduler.booking import Order
 from scheduler.lifecycle import Action
+from scheduler.permissions import BUNDLES
 from scheduler.questionnaires import Filled
 from tests.factories import World, figure, make_protocol, protocol_content
 
-DESK = Authority("key:desk", Role.SCHEDULER)
+DESK = Authority("key:desk", BUNDLES[Role.SCHEDULER])
 PATIENT = Authority("patient")
 
 

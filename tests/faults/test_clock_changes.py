@@ -20,6 +20,7 @@ from models.vocabulary import Role, StepKind
 from scheduler import booking
 from scheduler.authority import Authority
 from scheduler.booking import Order
+from scheduler.permissions import BUNDLES
 from tests.conftest import clean
 from tests.factories import make_patient, make_protocol, make_world, protocol_content, rule
 from tests.fakes import mail_server
@@ -28,7 +29,7 @@ from tests.faults.trial import whole
 from tests.ledger import Row
 from tests.service import Service, running
 
-DESK = Authority("key:desk", Role.SCHEDULER)
+DESK = Authority("key:desk", BUNDLES[Role.SCHEDULER])
 START = datetime(2027, 1, 4, 14, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 

@@ -34,12 +34,13 @@ from notifications.delivery import Delivery
 from scheduler import booking, replies
 from scheduler.authority import Authority, Call
 from scheduler.booking import Move, Order
+from scheduler.permissions import BUNDLES
 from scheduler.replies import Wish
 from tests import factories
 from tests.conftest import clean
 from tests.factories import DAY, MONDAY_9, SUNDAY_NOON, make_patient, make_world
 
-DESK = Authority("key:desk", Role.SCHEDULER)
+DESK = Authority("key:desk", BUNDLES[Role.SCHEDULER])
 HOUR = timedelta(hours=1)
 SETTLE = timedelta(minutes=3)
 SLOTS = [MONDAY_9 + day * DAY + hour * HOUR for day in range(4) for hour in (0, 3, 6)]

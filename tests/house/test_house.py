@@ -22,7 +22,7 @@ from notifications.words import kinds_to
 from scheduler import protocols
 from scheduler.protocols import Visit
 from scheduler.spans import Span
-from tests.house import sources
+from tests.house import roles, sources
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("models", "notifications", "scheduler", "api", "web", "intake", "database")
@@ -185,3 +185,7 @@ def _figures(told: Any) -> Iterator[dict[str, Any]]:
 
 def test_the_page_of_clinical_sources_is_what_the_protocols_say() -> None:
     assert (ROOT / "docs/clinical-sources.md").read_text() == sources.page()
+
+
+def test_the_page_of_permissions_is_what_the_bundles_say() -> None:
+    assert (ROOT / "docs/permissions.md").read_text() == roles.page()

@@ -14,21 +14,31 @@ from api.errors import STATUS
 from models import enter_clinic
 from models.vocabulary import Role
 from scheduler.errors import Refusal
+from scheduler.permissions import BUNDLES, MEANS, Permission
 from tests.factories import World, make_world
 from tests.integration.conftest import Caller, Keyring
 
 PROBLEM = "application/problem+json"
 
 
-def test_every_door_names_its_roles_or_is_public(app: Flask) -> None:
+def test_every_door_names_its_permission(app: Flask) -> None:
+    """Also those that are mounted by hand: the map of routes is asked, not the decorators."""
     doors = {
-        rule.endpoint: app.view_functions[rule.endpoint]
+        rule.endpoint: getattr(app.view_functions[rule.endpoint], "permission", None)
         for rule in app.url_map.iter_rules()
         if rule.rule.startswith("/api/v1")
     }
 
     assert len(doors) > 60
-    assert [name for name, view in doors.items() if not getattr(view, "roles", None)] == []
+    assert [name for name, asked in doors.items() if not isinstance(asked, Permission)] == []
+
+
+def test_every_permission_opens_a_door_or_signs(app: Flask) -> None:
+    asked = {getattr(view, "permission", None) for view in app.view_functions.values()}
+
+    assert set(Permission) - asked == {Permission.CHECKLISTS_SIGN}
+    assert set(MEANS) == set(Permission)
+    assert set(BUNDLES) == set(Role)
 
 
 def test_every_refusal_has_a_status() -> None:

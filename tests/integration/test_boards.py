@@ -13,6 +13,7 @@ from scheduler import booking, courses, facts, sessions
 from scheduler.authority import Authority, Call, Reasons
 from scheduler.booking import Order
 from scheduler.lifecycle import Action
+from scheduler.permissions import BUNDLES
 from tests.factories import (
     DAY,
     MONDAY_9,
@@ -29,7 +30,7 @@ from tests.factories import (
 )
 from tests.integration.conftest import Caller, Clock
 
-DOCTOR = Authority("key:doctor", Role.CLINICIAN, None, frozenset({"prescriber"}))
+DOCTOR = Authority("key:doctor", BUNDLES[Role.CLINICIAN], None, frozenset({"prescriber"}))
 NEXT_MONDAY = MONDAY_9 + 7 * DAY
 LAPSES = "It was settled too long before the visit."
 BOARD = "/readiness?from=2026-03-01T00:00:00Z&to=2026-04-25T00:00:00Z"

@@ -39,6 +39,7 @@ from scheduler.errors import (
 )
 from scheduler.escorts import NewEscort
 from scheduler.lifecycle import Action
+from scheduler.permissions import BUNDLES
 from scheduler.placing import Named
 from tests.factories import (
     DAY,
@@ -55,8 +56,8 @@ from tests.factories import (
     rule,
 )
 
-DESK = Authority("key:desk", Role.SCHEDULER)
-DOCTOR = Authority("key:doctor", Role.CLINICIAN, None, frozenset({"prescriber"}))
+DESK = Authority("key:desk", BUNDLES[Role.SCHEDULER])
+DOCTOR = Authority("key:doctor", BUNDLES[Role.CLINICIAN], None, frozenset({"prescriber"}))
 HOUR = timedelta(hours=1)
 NEXT_MONDAY = MONDAY_9 + 7 * DAY
 

@@ -35,6 +35,7 @@ from scheduler.authority import Authority
 from scheduler.booking import Order
 from scheduler.consents import NewText, Signing
 from scheduler.errors import Taken
+from scheduler.permissions import BUNDLES
 from tests import pdf
 from tests.factories import (
     DAY,
@@ -51,7 +52,7 @@ from tests.factories import (
 )
 from tests.integration.conftest import Caller, Clock, Keyring
 
-DESK = Authority("key:desk", Role.SCHEDULER)
+DESK = Authority("key:desk", BUNDLES[Role.SCHEDULER])
 ASKS = {"for": ["medicine", "route", "text"], "who": ["patient", "clinician"]}
 TEXT: dict[str, Any] = {
     "code": "consent",

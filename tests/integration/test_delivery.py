@@ -27,10 +27,11 @@ from notifications.outbox import Out
 from scheduler import booking
 from scheduler.authority import Authority, Call
 from scheduler.booking import Move, Order
+from scheduler.permissions import BUNDLES
 from tests.factories import DAY, MONDAY_9, SUNDAY_NOON, World, make_patient
 from tests.fakes import MailServer, mail_server
 
-DESK = Authority("key:desk", Role.SCHEDULER)
+DESK = Authority("key:desk", BUNDLES[Role.SCHEDULER])
 NINE = SUNDAY_NOON + timedelta(hours=2)  # 09:00 on Sunday in New York: the quiet hours are over
 TUESDAY = MONDAY_9 + DAY
 

@@ -34,6 +34,7 @@ from scheduler import booking, courses, eligibility, facts
 from scheduler.authority import Authority, Call
 from scheduler.booking import Order
 from scheduler.eligibility import NewEligibility
+from scheduler.permissions import BUNDLES
 from tests.factories import (
     MONDAY_9,
     SUNDAY_NOON,
@@ -47,8 +48,8 @@ from tests.factories import (
 )
 from tests.integration.conftest import Caller, Clock, Keyring
 
-DESK = Authority("key:desk", Role.SCHEDULER)
-DOCTOR = Authority("key:doctor", Role.CLINICIAN, None, frozenset({"prescriber"}))
+DESK = Authority("key:desk", BUNDLES[Role.SCHEDULER])
+DOCTOR = Authority("key:doctor", BUNDLES[Role.CLINICIAN], None, frozenset({"prescriber"}))
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
 UNTIL = {"outcome": "deferred", "reason": "new medicine", "deferred_until": "2026-03-20"}

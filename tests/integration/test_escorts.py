@@ -18,11 +18,12 @@ from scheduler.authority import Authority, Call
 from scheduler.booking import Move, Order
 from scheduler.escorts import NewEscort
 from scheduler.lifecycle import Action
+from scheduler.permissions import BUNDLES
 from tests.factories import DAY, MONDAY_9, SOURCE, World, gate, make_protocol, protocol_content
 from tests.integration.conftest import Caller, Clock, Keyring
 
-DESK = Authority("key:desk", Role.SCHEDULER)
-DOCTOR = Authority("key:doctor", Role.CLINICIAN, None, frozenset({"prescriber"}))
+DESK = Authority("key:desk", BUNDLES[Role.SCHEDULER])
+DOCTOR = Authority("key:doctor", BUNDLES[Role.CLINICIAN], None, frozenset({"prescriber"}))
 
 
 def content() -> dict[str, Any]:

@@ -38,6 +38,7 @@ from scheduler.clearances import NewClearance
 from scheduler.departures import Left
 from scheduler.incidents import Told
 from scheduler.lifecycle import Action
+from scheduler.permissions import BUNDLES
 from tests.factories import (
     DAY,
     MONDAY_9,
@@ -52,7 +53,7 @@ from tests.factories import (
 )
 from tests.integration.conftest import Caller, Clock, Keyring
 
-DOCTOR = Authority("key:doctor", Role.CLINICIAN, None, frozenset({"prescriber"}))
+DOCTOR = Authority("key:doctor", BUNDLES[Role.CLINICIAN], None, frozenset({"prescriber"}))
 MINUTE = timedelta(minutes=1)
 
 

@@ -15,6 +15,7 @@ from scheduler.authority import Authority, Call, Reasons
 from scheduler.booking import Move
 from scheduler.jobs import archive_messages
 from scheduler.lifecycle import Action
+from scheduler.permissions import BUNDLES
 from scheduler.tasks import Settled
 from tests import after
 from tests.after import DESK, Course
@@ -34,7 +35,7 @@ HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 DOSE = MONDAY_9 + DAY
 OVER = DOSE + 3 * HOUR
-CLINICIAN = Authority("key:doctor", Role.CLINICIAN, None, frozenset({"prescriber"}))
+CLINICIAN = Authority("key:doctor", BUNDLES[Role.CLINICIAN], None, frozenset({"prescriber"}))
 
 
 @pytest.fixture

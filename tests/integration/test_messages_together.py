@@ -23,6 +23,7 @@ from scheduler import booking, notices, replies
 from scheduler.authority import Authority, Call
 from scheduler.booking import Move, Order
 from scheduler.jobs import archive_messages
+from scheduler.permissions import BUNDLES
 from tests import after
 from tests.factories import (
     DAY,
@@ -36,7 +37,7 @@ from tests.factories import (
 )
 from tests.fakes import MailServer, mail_server
 
-DESK = Authority("key:desk", Role.SCHEDULER)
+DESK = Authority("key:desk", BUNDLES[Role.SCHEDULER])
 NINE = SUNDAY_NOON + timedelta(hours=2)
 HOUR = timedelta(hours=1)
 

@@ -18,6 +18,7 @@ from scheduler import booking, courses, facts, sessions
 from scheduler.authority import Authority, Call, Reasons
 from scheduler.booking import Order
 from scheduler.lifecycle import Action
+from scheduler.permissions import BUNDLES
 from tests.factories import (
     DAY,
     MONDAY_9,
@@ -33,7 +34,7 @@ from tests.factories import (
 )
 from tests.integration.conftest import Caller, Clock, Keyring
 
-DOCTOR = Authority("key:doctor", Role.CLINICIAN, None, frozenset({"prescriber"}))
+DOCTOR = Authority("key:doctor", BUNDLES[Role.CLINICIAN], None, frozenset({"prescriber"}))
 MINUTE = timedelta(minutes=1)
 GATES = ("clearance", "consent", "vitals", "answers", "way-home")
 HIGH = dict.fromkeys(("1", "2", "3", "4", "5", "6", "6-recent"), 1)

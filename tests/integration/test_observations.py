@@ -14,10 +14,11 @@ from scheduler import booking, courses, evidence, facts, observing, sessions
 from scheduler.authority import Authority, Call, Reasons
 from scheduler.booking import Order
 from scheduler.lifecycle import Action
+from scheduler.permissions import BUNDLES
 from tests.factories import MONDAY_9, SOURCE, World, figure, gate, make_protocol, protocol_content
 from tests.integration.conftest import Caller, Clock, Keyring
 
-DOCTOR = Authority("key:doctor", Role.CLINICIAN, None, frozenset({"prescriber"}))
+DOCTOR = Authority("key:doctor", BUNDLES[Role.CLINICIAN], None, frozenset({"prescriber"}))
 MINUTE = timedelta(minutes=1)
 CALM = {"systolic": 124, "diastolic": 80}
 

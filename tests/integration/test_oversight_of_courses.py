@@ -12,6 +12,7 @@ from scheduler import booking, courses, facts, sessions
 from scheduler.authority import Authority, Call
 from scheduler.booking import Order
 from scheduler.lifecycle import Action
+from scheduler.permissions import BUNDLES
 from tests.factories import (
     DAY,
     MONDAY_9,
@@ -23,7 +24,7 @@ from tests.factories import (
 )
 from tests.integration.conftest import Caller
 
-DOCTOR = Authority("key:doctor", Role.CLINICIAN, None, frozenset({"prescriber"}))
+DOCTOR = Authority("key:doctor", BUNDLES[Role.CLINICIAN], None, frozenset({"prescriber"}))
 DAY_OF_DOSING = (
     Action.ARRIVE,
     Action.START_DOSING,

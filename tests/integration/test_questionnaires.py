@@ -15,11 +15,12 @@ from scheduler.authority import Authority
 from scheduler.booking import Order
 from scheduler.checklists import Settling, settle
 from scheduler.errors import NotFound, Taken, Unfit
+from scheduler.permissions import BUNDLES
 from scheduler.questionnaires import Filled
 from tests.factories import MONDAY_9, World, figure, gate, make_protocol, protocol_content
 from tests.integration.conftest import Caller, Clock, Keyring
 
-DESK = Authority("key:desk", Role.SCHEDULER)
+DESK = Authority("key:desk", BUNDLES[Role.SCHEDULER])
 PATIENT = Authority("patient")
 CALM = {str(number): 0 for number in range(1, 10)}
 SAFE = dict.fromkeys(("1", "2", "3", "4", "5", "6", "6-recent"), 0)

@@ -35,6 +35,7 @@ from scheduler.booking import Move, Order
 from scheduler.clearances import NewClearance
 from scheduler.happenings import Happened
 from scheduler.lifecycle import Action
+from scheduler.permissions import BUNDLES
 from tests.factories import (
     DAY,
     MONDAY_9,
@@ -49,8 +50,8 @@ from tests.factories import (
 from tests.integration.conftest import Caller, Clock, Keyring
 from tests.integration.test_consents import wait_for_waiting
 
-DESK = Authority("key:desk", Role.SCHEDULER)
-DOCTOR = Authority("key:doctor", Role.CLINICIAN, None, frozenset({"prescriber"}))
+DESK = Authority("key:desk", BUNDLES[Role.SCHEDULER])
+DOCTOR = Authority("key:doctor", BUNDLES[Role.CLINICIAN], None, frozenset({"prescriber"}))
 MINUTE = timedelta(minutes=1)
 
 

@@ -35,6 +35,7 @@ from notifications import links, reading
 from scheduler import booking, courses, evidence, facts, reopening, sessions
 from scheduler.authority import Authority, Call, Reasons
 from scheduler.booking import Order
+from scheduler.permissions import BUNDLES
 from tests.factories import (
     DAY,
     MONDAY_9,
@@ -51,8 +52,8 @@ from tests.factories import (
 )
 from tests.integration.conftest import Caller, Clock, Keyring
 
-DESK = Authority("key:desk", Role.SCHEDULER)
-DOCTOR = Authority("key:doctor", Role.CLINICIAN, None, frozenset({"prescriber"}))
+DESK = Authority("key:desk", BUNDLES[Role.SCHEDULER])
+DOCTOR = Authority("key:doctor", BUNDLES[Role.CLINICIAN], None, frozenset({"prescriber"}))
 MINUTE = timedelta(minutes=1)
 ACTIONS = {"aneurysm": "block", "pregnancy": "block", "glaucoma": "hold", "bladder": "discuss"}
 

@@ -16,6 +16,7 @@ from scheduler.authority import Authority, Call
 from scheduler.booking import Order
 from scheduler.errors import NoOpening, NotOpen, NotQualified, Refusal
 from scheduler.lifecycle import Action
+from scheduler.permissions import BUNDLES
 from scheduler.placing import Named
 from tests.factories import (
     DAY,
@@ -27,7 +28,7 @@ from tests.factories import (
 )
 
 CONTENT = Path(__file__).parents[2] / "demo/protocols/esketamine.json"
-DESK = Authority("key:desk", Role.SCHEDULER)
+DESK = Authority("key:desk", BUNDLES[Role.SCHEDULER])
 MONDAY = date(2026, 3, 2)
 LENGTH = 150
 """Of the session, in minutes: a monitor serves it, a prescriber is on site throughout."""

@@ -31,6 +31,7 @@ from scheduler.booking import Move, Order
 from scheduler.clearances import NewClearance
 from scheduler.escorts import NewEscort
 from scheduler.lifecycle import Action
+from scheduler.permissions import BUNDLES
 from tests.factories import (
     DAY,
     MONDAY_9,
@@ -47,7 +48,7 @@ from tests.integration.conftest import Caller, Clock
 from tests.integration.test_consents import Page
 from tests.integration.test_delivery import as_worker
 
-DOCTOR = Authority("key:doctor", Role.CLINICIAN, None, frozenset({"prescriber"}))
+DOCTOR = Authority("key:doctor", BUNDLES[Role.CLINICIAN], None, frozenset({"prescriber"}))
 MINUTE = timedelta(minutes=1)
 TUESDAY = MONDAY_9 + DAY  # 09:00 in New York
 EVENING = MONDAY_9 + timedelta(hours=8)  # 17:00 on Monday

@@ -26,11 +26,12 @@ from notifications.delivery import Delivery, Rate
 from scheduler import booking
 from scheduler.authority import Authority
 from scheduler.booking import Order
+from scheduler.permissions import BUNDLES
 from tests.factories import DAY, MONDAY_9, SUNDAY_NOON, World, make_patient
 from tests.fakes import SmsServer, sms_server
 from tests.integration.conftest import Caller, Clock, Keyring
 
-DESK = Authority("key:desk", Role.SCHEDULER)
+DESK = Authority("key:desk", BUNDLES[Role.SCHEDULER])
 NINE = SUNDAY_NOON + timedelta(hours=2)
 TUESDAY = MONDAY_9 + DAY
 TOKEN = "sms-token"

@@ -48,6 +48,7 @@ from scheduler.errors import (
 )
 from scheduler.jobs import JOBS
 from scheduler.lifecycle import Action
+from scheduler.permissions import BUNDLES
 from scheduler.placing import Named
 from scheduler.waitlist import Wanted
 from tests.factories import (
@@ -66,7 +67,7 @@ from tests.groups import Circle, Member, make_circle, make_member
 from tests.integration.conftest import Caller, Clock
 from tests.integration.test_text_messages import FROM, write_in
 
-DESK = Authority("key:desk", Role.SCHEDULER)
+DESK = Authority("key:desk", BUNDLES[Role.SCHEDULER])
 PATIENT = Authority("patient")
 NOW = SUNDAY_NOON + timedelta(hours=2)  # 09:00 in New York: nobody is asleep
 HALF_AN_HOUR = timedelta(minutes=30)
@@ -716,7 +717,7 @@ class TestHolds:
         with pytest.raises(TooManyHolds) as refused:
             self.hold(desk_of, 2)
         assert (refused.value.facts["held"], refused.value.facts["most"]) == (2, 2)
-        self.hold(desk_of, 2, Authority("key:other", Role.SCHEDULER))
+        self.hold(desk_of, 2, Authority("key:other", BUNDLES[Role.SCHEDULER]))
 
         desk_of.now += timedelta(minutes=15)  # run out, though nobody has swept
         self.hold(desk_of, 3)

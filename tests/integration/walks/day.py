@@ -5,13 +5,14 @@ from typing import Any
 
 from models.vocabulary import Role
 from scheduler.authority import PATIENT, Authority
+from scheduler.permissions import BUNDLES
 from tests.factories import SOURCE, figure, gate, protocol_content
 
 MINUTE = timedelta(minutes=1)
 
-DESK = Authority("key:desk", Role.SCHEDULER)
-NURSE = Authority("key:nurse", Role.CLINICIAN, None, frozenset({"monitor"}))
-DOCTOR = Authority("key:doctor", Role.CLINICIAN, None, frozenset({"prescriber"}))
+DESK = Authority("key:desk", BUNDLES[Role.SCHEDULER])
+NURSE = Authority("key:nurse", BUNDLES[Role.CLINICIAN], None, frozenset({"monitor"}))
+DOCTOR = Authority("key:doctor", BUNDLES[Role.CLINICIAN], None, frozenset({"prescriber"}))
 PEOPLE = (DESK, NURSE, DOCTOR, PATIENT)
 
 GATES = {

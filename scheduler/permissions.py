@@ -1,0 +1,157 @@
+"""Permissions: what a caller may do, and which of it each role is given.
+
+A door of the API names one permission. A role is a bundle of them, and nothing else; a key may
+be narrowed to some of its role's. Docs: docs/permissions.md, whose table is made of this one.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from models.vocabulary import Role
+
+
+class Permission(StrEnum):
+    """What a door asks for: the resource, and what is done with it."""
+
+    APPOINTMENTS_READ = "appointments:read"
+    APPOINTMENTS_WRITE = "appointments:write"
+    AUDIT_READ = "audit:read"
+    CALENDARS_SHARE = "calendars:share"
+    CALENDARS_WITHDRAW = "calendars:withdraw"
+    CHECKLISTS_READ = "checklists:read"
+    CHECKLISTS_WRITE = "checklists:write"
+    CHECKLISTS_SIGN = "checklists:sign"
+    CLEARANCES_READ = "clearances:read"
+    CLEARANCES_WRITE = "clearances:write"
+    COURSES_READ = "courses:read"
+    COURSES_WRITE = "courses:write"
+    COURSES_DECIDE = "courses:decide"
+    ESCORTS_READ = "escorts:read"
+    ESCORTS_WRITE = "escorts:write"
+    INCIDENTS_READ = "incidents:read"
+    INCIDENTS_WRITE = "incidents:write"
+    KEYS_MANAGE = "keys:manage"
+    MESSAGES_READ = "messages:read"
+    MESSAGES_WRITE = "messages:write"
+    MESSAGES_CONTENT = "messages:content"
+    OBSERVATIONS_READ = "observations:read"
+    OPENINGS_READ = "openings:read"
+    OVERRIDES_WRITE = "overrides:write"
+    PATIENTS_READ = "patients:read"
+    PATIENTS_WRITE = "patients:write"
+    PROTOCOLS_READ = "protocols:read"
+    PROTOCOLS_WRITE = "protocols:write"
+    QUESTIONNAIRES_READ = "questionnaires:read"
+    QUESTIONNAIRES_WRITE = "questionnaires:write"
+    SCHEDULES_READ = "schedules:read"
+    SCHEDULES_WRITE = "schedules:write"
+    SCREENING_READ = "screening:read"
+    SCREENING_WRITE = "screening:write"
+    SESSIONS_WRITE = "sessions:write"
+    SETUP_READ = "setup:read"
+    SETUP_WRITE = "setup:write"
+    TASKS_READ = "tasks:read"
+    TASKS_WRITE = "tasks:write"
+    WAITLIST_READ = "waitlist:read"
+    WAITLIST_WRITE = "waitlist:write"
+
+
+MEANS: Mapping[Permission, str] = {
+    Permission.APPOINTMENTS_READ: "visits, group sessions, the readiness board",
+    Permission.APPOINTMENTS_WRITE: "book, hold, move, cancel, confirm, mark as arrived or noshow",
+    Permission.AUDIT_READ: "who did or read what",
+    Permission.CALENDARS_SHARE: "make the address at which a practitioner's calendar is read",
+    Permission.CALENDARS_WITHDRAW: "end such an address, also a patient's",
+    Permission.CHECKLISTS_READ: "the items of a visit or an incident",
+    Permission.CHECKLISTS_WRITE: "settle items, but for those that are a clinician's",
+    Permission.CHECKLISTS_SIGN: "settle a clinician's items",
+    Permission.CLEARANCES_READ: "clearances and signed consents",
+    Permission.CLEARANCES_WRITE: "vouch for a gate",
+    Permission.COURSES_READ: "courses, their steps, repairs",
+    Permission.COURSES_WRITE: "open, propose, accept, hold, repair",
+    Permission.COURSES_DECIDE: "skip a step, note its outcome, end a course early",
+    Permission.ESCORTS_READ: "who takes a patient home",
+    Permission.ESCORTS_WRITE: "name or change them",
+    Permission.INCIDENTS_READ: "what went wrong, and what happened to a patient's health",
+    Permission.INCIDENTS_WRITE: "note it, take it back",
+    Permission.KEYS_MANAGE: "make, list and revoke keys",
+    Permission.MESSAGES_READ: "that messages were sent, and how it went; consents to channels",
+    Permission.MESSAGES_WRITE: "say one again; note consents to channels",
+    Permission.MESSAGES_CONTENT: "what was said, and what patients replied",
+    Permission.OBSERVATIONS_READ: "vitals, the observation clock, how a patient left",
+    Permission.OPENINGS_READ: "free times",
+    Permission.OVERRIDES_WRITE: "pass over a gate with a reason",
+    Permission.PATIENTS_READ: "people and their contacts, their timeline, reasons that staff wrote",
+    Permission.PATIENTS_WRITE: "add and change them",
+    Permission.PROTOCOLS_READ: "protocols",
+    Permission.PROTOCOLS_WRITE: "write and sign them",
+    Permission.QUESTIONNAIRES_READ: "answers, scores, the curve of a course, its summary",
+    Permission.QUESTIONNAIRES_WRITE: "enter answers for a patient",
+    Permission.SCHEDULES_READ: "opening hours, closures, calendars kept elsewhere",
+    Permission.SCHEDULES_WRITE: "close a schedule, read in such a calendar",
+    Permission.SCREENING_READ: "conditions, medicines, who is eligible",
+    Permission.SCREENING_WRITE: "note and decide on them",
+    Permission.SESSIONS_WRITE: "the day: observe, dose, recover, discharge, fulfil",
+    Permission.SETUP_READ: "the clinic, its sites, rooms, devices, practitioners and words",
+    Permission.SETUP_WRITE: "change them",
+    Permission.TASKS_READ: "what people have to do",
+    Permission.TASKS_WRITE: "say that it is done",
+    Permission.WAITLIST_READ: "who waits, what was offered",
+    Permission.WAITLIST_WRITE: "put on the list, offer, answer for a patient",
+}
+
+_OVERVIEW = frozenset(
+    {
+        Permission.APPOINTMENTS_READ,
+        Permission.COURSES_READ,
+        Permission.MESSAGES_READ,
+        Permission.PROTOCOLS_READ,
+        Permission.SCHEDULES_READ,
+        Permission.SETUP_READ,
+        Permission.WAITLIST_READ,
+    }
+)
+"""How the clinic runs, without anything about a patient's health or how to reach them."""
+
+_STAFF = _OVERVIEW | {
+    Permission.APPOINTMENTS_WRITE,
+    Permission.CALENDARS_WITHDRAW,
+    Permission.CHECKLISTS_READ,
+    Permission.CHECKLISTS_WRITE,
+    Permission.CLEARANCES_READ,
+    Permission.COURSES_WRITE,
+    Permission.ESCORTS_READ,
+    Permission.ESCORTS_WRITE,
+    Permission.INCIDENTS_READ,
+    Permission.INCIDENTS_WRITE,
+    Permission.MESSAGES_CONTENT,
+    Permission.MESSAGES_WRITE,
+    Permission.OBSERVATIONS_READ,
+    Permission.OPENINGS_READ,
+    Permission.PATIENTS_READ,
+    Permission.QUESTIONNAIRES_READ,
+    Permission.QUESTIONNAIRES_WRITE,
+    Permission.TASKS_READ,
+    Permission.TASKS_WRITE,
+    Permission.WAITLIST_WRITE,
+}
+"""What whoever works with patients needs."""
+
+BUNDLES: Mapping[Role, frozenset[Permission]] = {
+    Role.ADMIN: frozenset(Permission) - {Permission.CHECKLISTS_SIGN},
+    Role.SCHEDULER: _STAFF | {Permission.PATIENTS_WRITE, Permission.SCHEDULES_WRITE},
+    Role.CLINICIAN: _STAFF
+    | {
+        Permission.CALENDARS_SHARE,
+        Permission.CHECKLISTS_SIGN,
+        Permission.CLEARANCES_WRITE,
+        Permission.COURSES_DECIDE,
+        Permission.OVERRIDES_WRITE,
+        Permission.PROTOCOLS_WRITE,
+        Permission.SCREENING_READ,
+        Permission.SCREENING_WRITE,
+        Permission.SESSIONS_WRITE,
+    },
+    Role.AUDITOR: _OVERVIEW | {Permission.AUDIT_READ},
+}
+"""What each role is given. What takes a licence is asked where it is done, beside this."""
