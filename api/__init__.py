@@ -25,6 +25,7 @@ from api import (
     health,
     incidents,
     instruments,
+    keyring,
     medicines,
     messages,
     observations,
@@ -79,6 +80,7 @@ RESOURCES = (
     messages,
     words,
     talk,
+    keyring,
     oversight,
 )
 

@@ -12,13 +12,13 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from api import keys
-from api.errors import TRANSIENT
+from api.errors import TRANSIENT, BadRequest
 from models import Clinic, Qualification, db
 from models.vocabulary import Role
 from scheduler import audit
 from scheduler.audit import Act
 from scheduler.authority import Authority
-from scheduler.permissions import BUNDLES, Permission
+from scheduler.permissions import Permission
 
 View = Callable[..., Any]
 
@@ -95,16 +95,24 @@ def _authority(session: Session) -> Authority | None:
     if token is None or token.type != "bearer" or not token.token:
         return None
     key = session.execute(_KEY, {"token": keys.digest(token.token).hex()}).one_or_none()
-    if key is None or key.revoked_at is not None:
+    if key is None or not _works(key):
         return None
-    if key.expires_at is not None and key.expires_at <= now():
-        return None
+    if key.networks and not keys.is_from(request.remote_addr, key.networks):
+        raise BadRequest(403, "address-not-allowed", "This key may not be used from this address.")
     session.info["clinic_id"] = key.clinic_id  # the statement has entered it already
+    if key.last_used_on != now().date():
+        session.execute(_USED, {"id": key.id, "on": now().date()})
+        session.commit()  # for itself: a read commits nothing
     roles: frozenset[str] = frozenset()
     if key.practitioner_id is not None:
         roles = _licensed(session, key.practitioner_id)
     name = f"key:{key.name}/{key.prefix[3:]}"
-    return Authority(name, BUNDLES[Role(key.role)], key.practitioner_id, roles)
+    may = keys.granted(Role(key.role), key.scopes)
+    return Authority(name, may, key.practitioner_id, roles)
+
+
+def _works(key: Any) -> bool:
+    return key.revoked_at is None and (key.expires_at is None or key.expires_at > now())
 
 
 def _licensed(session: Session, practitioner_id: Any) -> frozenset[str]:
@@ -126,10 +134,14 @@ _KEY = text(
     WITH told AS MATERIALIZED (SELECT set_config('afterglow.token', :token, true) AS token)
     SELECT key.*, set_config('afterglow.clinic', key.clinic_id::text, true)
       FROM told CROSS JOIN LATERAL (
-          SELECT clinic_id, name, prefix, role, practitioner_id, expires_at, revoked_at
+          SELECT clinic_id, id, name, prefix, role, practitioner_id, scopes, networks,
+                 expires_at, revoked_at, last_used_on
             FROM api_key WHERE secret_hash = decode(told.token, 'hex') OFFSET 0
       ) AS key
     """
 )
 """Shows the key, finds whose it is, and enters its clinic, in one step. LATERAL and OFFSET hold
 the order: the policy shows a row only to who has shown its key before."""
+
+_USED = text("UPDATE api_key SET last_used_on = :on WHERE id = :id")
+"""Once a day for each key."""

@@ -1,10 +1,10 @@
 """Who may come in: API keys, patients' links, and the answers kept for repeated requests."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import LargeBinary, UniqueConstraint, text
+from sqlalchemy import ARRAY, LargeBinary, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Tenanted, of_clinic, references, unique_in_clinic
@@ -26,13 +26,23 @@ class ApiKey(Tenanted):
     prefix: Mapped[str]
     """The first characters, so that people can tell keys apart."""
     secret_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    scopes: Mapped[list[str] | None] = mapped_column(ARRAY(String))
+    """Of what its role may do, that alone. None: all of it."""
+    networks: Mapped[list[str]] = mapped_column(ARRAY(String), server_default=text("'{}'"))
+    """From where alone it may be used (CIDR). Empty: from anywhere."""
+    replaces: Mapped[UUID | None]
+    """The key it was rotated from; until that one ends, both work."""
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+    last_used_on: Mapped[date | None]
+    """The last day, in UTC, on which it was used: nobody misses a key that is not."""
     version: Mapped[int] = mapped_column(server_default=text("1"))
 
     __table_args__ = (
         of_clinic(),
         references("practitioner_id", "practitioner"),
+        references("replaces", "api_key"),
+        unique_in_clinic("replaces"),  # it is rotated once; the next time its successor is
         # 256 random bits: unique across clinics gives no one away, and finds the clinic.
         UniqueConstraint("secret_hash", name="uq__api_key__secret_hash"),
     )

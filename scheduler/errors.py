@@ -28,6 +28,12 @@ class Stale(Refusal):
     code = "stale"
 
 
+class KeyEnded(Refusal):
+    """An API key that was revoked or ran out: it is not brought back."""
+
+    code = "key-ended"
+
+
 class Taken(Refusal):
     """Something else already has this name, number or address."""
 

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session, aliased
 
 from models import (
     SERVES,
+    ApiKey,
     Appointment,
     AppointmentEvent,
     BusyFeed,
@@ -763,6 +764,11 @@ def protocol_over(session: Session, patient_id: UUID, visit: Appointment | None)
 def is_incident_replaced(session: Session, incident_id: UUID) -> bool:
     """Whether an incident was taken back."""
     return session.scalars(select(exists().where(Incident.replaces == incident_id))).one()
+
+
+def is_rotated(session: Session, key_id: UUID) -> bool:
+    """Whether another key takes a key's place."""
+    return session.scalars(select(exists().where(ApiKey.replaces == key_id))).one()
 
 
 def duties_to_change(session: Session, incident_id: UUID) -> Sequence[ChecklistItem]:
