@@ -34,6 +34,7 @@ from api import (
     oversight,
     people,
     preconditions,
+    problems,
     proposals,
     protocols,
     repairs,
@@ -125,6 +126,7 @@ def init_app(app: Flask) -> None:
     guards.init_app(app)
     errors.init_app(app)
     health.init_app(app)
+    app.register_blueprint(problems.blueprint)
     app.after_request(preconditions.add_etag)
     api = ProblemApi(app)
     for resource in RESOURCES:

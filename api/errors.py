@@ -178,10 +178,12 @@ def _http(error: HTTPException) -> ResponseReturnValue:
     if error.response is not None and error.code is None:
         return error.response
     status = HTTPStatus(error.code or 500)
+    if status < HTTPStatus.BAD_REQUEST:
+        return error.get_response()
     messages = getattr(error, "data", None) or {}
     told = faults(_unwrapped(messages.get("messages", {})))
-    code = {422: "invalid", 401: "unauthenticated", 403: "forbidden"}.get(
-        status.value, status.phrase.lower().replace(" ", "-").replace("-entity", "")
+    code = _CODES.get(
+        status.value, "internal" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "bad-request"
     )
     detail = "See `errors`." if told else _DETAILS.get(status.value, error.description or "")
     answer = problem(status.value, code, detail, {"errors": told} if told else None)
@@ -237,6 +239,17 @@ def _unexpected(error: Exception) -> ResponseReturnValue:
     log.error("unexpected", exc_info=error)
     return problem(500, "internal", "Something went wrong here. Nothing was changed.")
 
+
+_CODES = {
+    401: "unauthenticated",
+    403: "forbidden",
+    404: "not-found",
+    405: "method-not-allowed",
+    413: "request-too-large",
+    415: "unsupported-media-type",
+    422: "invalid",
+}
+"""Written out: the phrases of HTTP change between versions of Python."""
 
 _DETAILS = {
     401: "Send a valid API key: Authorization: Bearer ag_...",

@@ -16,8 +16,8 @@ what the code says. What takes a licence (lifting a gate, signing a protocol) is
 it takes a key or a person with a practitioner behind it whose qualification is valid that day.
 
 A key may be narrowed to some of its role's permissions (`scopes`) and to the networks it is used
-from (`networks`); it ends within a year. `POST /api/v1/api-keys/{id}/rotate` makes its successor, and
-both work for a week. `last_used_on` shows which keys nobody would miss.
+from (`networks`); it ends within a year. `POST /api/v1/api-keys/{id}/rotate` makes its successor,
+and both work for a week. `last_used_on` shows which keys nobody would miss.
 
 """
 

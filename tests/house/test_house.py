@@ -12,6 +12,7 @@ from uuid import UUID
 
 import pytest
 
+from api.problems import CATALOG
 from models import vocabulary
 from models.vocabulary import Channel, Condition, MessageKind, Owner, Recipient, StepKind
 from notifications import invitation, mail, templates
@@ -22,7 +23,7 @@ from notifications.words import kinds_to
 from scheduler import protocols
 from scheduler.protocols import Visit
 from scheduler.spans import Span
-from tests.house import roles, sources
+from tests.house import problems, roles, sources
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("models", "notifications", "scheduler", "api", "web", "intake", "database")
@@ -189,3 +190,19 @@ def test_the_page_of_clinical_sources_is_what_the_protocols_say() -> None:
 
 def test_the_page_of_permissions_is_what_the_bundles_say() -> None:
     assert (ROOT / "docs/permissions.md").read_text() == roles.page()
+
+
+def test_the_page_of_problems_is_what_the_catalog_says() -> None:
+    assert (ROOT / "docs/problems.md").read_text() == problems.page()
+
+
+def test_every_code_of_a_problem_has_a_page() -> None:
+    """Also those that are written where they are raised."""
+    written = re.compile(r"(?:BadRequest|problem)\(\s*\d{3},\s*\"([a-z-]+)\"")
+    found = {
+        code
+        for path in [*ROOT.glob("api/*.py"), *ROOT.glob("web/*.py")]
+        for code in written.findall(path.read_text())
+    }
+    assert len(found) > 10
+    assert found <= set(CATALOG)

@@ -11,6 +11,7 @@ from openapi_spec_validator import validate
 from sqlalchemy.orm import Session
 
 from api.errors import STATUS
+from api.problems import CATALOG
 from models import enter_clinic
 from models.vocabulary import Role
 from scheduler.errors import Refusal
@@ -301,3 +302,16 @@ def test_health_says_what_is_missing(app: Flask, bound: Any) -> None:
     assert client.get("/health/live").status_code == 200
     assert client.get("/health/ready").json == {"status": "not ready", "failing": ["worker"]}
     assert b"afterglow_http_request_duration_seconds" in client.get("/metrics").data
+
+
+def test_the_type_of_a_problem_leads_to_its_page(app: Flask) -> None:
+    client = app.test_client()
+    told = client.get("/api/v1/patients").json["type"]
+
+    page = client.get(told)
+
+    assert (page.status_code, page.mimetype) == (200, "text/html")
+    assert "What to do:" in page.text
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+    assert all(code in client.get("/problems/").text for code in CATALOG)
+    assert client.get("/problems/nothing-like-it").status_code == 404
