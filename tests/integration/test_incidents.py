@@ -245,7 +245,8 @@ class TestPutRight:
         assert doctor.post(path, {"reason": "Another patient."}).status_code == 201
         assert shut(desk, visits[0]) == {}
         assert shut(desk, visits[1]) == {}
-        assert session.scalar(select(Task.status)) is TaskStatus.COMPLETED
+        follow = select(Task.status).where(Task.kind == TaskKind.FOLLOW_INCIDENT)
+        assert session.scalar(follow) is TaskStatus.COMPLETED
         assert desk.get(f"/patients/{visits[0].patient_id}/incidents").json["items"] == []
         assert doctor.post(path, {"reason": "Again."}).status_code == 409
         assert len(session.scalars(select(Incident)).all()) == 2  # nothing is deleted
