@@ -60,6 +60,7 @@ def build(settings: config.Settings, service: URL, now: clock.Clock) -> Flask:
         CLOCK=now,
         SECURE=settings.secure,
         PUBLIC_URL=settings.public_url,
+        REQUESTS_PER_MINUTE=settings.requests_per_minute,
         SMS_TOKENS={
             f"{number}:{urlsplit(sms.url).hostname}": sms.token
             for number, sms in enumerate(settings.sms, 1)

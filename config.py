@@ -88,6 +88,9 @@ class Settings:
     feed_networks: tuple[IPv4Network | IPv6Network, ...]
     """FEED_NETWORKS: networks of one's own from which calendars may be fetched (10.1.0.0/16,
     fd00::/8), without TLS too. Default: none, public addresses alone."""
+    requests_per_minute: int
+    """REQUESTS_PER_MINUTE: how often one caller may ask the API; a clinic five times as often,
+    unless it was given a limit of its own. Default 1200."""
     trusted_proxies: int
     """TRUSTED_PROXIES: how many proxies in front may tell us the caller's address. Default 0."""
     log_level: str
@@ -136,6 +139,7 @@ def _read(env: Env) -> Settings:
         sms_per_second=_rate(env, "SMS_PER_SECOND"),
         senders=env.int("SENDERS", 4, validate=Range(1, 32)),
         feed_networks=_networks(env.str("FEED_NETWORKS", "")),
+        requests_per_minute=env.int("REQUESTS_PER_MINUTE", 1200, validate=Range(1, 1_000_000_000)),
         trusted_proxies=env.int("TRUSTED_PROXIES", 0, validate=Range(0, 10)),
         log_level=env.str(
             "LOG_LEVEL", "info", validate=OneOf(["debug", "info", "warning", "error"])

@@ -37,6 +37,7 @@ from api import (
     problems,
     proposals,
     protocols,
+    quota,
     repairs,
     schedules,
     screening,
@@ -128,6 +129,7 @@ def init_app(app: Flask) -> None:
     health.init_app(app)
     app.register_blueprint(problems.blueprint)
     app.after_request(preconditions.add_etag)
+    quota.init_app(app, app.config["REQUESTS_PER_MINUTE"])
     api = ProblemApi(app)
     for resource in RESOURCES:
         api.register_blueprint(resource.blueprint)

@@ -11,7 +11,7 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from api import keys
+from api import keys, quota
 from api.errors import TRANSIENT, BadRequest
 from models import Clinic, Qualification, db
 from models.vocabulary import Role
@@ -64,6 +64,7 @@ def _let_in(permission: Permission) -> None:
     g.authority = _authority(db.session())
     if g.authority is None:
         abort(401)
+    quota.spend(db.session(), db.session().info["clinic_id"], g.authority.name)
     if not g.authority.may(permission):
         abort(403)
 

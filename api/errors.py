@@ -116,9 +116,12 @@ class ProblemSchema(Schema):
 class BadRequest(Exception):
     """A request that cannot be read. Raised by the guards."""
 
-    def __init__(self, status: int, code: str, detail: str) -> None:
+    def __init__(
+        self, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(detail)
         self.status, self.code, self.detail = status, code, detail
+        self.headers = headers or {}
 
 
 def init_app(app: Flask) -> None:
@@ -170,7 +173,9 @@ def _refused(refusal: Refusal) -> ResponseReturnValue:
 
 
 def _unreadable(error: BadRequest) -> ResponseReturnValue:
-    return problem(error.status, error.code, error.detail)
+    db.session.rollback()
+    body, status, headers = problem(error.status, error.code, error.detail)
+    return body, status, {**headers, **error.headers}
 
 
 def _http(error: HTTPException) -> ResponseReturnValue:

@@ -102,6 +102,11 @@ _UNREADABLE = {
         "A change must say what the caller last saw.",
         "Read the thing, and send its ETag in If-Match.",
     ),
+    "quota-exceeded": (
+        429,
+        "This caller, or all callers of the clinic together, asked too often in a minute.",
+        "Wait as long as Retry-After says. RateLimit tells with each answer what is left.",
+    ),
     "internal": (
         500,
         "Something went wrong here. Nothing was changed.",

@@ -3,7 +3,7 @@
 The floor of the house: models imports nothing of ours. Rules live in scheduler/.
 """
 
-from models.access import ApiKey, IdempotencyKey, PatientLink
+from models.access import ApiKey, IdempotencyKey, PatientLink, Quota
 from models.appointment import SERVES, Appointment, AppointmentEvent, Override
 from models.audit import AuditEvent
 from models.base import Base, Tenanted, db, enter_clinic
@@ -94,6 +94,7 @@ __all__ = [
     "Qualification",
     "QuestionnaireDraft",
     "QuestionnaireResponse",
+    "Quota",
     "Receipt",
     "Reconciliation",
     "Reply",

@@ -48,6 +48,20 @@ class ApiKey(Tenanted):
     )
 
 
+class Quota(Tenanted):
+    """How many requests a caller, or all of a clinic, may still make: a token bucket."""
+
+    __tablename__ = "quota"
+
+    holder: Mapped[str]
+    """The caller, as the audit trail names it. Empty: all of the clinic together."""
+    tokens: Mapped[float]
+    """How many there were `at` that moment; since then it has been filling."""
+    at: Mapped[datetime]
+
+    __table_args__ = (of_clinic(), unique_in_clinic("holder"))
+
+
 class PatientLink(Tenanted):
     """A way in for one patient to one visit. Only the SHA-256 of its token is stored."""
 

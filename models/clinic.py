@@ -49,12 +49,15 @@ class Clinic(Base):
     """To how many of those at once."""
     noshow_after_minutes: Mapped[int] = mapped_column(server_default=text("1440"))
     """A booked visit that ended so long ago and never began is marked noshow."""
+    requests_per_minute: Mapped[int | None]
+    """How often all its callers together may ask the API. None: five times what one may."""
     default_protocol_id: Mapped[UUID | None]
     """What a visit outside any course is booked under."""
     version: Mapped[int] = mapped_column(server_default=text("1"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
     __table_args__ = (
+        CheckConstraint("requests_per_minute >= 1", name="requests_are_some"),
         CheckConstraint("settle_minutes BETWEEN 0 AND 60", name="settle_is_short"),
         CheckConstraint("hold_minutes BETWEEN 1 AND 1440", name="hold_is_real"),
         CheckConstraint("holds_per_caller BETWEEN 1 AND 1000", name="holds_are_few"),

@@ -67,6 +67,7 @@ class Service:
             "PORT": str(self.port),
             "PYTHONTZPATH": "",
             "PYTHONWARNINGS": "default",
+            "REQUESTS_PER_MINUTE": "1000000000",
             **self.more,
         }
 

@@ -44,6 +44,7 @@ def settings(**changes: Any) -> config.Settings:
             "sms_per_second": None,
             "senders": 1,
             "feed_networks": (),
+            "requests_per_minute": 1_000_000,
             "trusted_proxies": 0,
             "log_level": "error",
             **changes,
