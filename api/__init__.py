@@ -15,6 +15,7 @@ from api import (
     clinic,
     consents,
     courses,
+    describing,
     disruptions,
     eligibility,
     errors,
@@ -96,9 +97,11 @@ SPEC: dict[str, Any] = {
         "info": {
             "description": "Scheduling for ketamine-assisted therapy: courses, visits, readiness "
             "and messages. Errors are problem documents (RFC 9457).",
+            "contact": {"name": "Whoever runs the service for the clinic"},
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "security": [{"key": []}],
+        "servers": [{"url": "/", "description": "Where this document came from."}],
         "components": {
             "securitySchemes": {
                 "key": {
@@ -119,6 +122,17 @@ class ProblemApi(Api):
 
     def _register_error_handlers(self) -> None:
         """Errors have one home already."""
+
+    def _register_pagination_header(self) -> None:
+        """Pages are told of in their bodies: see api/pages.py."""
+
+    def _register_responses(self) -> None:
+        """Answers that many doors have: problems, in their own media type."""
+        named = {**describing.REFUSALS, "DEFAULT_ERROR": "What else may be said; see `type`."}
+        for name, said in {**named, "UNPROCESSABLE_ENTITY": "See `errors`."}.items():
+            content = {errors.MEDIA_TYPE: {"schema": errors.ProblemSchema}}
+            told = {"description": said, "content": content}
+            self.spec.components.response(name, told, lazy=True)
 
 
 def init_app(app: Flask) -> None:

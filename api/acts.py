@@ -14,6 +14,7 @@ from api.caller import by, now, requires
 from api.errors import ProblemSchema
 from api.fields import Id, Text
 from api.idempotency import idempotent
+from api.preconditions import conditional
 from api.showing import AppointmentSchema
 from models import Appointment, db
 from models.vocabulary import MessageKind, MessageState, Recipient
@@ -65,6 +66,7 @@ class ChangedSchema(AppointmentSchema):
 
 @blueprint.route("/<uuid:appointment_id>/reschedule", methods=["POST"])
 @requires(Permission.APPOINTMENTS_WRITE)
+@conditional
 @blueprint.arguments(MoveSchema)
 @idempotent
 @blueprint.response(200, ChangedSchema)
@@ -77,6 +79,7 @@ def reschedule(move: Move, appointment_id: UUID) -> Response:
 
 @blueprint.route("/<uuid:appointment_id>/cancel", methods=["POST"])
 @requires(Permission.APPOINTMENTS_WRITE)
+@conditional
 @blueprint.arguments(WhySchema)
 @idempotent
 @blueprint.response(200, ChangedSchema)
@@ -89,6 +92,7 @@ def cancel(told: dict[str, Any], appointment_id: UUID) -> Response:
 
 @blueprint.route("/<uuid:appointment_id>/confirm", methods=["POST"])
 @requires(Permission.APPOINTMENTS_WRITE)
+@conditional
 @idempotent
 @blueprint.response(200, AppointmentSchema)
 @blueprint.alt_response(409, schema=ProblemSchema, description="hold-expired, wrong-status")
@@ -102,6 +106,7 @@ def _step(action: Action, permission: Permission) -> Callable[..., Response]:
     """Mount one step of the day."""
 
     @requires(permission)
+    @conditional
     @blueprint.arguments(WhySchema, required=False)
     @idempotent
     @blueprint.response(200, AppointmentSchema)
@@ -138,6 +143,7 @@ noshow = _step(Action.NOSHOW, Permission.APPOINTMENTS_WRITE)
 
 @blueprint.route("/<uuid:appointment_id>/enter-in-error", methods=["POST"])
 @requires(Permission.APPOINTMENTS_WRITE)
+@conditional
 @blueprint.arguments(WhySchema)
 @idempotent
 @blueprint.response(200, AppointmentSchema)

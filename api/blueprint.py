@@ -6,6 +6,9 @@ import flask_smorest
 from marshmallow import RAISE
 from webargs.flaskparser import FlaskParser
 
+from api import describing
+from api.errors import MEDIA_TYPE, ProblemSchema
+
 
 class StrictParser(FlaskParser):
     """Refuses what a schema does not know, in queries too; takes JSON as the guards read it."""
@@ -21,9 +24,25 @@ class StrictParser(FlaskParser):
 
 
 class Blueprint(flask_smorest.Blueprint):
-    """A blueprint that reads strictly."""
+    """A blueprint that reads strictly, and describes what its doors ask for."""
 
     ARGUMENTS_PARSER = StrictParser()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._prepare_doc_cbks.append(describing.tell)
+
+    def _store_endpoint_docs(self, endpoint: str, obj: Any, *told: Any, **more: Any) -> None:
+        """Describe a view under the name that it has now: some are made and named later."""
+        describing.describe(obj, name=endpoint)
+        super()._store_endpoint_docs(endpoint, obj, *told, **more)
+
+    def alt_response(self, status_code: Any, **told: Any) -> Any:
+        """Document another answer; a problem has a media type of its own."""
+        schema = told.get("schema")
+        if isinstance(schema, type) and issubclass(schema, ProblemSchema):
+            told.setdefault("content_type", MEDIA_TYPE)
+        return super().alt_response(status_code, **told)
 
     def arguments(self, schema: Any, **told: Any) -> Any:
         """Read with one schema, made here: one for each request would take as long as a query."""

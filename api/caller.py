@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from api import keys, quota
+from api.describing import describe
 from api.errors import TRANSIENT, BadRequest
 from models import Clinic, Qualification, db
 from models.vocabulary import Role
@@ -47,6 +48,7 @@ def requires(permission: Permission) -> Callable[[View], View]:
                         raise
 
         guarded.permission = permission  # type: ignore[attr-defined]  # tests read it
+        describe(guarded, permission=permission)
         return guarded
 
     return decorate

@@ -13,6 +13,7 @@ from api.caller import by, now, requires
 from api.errors import ProblemSchema
 from api.fields import Id, Instant, Text
 from api.pages import PageQuery, page_of
+from api.preconditions import conditional
 from models import Appointment, ChecklistItem, db
 from models.vocabulary import Owner, TaskStatus
 from scheduler import checklists, facts, incidents
@@ -73,6 +74,7 @@ def read_item(item_id: UUID) -> ChecklistItem:
 
 @blueprint.route("/checklist-items/<uuid:item_id>", methods=["PATCH"])
 @requires(Permission.CHECKLISTS_WRITE)
+@conditional
 @blueprint.arguments(SettlingSchema)
 @blueprint.response(200, ChecklistItemSchema)
 @blueprint.alt_response(403, schema=ProblemSchema, description="may-not-override")

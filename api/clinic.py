@@ -16,6 +16,7 @@ from api.errors import ProblemSchema, invalid
 from api.fields import FIRST_YEAR, LAST_YEAR, Day, Email, Id, Phone, Text, Zone, asked_whole, whole
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
+from api.preconditions import conditional
 from api.shelf import Shelf, changes_of
 from models import Clinic, Device, Room, Schedule, Site, db
 from models.vocabulary import ActorKind
@@ -155,6 +156,7 @@ def read_clinic() -> Clinic:
 
 @blueprint.route("/clinic", methods=["PATCH"])
 @requires(Permission.SETUP_WRITE)
+@conditional
 @blueprint.arguments(changes_of(ClinicSchema))
 @blueprint.response(200, ClinicSchema)
 @blueprint.alt_response(412, schema=ProblemSchema, description="stale")
@@ -202,6 +204,7 @@ def read_site(site_id: UUID) -> Any:
 
 @blueprint.route("/sites/<uuid:site_id>", methods=["PATCH"])
 @requires(Permission.SETUP_WRITE)
+@conditional
 @blueprint.arguments(changes_of(SiteSchema))
 @blueprint.response(200, SiteSchema)
 def change_site(changes: dict[str, Any], site_id: UUID) -> Response:
@@ -260,6 +263,7 @@ def read_room(room_id: UUID) -> Any:
 
 @blueprint.route("/rooms/<uuid:room_id>", methods=["PATCH"])
 @requires(Permission.SETUP_WRITE)
+@conditional
 @blueprint.arguments(RenameSchema)
 @blueprint.response(200, RoomSchema)
 def change_room(changes: dict[str, Any], room_id: UUID) -> Response:
@@ -296,6 +300,7 @@ def read_device(device_id: UUID) -> Any:
 
 @blueprint.route("/devices/<uuid:device_id>", methods=["PATCH"])
 @requires(Permission.SETUP_WRITE)
+@conditional
 @blueprint.arguments(RenameSchema)
 @blueprint.response(200, DeviceSchema)
 def change_device(changes: dict[str, Any], device_id: UUID) -> Response:

@@ -14,6 +14,7 @@ from api.errors import ProblemSchema
 from api.fields import Id, Instant, Text
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
+from api.preconditions import conditional
 from api.shelf import Shelf
 from models import Appointment, Course, CourseStep, Protocol, ProtocolVersion, db
 from models.appointment import LIVE
@@ -167,6 +168,7 @@ def read_course(course_id: UUID) -> dict[str, Any]:
 
 @blueprint.route("/<uuid:course_id>/discontinue", methods=["POST"])
 @requires(Permission.COURSES_DECIDE)
+@conditional
 @blueprint.arguments(ReasonSchema)
 @idempotent
 @blueprint.response(200, WholeCourseSchema)
@@ -198,6 +200,7 @@ def read_step(course_id: UUID, step_id: UUID) -> dict[str, Any]:
 
 @blueprint.route("/<uuid:course_id>/steps/<uuid:step_id>/skip", methods=["POST"])
 @requires(Permission.COURSES_DECIDE)
+@conditional
 @blueprint.arguments(ReasonSchema)
 @idempotent
 @blueprint.response(200, CourseStepSchema)
@@ -211,6 +214,7 @@ def skip_step(told: dict[str, Any], course_id: UUID, step_id: UUID) -> Response:
 
 @blueprint.route("/<uuid:course_id>/steps/<uuid:step_id>/unskip", methods=["POST"])
 @requires(Permission.COURSES_DECIDE)
+@conditional
 @idempotent
 @blueprint.response(200, CourseStepSchema)
 @blueprint.alt_response(409, schema=ProblemSchema, description="course-closed")
@@ -222,6 +226,7 @@ def unskip_step(course_id: UUID, step_id: UUID) -> Response:
 
 @blueprint.route("/<uuid:course_id>/steps/<uuid:step_id>/outcome", methods=["POST"])
 @requires(Permission.COURSES_DECIDE)
+@conditional
 @blueprint.arguments(OutcomeSchema)
 @idempotent
 @blueprint.response(200, CourseStepSchema)

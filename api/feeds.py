@@ -16,6 +16,7 @@ from api.errors import ProblemSchema
 from api.fields import Id, Instant, Zone, whole
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
+from api.preconditions import conditional
 from api.shelf import Shelf, changes_of
 from models import BusyFeed, Closure, Schedule, db
 from scheduler import calendars, facts, feeds
@@ -115,6 +116,7 @@ def read_busy_feed(schedule_id: UUID, feed_id: UUID) -> BusyFeed:
 
 @blueprint.route("/<uuid:schedule_id>/busy-feeds/<uuid:feed_id>", methods=["PATCH"])
 @requires(Permission.SCHEDULES_WRITE)
+@conditional
 @blueprint.arguments(changes_of(BusyFeedSchema))
 @blueprint.response(200, BusyFeedSchema)
 @blueprint.alt_response(412, schema=ProblemSchema, description="stale")
@@ -127,6 +129,7 @@ def change_busy_feed(changes: dict[str, Any], schedule_id: UUID, feed_id: UUID) 
 
 @blueprint.route("/<uuid:schedule_id>/busy-feeds/<uuid:feed_id>", methods=["DELETE"])
 @requires(Permission.SCHEDULES_WRITE)
+@conditional
 @blueprint.response(204)
 def remove_busy_feed(schedule_id: UUID, feed_id: UUID) -> Response:
     """Let a feed go, and with it the time that it closed."""

@@ -18,7 +18,7 @@ _RFC3339 = re.compile(
 _UUID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z", re.IGNORECASE)
 _DAY = re.compile(r"^\d{4}-\d{2}-\d{2}\Z")
 FIRST_YEAR, LAST_YEAR = 2000, 2199
-CODE = [validate.Regexp(r"^[a-z0-9]+(-[a-z0-9]+)*\Z"), validate.Length(max=40)]
+CODE = [validate.Regexp(r"^[a-z0-9]+(-[a-z0-9]+)*$(?!\n)"), validate.Length(max=40)]
 """A code as protocol files write one."""
 
 

@@ -22,6 +22,7 @@ from api.errors import ProblemSchema
 from api.fields import Id, Instant, whole
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
+from api.preconditions import conditional
 from api.showing import AppointmentSchema, AssignmentSchema
 from api.visits import ReadinessSchema, told_readiness
 from models import Appointment, GroupSession, db
@@ -240,7 +241,7 @@ def take_place(told: dict[str, Any], session_id: UUID) -> Response:
 @blueprint.route("/<uuid:session_id>/readiness", methods=["GET"])
 @requires(Permission.APPOINTMENTS_READ)
 @blueprint.response(200, SessionReadinessSchema)
-def read_readiness(session_id: UUID) -> dict[str, Any]:
+def read_session_readiness(session_id: UUID) -> dict[str, Any]:
     """Say whether the session may take place, and how each place stands."""
     session = db.session()
     group = facts.one(session, GroupSession, session_id)
@@ -262,6 +263,7 @@ def read_readiness(session_id: UUID) -> dict[str, Any]:
 
 @blueprint.route("/<uuid:session_id>/reschedule", methods=["POST"])
 @requires(Permission.APPOINTMENTS_WRITE)
+@conditional
 @blueprint.arguments(MoveSchema)
 @idempotent
 @blueprint.response(200, MovedSessionSchema)
@@ -275,6 +277,7 @@ def move_session(move: Move, session_id: UUID) -> Response:
 
 @blueprint.route("/<uuid:session_id>/cancel", methods=["POST"])
 @requires(Permission.APPOINTMENTS_WRITE)
+@conditional
 @blueprint.arguments(WhySchema)
 @idempotent
 @blueprint.response(200, MovedSessionSchema)
@@ -289,6 +292,7 @@ def _step(action: Action, said: str) -> Callable[..., Response]:
     """Mount one step of the day for the whole session."""
 
     @requires(Permission.SESSIONS_WRITE)
+    @conditional
     @blueprint.arguments(WhySchema, required=False)
     @idempotent
     @blueprint.response(200, ActedSessionSchema)
@@ -299,7 +303,7 @@ def _step(action: Action, said: str) -> Callable[..., Response]:
         shown = {"places": [_acted(one) for one in taken]}
         return edge.done(ActedSessionSchema, shown, _act("update", group, {"what": action}))
 
-    view.__name__ = action.replace("-", "_")
+    view.__name__ = f"{action.replace('-', '_')}_session"
     view.__doc__ = f"{said}\n\nWho is not ready is left where they are, and does not stop others."
     mounted: Callable[..., Response] = blueprint.route(
         f"/<uuid:session_id>/{action}", methods=["POST"]

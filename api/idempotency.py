@@ -18,6 +18,7 @@ from sqlalchemy import select, text
 from uuid_utils.compat import uuid7
 
 from api.caller import by, now
+from api.describing import describe
 from api.errors import BadRequest
 from models import IdempotencyKey, db
 
@@ -53,6 +54,7 @@ def idempotent(view: Callable[..., Any]) -> Callable[..., Any]:
         g.idempotency = {**scope, "fingerprint": fingerprint}
         return view(*args, **kwargs)
 
+    describe(once, idempotent=True)
     return once
 
 

@@ -14,6 +14,7 @@ from api.errors import ProblemSchema, invalid
 from api.fields import Id, Instant, Text
 from api.keys import Holder
 from api.pages import PageQuery, page_of
+from api.preconditions import conditional
 from api.shelf import Shelf
 from models import ApiKey, Practitioner, db
 from models.vocabulary import Role
@@ -119,6 +120,7 @@ def read_key(key_id: UUID) -> Any:
 
 @blueprint.route("/<uuid:key_id>", methods=["PATCH"])
 @requires(Permission.KEYS_MANAGE)
+@conditional
 @blueprint.arguments(ApiKeyChangeSchema)
 @blueprint.response(200, ApiKeySchema)
 def change_key(changes: dict[str, Any], key_id: UUID) -> Response:
@@ -128,6 +130,7 @@ def change_key(changes: dict[str, Any], key_id: UUID) -> Response:
 
 @blueprint.route("/<uuid:key_id>/rotate", methods=["POST"])
 @requires(Permission.KEYS_MANAGE)
+@conditional
 @blueprint.response(201, NewApiKeySchema)
 @blueprint.alt_response(409, schema=ProblemSchema, description="key-ended, already-exists")
 def rotate_key(key_id: UUID) -> Response:
@@ -146,6 +149,7 @@ def rotate_key(key_id: UUID) -> Response:
 
 @blueprint.route("/<uuid:key_id>", methods=["DELETE"])
 @requires(Permission.KEYS_MANAGE)
+@conditional
 @blueprint.response(204)
 def revoke_key(key_id: UUID) -> Response:
     """Revoke a key. It stops working at once; its row stays, for the audit trail."""

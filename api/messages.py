@@ -15,6 +15,7 @@ from api.errors import ProblemSchema
 from api.fields import Id, Instant
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
+from api.preconditions import conditional
 from models import Appointment, Message, db
 from models.vocabulary import Channel, MessageKind, MessageState, Recipient
 from notifications import outbox, queue, reading, templates
@@ -137,6 +138,7 @@ def read_message(message_id: UUID) -> dict[str, Any]:
 
 @blueprint.route("/messages/<uuid:message_id>/resend", methods=["POST"])
 @requires(Permission.MESSAGES_WRITE)
+@conditional
 @idempotent
 @blueprint.response(200, MessageSchema)
 @blueprint.alt_response(409, schema=ProblemSchema, description="wrong-status")

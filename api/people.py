@@ -17,6 +17,7 @@ from api.errors import ProblemSchema
 from api.fields import Day, Email, Id, Phone, Region, Text, Zone, whole
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
+from api.preconditions import conditional
 from api.shelf import Shelf, changes_of
 from models import CalendarFeed, Patient, Practitioner, Qualification, Schedule, db
 from models.vocabulary import ActorKind, Channel, PractitionerRole
@@ -152,6 +153,7 @@ def read_practitioner(practitioner_id: UUID) -> Any:
 
 @blueprint.route("/practitioners/<uuid:practitioner_id>", methods=["PATCH"])
 @requires(Permission.SETUP_WRITE)
+@conditional
 @blueprint.arguments(PractitionerChangeSchema)
 @blueprint.response(200, PractitionerSchema)
 def change_practitioner(changes: dict[str, Any], practitioner_id: UUID) -> Response:
@@ -187,6 +189,7 @@ def add_qualification(told: dict[str, Any], practitioner_id: UUID) -> Response:
     methods=["PATCH"],
 )
 @requires(Permission.SETUP_WRITE)
+@conditional
 @blueprint.arguments(QualificationChangeSchema)
 @blueprint.response(200, QualificationSchema)
 @blueprint.alt_response(422, schema=ProblemSchema, description="unfit")
@@ -250,6 +253,7 @@ def read_patient(patient_id: UUID) -> Response:
 
 @blueprint.route("/patients/<uuid:patient_id>", methods=["PATCH"])
 @requires(Permission.PATIENTS_WRITE)
+@conditional
 @blueprint.arguments(changes_of(PatientSchema))
 @blueprint.response(200, PatientSchema)
 def change_patient(changes: dict[str, Any], patient_id: UUID) -> Response:

@@ -4,18 +4,38 @@ The ETag of a resource is its row's version, strong. A change names it in If-Mat
 """
 
 import re
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from flask import Response, abort, g, make_response, request
 
+from api.describing import describe
 from api.errors import BadRequest
 from scheduler.errors import Stale
 
 _ETAG = re.compile(r'^"(\d{1,9})"$')
 
 
+View = Callable[..., Any]
+
+
+def conditional(view: View) -> View:
+    """Mark a door whose change is made to what the caller last saw: it needs If-Match."""
+
+    @wraps(view)
+    def told(*args: Any, **kwargs: Any) -> Any:
+        g.is_conditional = True
+        return view(*args, **kwargs)
+
+    describe(told, conditional=True)
+    return told
+
+
 def seen_version() -> int:
     """The version that the caller last saw: 428 without one, 412 for one that cannot match."""
+    if "is_conditional" not in g:  # the description would not say that it needs If-Match
+        raise RuntimeError(f"{request.endpoint} is not marked as conditional")
     told = request.headers.get("If-Match")
     if told is None or told.strip() == "*":
         raise BadRequest(

@@ -14,6 +14,7 @@ from api.caller import by, now, requires
 from api.fields import CODE, Id, Instant, Text
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
+from api.preconditions import conditional
 from api.shelf import Shelf
 from models import Protocol, ProtocolVersion, db
 from models.vocabulary import PractitionerRole
@@ -131,6 +132,7 @@ def read_version(protocol_id: UUID, number: int) -> ProtocolVersion:
 
 @blueprint.route("/<uuid:protocol_id>/versions/<int:number>/sign", methods=["POST"])
 @requires(Permission.PROTOCOLS_WRITE)
+@conditional
 @idempotent
 @blueprint.response(200, VersionSchema)
 def sign_version(protocol_id: UUID, number: int) -> Response:

@@ -17,6 +17,7 @@ from api.errors import ProblemSchema, invalid
 from api.fields import Id, Instant, Text, WallTime, Zone, whole
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
+from api.preconditions import conditional
 from api.shelf import Shelf, changes_of
 from models import Closure, OpeningHours, Schedule, Site, db
 from notifications import wall_time
@@ -143,6 +144,7 @@ def read_opening_hours(schedule_id: UUID, hours_id: UUID) -> Any:
 
 @blueprint.route("/<uuid:schedule_id>/opening-hours/<uuid:hours_id>", methods=["PATCH"])
 @requires(Permission.SETUP_WRITE)
+@conditional
 @blueprint.arguments(changes_of(OpeningHoursSchema))
 @blueprint.response(200, OpeningHoursSchema)
 @blueprint.alt_response(412, schema=ProblemSchema, description="stale")
@@ -154,6 +156,7 @@ def change_opening_hours(changes: dict[str, Any], schedule_id: UUID, hours_id: U
 
 @blueprint.route("/<uuid:schedule_id>/opening-hours/<uuid:hours_id>", methods=["DELETE"])
 @requires(Permission.SETUP_WRITE)
+@conditional
 @blueprint.response(204)
 def remove_opening_hours(schedule_id: UUID, hours_id: UUID) -> Response:
     """Take a recurring stretch away. Visits that are booked stay booked."""
@@ -191,6 +194,7 @@ def read_closure(schedule_id: UUID, closure_id: UUID) -> Any:
 
 @blueprint.route("/<uuid:schedule_id>/closures/<uuid:closure_id>", methods=["PATCH"])
 @requires(Permission.SCHEDULES_WRITE)
+@conditional
 @blueprint.arguments(changes_of(ClosureSchema))
 @blueprint.response(200, ClosureSchema)
 @blueprint.alt_response(412, schema=ProblemSchema, description="stale")
@@ -202,6 +206,7 @@ def change_closure(changes: dict[str, Any], schedule_id: UUID, closure_id: UUID)
 
 @blueprint.route("/<uuid:schedule_id>/closures/<uuid:closure_id>", methods=["DELETE"])
 @requires(Permission.SCHEDULES_WRITE)
+@conditional
 @blueprint.response(204)
 def remove_closure(schedule_id: UUID, closure_id: UUID) -> Response:
     """Open the actor again."""

@@ -15,6 +15,7 @@ from api.fields import Id, Instant, Text
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from api.people import PatientSchema
+from api.preconditions import conditional
 from api.shelf import Shelf
 from models import ChannelConsent, Patient, Reply, Task, db
 from models.vocabulary import (
@@ -129,6 +130,7 @@ def read_task(task_id: UUID) -> Any:
 
 @blueprint.route("/tasks/<uuid:task_id>", methods=["PATCH"])
 @requires(Permission.TASKS_WRITE)
+@conditional
 @blueprint.arguments(SettleSchema)
 @blueprint.response(200, TaskSchema)
 @blueprint.alt_response(409, schema=ProblemSchema, description="wrong-status")
@@ -156,7 +158,7 @@ def list_replies(asked: dict[str, Any]) -> dict[str, Any]:
 @requires(Permission.MESSAGES_READ)
 @blueprint.arguments(PageQuery, location="query")
 @blueprint.response(200, page_of(ConsentSchema))
-def list_consents(asked: dict[str, Any], patient_id: UUID) -> dict[str, Any]:
+def list_channel_consents(asked: dict[str, Any], patient_id: UUID) -> dict[str, Any]:
     """List what a patient agreed to and took back, oldest first."""
     facts.one(db.session(), Patient, patient_id)
     query = select(ChannelConsent).where(ChannelConsent.patient_id == patient_id)

@@ -15,6 +15,7 @@ from api.errors import ProblemSchema
 from api.fields import Id, Instant
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
+from api.preconditions import conditional
 from api.shelf import Shelf
 from models import Appointment, FreedTime, Offer, WaitlistEntry, db
 from models.vocabulary import OfferState, WaitingState
@@ -192,6 +193,7 @@ def read_entry(entry_id: UUID) -> Any:
 
 @blueprint.route("/waitlist/<uuid:entry_id>/withdraw", methods=["POST"])
 @requires(Permission.WAITLIST_WRITE)
+@conditional
 @idempotent
 @blueprint.response(200, EntrySchema)
 @blueprint.alt_response(409, schema=ProblemSchema, description="wrong-status")
@@ -240,6 +242,7 @@ def read_offer(offer_id: UUID) -> dict[str, Any]:
 
 @blueprint.route("/offers/<uuid:offer_id>/accept", methods=["POST"])
 @requires(Permission.WAITLIST_WRITE)
+@conditional
 @idempotent
 @blueprint.response(200, OfferSchema)
 @blueprint.alt_response(409, schema=ProblemSchema, description="offer-gone")
@@ -255,6 +258,7 @@ def accept_offer(offer_id: UUID) -> Response:
 
 @blueprint.route("/offers/<uuid:offer_id>/decline", methods=["POST"])
 @requires(Permission.WAITLIST_WRITE)
+@conditional
 @idempotent
 @blueprint.response(200, OfferSchema)
 @blueprint.alt_response(409, schema=ProblemSchema, description="offer-gone")
