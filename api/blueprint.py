@@ -45,5 +45,10 @@ class Blueprint(flask_smorest.Blueprint):
         return super().alt_response(status_code, **told)
 
     def arguments(self, schema: Any, **told: Any) -> Any:
-        """Read with one schema, made here: one for each request would take as long as a query."""
-        return super().arguments(schema() if isinstance(schema, type) else schema, **told)
+        """Read with one schema, made here: one for each request would take as long as a query.
+
+        A body in which nothing is needed need not be sent.
+        """
+        made = schema() if isinstance(schema, type) else schema
+        needed = not made.partial and any(field.required for field in made.fields.values())
+        return super().arguments(made, **{"required": needed, **told})

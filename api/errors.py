@@ -9,7 +9,7 @@ import psycopg
 import structlog
 from flask import Flask, g
 from flask.typing import ResponseReturnValue
-from marshmallow import Schema, fields
+from marshmallow import INCLUDE, Schema, fields
 from psycopg.errors import (
     DeadlockDetected,
     ForeignKeyViolation,
@@ -104,6 +104,11 @@ log = structlog.get_logger()
 
 class ProblemSchema(Schema):
     """RFC 9457: `type` is the stable code, further members are the facts of the refusal."""
+
+    class Meta:
+        """Each problem has members of its own."""
+
+        unknown = INCLUDE
 
     type = fields.String(required=True, metadata={"example": "/problems/slot-taken"})
     title = fields.String(required=True)

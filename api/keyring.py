@@ -53,7 +53,7 @@ class ApiKeySchema(Schema):
     role = fields.Enum(Role, by_value=True, required=True)
     practitioner_id = Id(allow_none=True, load_default=None)
     scopes = fields.List(
-        fields.Enum(Permission, by_value=True),
+        fields.String(validate=validate.OneOf(list(Permission))),
         allow_none=True,
         load_default=None,
         validate=validate.Length(1, len(Permission)),

@@ -29,7 +29,7 @@ class Holder:
     name: str
     role: Role
     practitioner_id: UUID | None = None
-    scopes: Iterable[Permission] | None = None
+    scopes: Iterable[str] | None = None
     """Of what the role may do, that alone. None: all of it."""
     networks: Iterable[str] = ()
     """From where alone (CIDR). Empty: from anywhere."""
@@ -74,7 +74,7 @@ def rotate(session: Session, key: ApiKey, now: datetime) -> tuple[ApiKey, str]:
         key.name,
         key.role,
         key.practitioner_id,
-        None if key.scopes is None else map(Permission, key.scopes),
+        key.scopes,
         key.networks,
     )
     made = issue_to(session, holder, now, replaces=key.id)

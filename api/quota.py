@@ -153,7 +153,7 @@ _TAKE = text(
      WHERE least((SELECT quota FROM told),
                  q.tokens + extract(epoch FROM clock_timestamp() - q.at)
                             * (SELECT quota FROM told) / {WINDOW}) >= :some
-    RETURNING tokens, CAST((SELECT quota FROM told) AS integer) AS quota
+    RETURNING tokens, CAST((SELECT quota FROM told) AS bigint) AS quota
     """  # noqa: S608  # only our own words are put in
 )
 """Take some, if there are so many. No row: there are not."""
@@ -163,7 +163,7 @@ _LEFT = text(
     WITH told AS (SELECT CAST({_QUOTA} AS double precision) AS quota)
     SELECT least(told.quota, q.tokens + extract(epoch FROM clock_timestamp() - q.at)
                                         * told.quota / {WINDOW}) AS tokens,
-           CAST(told.quota AS integer) AS quota
+           CAST(told.quota AS bigint) AS quota
       FROM told, quota q WHERE q.holder = :holder
     """  # noqa: S608  # only our own words are put in
 )

@@ -37,6 +37,8 @@ class TestScopes:
         narrow = caller(app, told)
 
         assert told["scopes"] == ["appointments:read"]
+        assert admin.get(f"/api-keys/{told['id']}").json["scopes"] == ["appointments:read"]
+        assert told["id"] in {one["id"] for one in admin.get("/api-keys").json["items"]}
         assert narrow.get("/appointments").status_code == 200
         for path in ("/patients", "/sites", "/tasks"):
             assert narrow.get(path).status_code == 403

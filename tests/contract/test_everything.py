@@ -1,0 +1,73 @@
+"""Everything that the contract describes, tried by a client that wants to break it.
+
+Schemathesis reads the OpenAPI document of a running service and makes up thousands of requests:
+right ones, wrong ones, and sequences of them. Two clinics stand side by side, one key of each.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.orm import Session
+
+from database.access import Access
+from models.vocabulary import Role
+from tests.factories import SUNDAY_NOON, make_world
+from tests.fakes import MailServer
+from tests.service import Service, give_keys, running
+
+HERE = Path(__file__).parent
+CASES = 2000
+"""So many must have been tried, in all."""
+
+
+def tried(service: Service, secret: str, folder: Path, *more: str) -> dict[str, Any]:
+    """What came of a run: how many cases, and what failed."""
+    report = folder / "report.json"
+    command = [
+        *(sys.executable, "-m", "schemathesis.cli", "--config-file"),
+        *(str(HERE / "schemathesis.toml"), "run", f"{service.url}/api/openapi.json"),
+        *("--header", f"Authorization: Bearer {secret}", "--checks", "all"),
+        *("--continue-on-failure", "--workers", "2", "--no-color"),
+        *("--report", "json", "--report-json-path", str(report), *more),
+    ]
+    ended = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "PYTHONWARNINGS": "default"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout[-6000:] + ended.stderr[-2000:]
+    read: dict[str, Any] = json.loads(report.read_text())
+    return read
+
+
+@pytest.mark.timeout(1200)
+def test_nothing_that_is_described_fails(
+    database: Access, committed: Session, tmp_path: Path
+) -> None:
+    with running(database, tmp_path, MailServer(port=25), SUNDAY_NOON) as service:
+        secrets = []
+        for _ in range(2):
+            world = make_world(committed)
+            committed.commit()
+            give_keys(service, committed, world.clinic_id, SUNDAY_NOON)
+            secrets.append(service.secrets[Role.ADMIN])
+        service.start("web")
+
+        first = tried(service, secrets[0], tmp_path, "--max-examples", "3")
+        second = tried(service, secrets[1], tmp_path, "--phases", "examples,stateful")
+
+        told = service.log.read_text()
+
+    assert {one["status"] for one in first["phases"].values()} == {"success"}
+    assert first["operations"]["tested"] == first["operations"]["total"] > 150
+    assert first["test_cases"]["generated"] + second["test_cases"]["generated"] > CASES
+    assert first["test_cases"]["with_failures"] == second["test_cases"]["with_failures"] == 0
+    assert '"unexpected"' not in told
