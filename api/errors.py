@@ -129,6 +129,14 @@ class BadRequest(Exception):
         self.headers = headers or {}
 
 
+class BadNumber(BadRequest):
+    """A number that is none to reckon with, at a place in the body."""
+
+    def __init__(self, pointer: str) -> None:
+        super().__init__(422, "invalid", "A number is too large.")
+        self.pointer = pointer
+
+
 def init_app(app: Flask) -> None:
     """Let every error of the API, whoever raised it, leave as a problem document."""
     app.register_error_handler(Refusal, _refused)
@@ -179,7 +187,10 @@ def _refused(refusal: Refusal) -> ResponseReturnValue:
 
 def _unreadable(error: BadRequest) -> ResponseReturnValue:
     db.session.rollback()
-    body, status, headers = problem(error.status, error.code, error.detail)
+    more = {}
+    if isinstance(error, BadNumber):
+        more = {"errors": [{"pointer": error.pointer, "detail": error.detail}]}
+    body, status, headers = problem(error.status, error.code, error.detail, more)
     return body, status, {**headers, **error.headers}
 
 

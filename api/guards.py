@@ -5,6 +5,7 @@ that no database stores. All of that is refused here, before anything else looks
 """
 
 import json
+import sys
 from typing import Any
 from uuid import UUID
 
@@ -12,9 +13,11 @@ from flask import Flask, Request, Response, g, request
 from uuid_utils.compat import uuid7
 from werkzeug.exceptions import HTTPException
 
-from api.errors import BadRequest
+from api.errors import BadNumber, BadRequest
 
 LARGEST = 256 * 1024
+MOST = sys.float_info.max
+"""Beyond it a number is none that can be reckoned with; 1e400 reads as infinite."""
 DEEPEST = 32
 BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
@@ -84,7 +87,7 @@ def _parse(told: str) -> Any:
         raise
     except (ValueError, RecursionError) as error:
         raise BadRequest(400, "malformed", "The body is not JSON.") from error
-    _look_at_letters(read)
+    _look_at(read)
     return read
 
 
@@ -111,16 +114,18 @@ def _no_constant(name: str) -> Any:
     raise BadRequest(400, "malformed", f"{name} is not JSON.")
 
 
-def _look_at_letters(read: Any) -> None:
+def _look_at(read: Any, here: str = "") -> None:
     if isinstance(read, str):
         _refuse_odd_letters(read)
     elif isinstance(read, dict):
         for key, value in read.items():
             _refuse_odd_letters(key)
-            _look_at_letters(value)
+            _look_at(value, f"{here}/{key}")
     elif isinstance(read, list):
-        for value in read:
-            _look_at_letters(value)
+        for number, value in enumerate(read):
+            _look_at(value, f"{here}/{number}")
+    elif isinstance(read, int | float) and abs(read) > MOST:
+        raise BadNumber(here or "/")
 
 
 def _refuse_odd_letters(told: str) -> None:

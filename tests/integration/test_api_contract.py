@@ -151,6 +151,29 @@ class TestWhatCannotBeRead:
 
         assert (answer.status_code, answer.mimetype) == (status, PROBLEM), answer.json
 
+    @pytest.mark.parametrize("number", ["1e400", "-1e400", "1" + "0" * 400, "-1" + "0" * 400])
+    @pytest.mark.parametrize(
+        ("path", "body", "pointer"),
+        [
+            ("/protocols/{protocol}/versions", '{"content": {"a": [1, %s]}}', "/content/a/1"),
+            ("/patients/{patient}/questionnaire-responses", '{"score": %s}', "/score"),
+            ("/patients/{patient}/questionnaire-responses", '{"answers": {"1": %s}}', "/answers/1"),
+            ("/protocols", "%s", "/"),
+        ],
+    )
+    def test_a_number_beyond_all_is_named(
+        self, doctor: Caller, world: World, number: str, path: str, body: str, pointer: str
+    ) -> None:
+        [protocol] = doctor.get("/protocols").json["items"]
+        answer = doctor.client.post(
+            f"/api/v1{path}".format(protocol=protocol["id"], patient=world.patient_id),
+            data=body % number,
+            headers={"Authorization": f"Bearer {doctor.key}", "Content-Type": "application/json"},
+        )
+        assert (answer.status_code, answer.mimetype) == (422, PROBLEM)
+        assert answer.json is not None
+        assert [one["pointer"] for one in answer.json["errors"]] == [pointer]
+
     @pytest.mark.parametrize("media_type", ["text/plain", "application/xml", "multipart/form-data"])
     def test_only_json_is_read(self, admin: Caller, media_type: str) -> None:
         answer = admin.client.post(
