@@ -1,7 +1,8 @@
 """Measuring: what vital signs and scores amount to, and when they are due.
 
 Limits are protocol data. Within `pass` a gate opens; beyond it a clinician decides; in `hold`
-it is measured again before anybody does; in `stop` nobody goes on, whatever the reason.
+it is measured again before anybody does; in `stop` nobody goes on, whatever the reason. Of what
+is on hold, or worse, no better value counts before it is time to measure again.
 
 Pure: no database, no clock, no Flask.
 
@@ -79,39 +80,66 @@ class Reading:
     noted_at: datetime
     """When it was typed in."""
     again_at: datetime | None = None
-    """On hold: when it is to be measured again. None: it was, often enough."""
-
-
-def latest(limit: Limit, measured: Sequence[Measured], at: datetime) -> Measured | None:
-    """What was measured when a limit's measure was last taken, by `at`."""
-    return next(
-        (one for one in reversed(measured) if limit.measure in one.values and one.taken_at <= at),
-        None,
-    )
+    """On hold, or worse: from when on a better value counts. None: any does."""
+    is_confirmed: bool = False
+    """On hold: whether it was measured again so often that somebody may decide."""
 
 
 def baseline(limit: Limit, measured: Sequence[Measured], dosed_at: datetime | None) -> float | None:
     """The last value before the dose."""
-    if dosed_at is None:
-        return None
-    found = latest(limit, measured, dosed_at)
-    return None if found is None else found.values[limit.measure]
+    taken = [] if dosed_at is None else _taken_by(dosed_at, limit, measured)
+    return taken[-1].values[limit.measure] if taken else None
 
 
 def read(
     limit: Limit,
-    last: Measured,
     measured: Sequence[Measured],
+    at: datetime,
     base: float | None,
     recheck: Recheck | None,
-) -> Reading:
-    """Say where the value that counts lies."""
-    value, taken_at = last.values[limit.measure], last.taken_at
-    zone = _zone(limit, value, base)
-    again_at = None
-    if zone is Zone.HOLD:
-        again_at = _again_at(limit, measured, taken_at, recheck)
-    return Reading(limit, value, taken_at, zone, last.noted_at, again_at)
+) -> Reading | None:
+    """Say which value counts at a time, and where it lies. None: it was never measured."""
+    after = timedelta(0) if recheck is None else recheck.after
+    counts, on_hold = _that_counts(limit, _taken_by(at, limit, measured), after)
+    if counts is None:
+        return None
+    value = counts.values[limit.measure]
+    return Reading(
+        limit,
+        value,
+        counts.taken_at,
+        _zone(limit, value, base),
+        counts.noted_at,
+        counts.taken_at + after if on_hold else None,
+        recheck is not None and len(on_hold) > recheck.times,
+    )
+
+
+def _taken_by(at: datetime, limit: Limit, measured: Sequence[Measured]) -> list[Measured]:
+    return [one for one in measured if limit.measure in one.values and one.taken_at <= at]
+
+
+def _that_counts(
+    limit: Limit, taken: Sequence[Measured], after: timedelta
+) -> tuple[Measured | None, list[datetime]]:
+    """What counts, and when it was measured on hold, so far apart, since it last was not.
+
+    The last counts; but what went on hold counts until it is time to measure again: a better
+    value a minute later may be the cuff, or the moment. A worse one counts at once.
+    """
+    counts, worst, again_at = None, Zone.PASS, None
+    on_hold: list[datetime] = []
+    for one in taken:
+        zone = _zone(limit, one.values[limit.measure], None)
+        if again_at is not None and one.taken_at < again_at and zone < worst:
+            continue
+        if zone < Zone.HOLD:
+            on_hold.clear()
+        elif not on_hold or one.taken_at >= on_hold[-1] + after:
+            on_hold.append(one.taken_at)
+        counts, worst = one, zone
+        again_at = one.taken_at + after if on_hold else None
+    return counts, on_hold
 
 
 def _zone(limit: Limit, value: float, base: float | None) -> Zone:
@@ -127,25 +155,6 @@ def _zone(limit: Limit, value: float, base: float | None) -> Zone:
     return Zone.BEYOND if low or high or far else Zone.PASS
 
 
-def _again_at(
-    limit: Limit, measured: Sequence[Measured], taken_at: datetime, recheck: Recheck | None
-) -> datetime | None:
-    """When to measure again, unless that was done often enough since it went on hold."""
-    if recheck is None:
-        return taken_at
-    on_hold: list[datetime] = []
-    for one in measured:
-        if limit.measure not in one.values or one.taken_at > taken_at:
-            continue
-        if _zone(limit, one.values[limit.measure], None) < Zone.HOLD:
-            on_hold.clear()
-        elif not on_hold or one.taken_at >= on_hold[-1] + recheck.after:
-            on_hold.append(one.taken_at)
-    if len(on_hold) > recheck.times:
-        return None
-    return on_hold[-1] + recheck.after
-
-
 class DueState(StrEnum):
     """Where a measuring that a protocol asks for stands."""
 
@@ -154,7 +163,7 @@ class DueState(StrEnum):
     LATE = "late"
     DONE = "done"
     MISSED = "missed"
-    """It was not done before the next of its kind was due."""
+    """It was not done, and a later one of its kind was: nobody need do it any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,14 +227,17 @@ def _before(
 def _after(
     watch: Watch, measured: Sequence[Measured], times: Sequence[datetime], now: datetime
 ) -> Iterator[Due]:
-    """A measuring counts for the time that it is nearest to, from `late_after` before it on."""
+    """A measuring counts for the time that it is nearest to, from `late_after` before it on.
+
+    What was not done is late until a later one is: that the next is due makes it no better.
+    """
     slack = watch.late_after
     for number, due_at in enumerate(times):
         following = times[number + 1] - slack if number + 1 < len(times) else None
         done = _taken(watch, measured, due_at - slack, following)
         if done is not None:
             yield Due(watch, due_at, DueState.DONE, done)
-        elif following is not None and now >= following:
+        elif following is not None and _taken(watch, measured, following, None) is not None:
             yield Due(watch, due_at, DueState.MISSED)
         elif now > due_at + slack:
             yield Due(watch, due_at, DueState.LATE)

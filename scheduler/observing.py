@@ -4,7 +4,7 @@ Functions here flush and never commit. Nothing that was written is changed: a sl
 by a line of its own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -122,10 +122,20 @@ def due(session: Session, visits: Sequence[Appointment], now: datetime) -> dict[
 def alarm_late(session: Session, now: datetime) -> int:
     """Tell who serves a visit that something is late to be measured. Returns how many are new.
 
-    Each once. The task stands while anything is late, and ends by itself when it was done.
+    Each once. The task stands while anything is late, and ends by itself when it was done, or
+    the visit is over: discharged, or entered in error.
     """
     visits = facts.under_observation(session)
+    _end_of_others(session, {visit.id for visit in visits}, now)
     return apart(session, "alarm-late-watches", visits, partial(_alarm_late, session, now))
+
+
+def _end_of_others(session: Session, watched: Collection[UUID], now: datetime) -> None:
+    """End the tasks of visits in which nobody is watched any more."""
+    for task in facts.open_tasks(session, TaskKind.WATCH_LATE):
+        if task.subject_id not in watched:
+            wanted = Wanted(kind=task.kind, subject_id=task.subject_id, due_at=now)
+            tasks.keep(session, wanted, now, stands=False)
 
 
 def _alarm_late(session: Session, now: datetime, visits: Sequence[Appointment]) -> int:

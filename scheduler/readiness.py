@@ -552,14 +552,14 @@ def _by_measurement(gate: Gate, known: Known, at: datetime) -> _Verdict:
     readings: list[Reading] = []
     missing, stale = [], []
     for limit in gate.limits:
-        last = measuring.latest(limit, known.measured, at)
-        if last is None:
+        base = measuring.baseline(limit, known.measured, known.dosed_at)
+        reading = measuring.read(limit, known.measured, at, base, gate.recheck)
+        if reading is None:
             missing.append(limit.measure)
             continue
-        if at > last.taken_at + gate.holds:
+        if at > reading.taken_at + gate.holds:
             stale.append(limit.measure)
-        base = measuring.baseline(limit, known.measured, known.dosed_at)
-        readings.append(measuring.read(limit, last, known.measured, base, gate.recheck))
+        readings.append(reading)
     return _measured(gate.holds, readings, missing, stale)
 
 
@@ -583,7 +583,7 @@ def _measured(
 
 def _pressing(one: Reading) -> tuple[Zone, bool]:
     """The worse the higher: of two on hold the one that is still to be measured again."""
-    return one.zone, one.again_at is not None
+    return one.zone, not one.is_confirmed
 
 
 def _by_questionnaire(gate: Gate, known: Known, at: datetime) -> _Verdict:
@@ -609,13 +609,13 @@ def _unmeasured(missing: Iterable[Measure]) -> str:
 def _held(worst: Reading, since: datetime | None) -> _Verdict:
     """On hold, or worse: no reason opens it before it was measured again often enough."""
     told = f"{worst.limit.measure} {worst.value:g}"
-    if worst.zone is Zone.STOP:
-        return _Verdict(_FAILED, f"Stop: {told}.", None, since, True)
-    if worst.again_at is not None:
-        detail = f"On hold: {told}. Measure again at {worst.again_at:%H:%M} UTC or later."
-        return _Verdict(_FAILED, detail, None, since, True)
-    detail = f"On hold: {told}, also when measured again."
-    return _Verdict(_FAILED, detail, None, since)
+    stops = worst.zone is Zone.STOP
+    said = f"Stop: {told}" if stops else f"On hold: {told}"
+    when = f"{worst.again_at:%H:%M} UTC"
+    if worst.is_confirmed and not stops:
+        detail = f"{said}, also when measured again. A better value counts from {when} on."
+        return _Verdict(_FAILED, detail, None, since)
+    return _Verdict(_FAILED, f"{said}. Measure again at {when} or later.", None, since, True)
 
 
 def _spoken(beyond: Sequence[Reading]) -> str:

@@ -1,6 +1,8 @@
 """What is measured in a visit: noted, put right, and missed when it is late."""
 
+import json
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -63,7 +65,11 @@ def watched_content() -> dict[str, Any]:
 @pytest.fixture
 def visit_id(session: Session, world: World, clock: Clock, bound: Any) -> UUID:
     """A dosing visit whose patient has just come, at nine on Monday."""
-    content = watched_content()
+    return come(session, world, clock, watched_content())
+
+
+def come(session: Session, world: World, clock: Clock, content: dict[str, Any]) -> UUID:
+    """Book the one dose of a protocol for nine on Monday, and let the patient come then."""
     content["steps"] = [{"key": "dosing", "visit": "dosing"}]
     version_id = make_protocol(session, content)
     step_id = step_of(session, world, version_id)
@@ -133,6 +139,8 @@ class TestNoting:
             ({"systolic": "120"}, "/values/systolic"),
             ({"systolic": None}, "/values/systolic"),
             ([120], "/values"),
+            ({"systolic": 10**400}, "/values/systolic"),
+            ({"systolic": -(10**400)}, "/values/systolic"),
         ],
     )
     def test_what_is_misspelt_is_named(
@@ -214,6 +222,37 @@ class TestHold:
         note(nurse, visit_id, CALM | {"systolic": 181})
         assert vitals(desk, visit_id)["state"] == "failed"
 
+    @pytest.mark.parametrize("better", [138, 150])
+    def test_nor_does_what_is_better_a_minute_later(
+        self, nurse: Caller, desk: Caller, visit_id: UUID, clock: Clock, better: int
+    ) -> None:
+        note(nurse, visit_id, CALM | {"systolic": 170})
+        on_hold = "On hold: systolic 170. Measure again at 14:10 UTC or later."
+        for _ in range(3):
+            clock.now += 3 * MINUTE
+            note(nurse, visit_id, CALM | {"systolic": better})
+            assert vitals(desk, visit_id)["detail"] == on_hold
+            assert self._refused(nurse, visit_id) == "/problems/not-ready"
+
+        clock.now += MINUTE
+        assert vitals(desk, visit_id)["detail"] == on_hold  # what was too early does not count now
+        note(nurse, visit_id, CALM | {"systolic": better})
+        assert vitals(desk, visit_id)["state"] == ("met" if better == 138 else "failed")
+        assert vitals(desk, visit_id)["detail"] != on_hold
+
+    def test_a_typing_error_is_put_right_at_once(
+        self, nurse: Caller, desk: Caller, visit_id: UUID, clock: Clock
+    ) -> None:
+        wrong = note(nurse, visit_id, CALM | {"systolic": 170}).json
+        clock.now += MINUTE
+        note(nurse, visit_id, CALM, replaces=wrong["id"])
+        assert vitals(desk, visit_id)["state"] == "met"
+
+    def _refused(self, nurse: Caller, visit_id: UUID) -> str:
+        etag = nurse.get(f"/appointments/{visit_id}").headers["ETag"]
+        begun = nurse.post(f"/appointments/{visit_id}/start-dosing", etag=etag)
+        return str(begun.json["type"])
+
 
 class TestLate:
     def test_who_serves_it_hears_once_and_the_task_ends_with_it(
@@ -236,6 +275,61 @@ class TestLate:
         session.expire_all()
         assert self._task(session) is TaskStatus.COMPLETED
 
+    def test_during_an_infusion_each_is_told_of_as_it_becomes_late(
+        self, session: Session, nurse: Caller, world: World, clock: Clock, bound: Any
+    ) -> None:
+        """Due every ten minutes, and late after five: the next is due by then."""
+        infusion = json.loads(Path("protocols/iv-infusion.json").read_text())["visits"]
+        [asked] = [one for one in infusion["infusion"]["watch"] if one["code"] == "during"]
+        content = watched_content()
+        content["visits"]["dosing"] |= {"gates": [], "watch": [asked]}
+        visit_id = come(session, world, clock, content)
+        begun = sessions.act(
+            session, Call(visit_id, None), Action.START_DOSING, by=DOCTOR, now=clock.now
+        )
+        serving = self._serving(session, begun.id)
+        told = {15: 0, 16: 1, 20: 1, 25: 1, 26: 2, 35: 2, 36: 3}
+        for minutes, times in told.items():
+            observing.alarm_late(session, clock.now + minutes * MINUTE)
+            session.expire_all()
+            assert self._readers_told(session) == times * serving, minutes
+            assert self._tasks(session) == [TaskStatus.REQUESTED] * (minutes > 15), minutes
+
+        clock.now += 37 * MINUTE
+        session.commit()
+        note(nurse, visit_id, CALM)
+        observing.alarm_late(session, clock.now)
+        session.expire_all()
+        assert self._tasks(session) == [TaskStatus.COMPLETED]
+        listed = nurse.get(f"/appointments/{visit_id}/watch").json["items"]
+        states = [one["state"] for one in listed]
+        assert states == ["missed", "missed", "missed", "done"]
+
+    @pytest.mark.parametrize("ends", ["discharged", "in error"])
+    def test_the_task_ends_with_the_visit(
+        self, session: Session, nurse: Caller, visit_id: UUID, clock: Clock, ends: str
+    ) -> None:
+        note(nurse, visit_id, CALM)
+        call = Call(visit_id, None, "of another patient")
+        sessions.act(session, call, Action.START_DOSING, by=DOCTOR, now=clock.now)
+        clock.now += 50 * MINUTE
+        observing.alarm_late(session, clock.now)
+        assert self._task(session) is TaskStatus.REQUESTED
+
+        if ends == "in error":
+            sessions.correct(session, call, by=DOCTOR, now=clock.now)
+        else:
+            for action in (Action.START_RECOVERY, Action.DISCHARGE):
+                sessions.act(session, call, action, by=DOCTOR, now=clock.now)
+        observing.alarm_late(session, clock.now)
+
+        session.expire_all()
+        assert self._task(session) is TaskStatus.COMPLETED
+
+    def _tasks(self, session: Session) -> list[TaskStatus]:
+        query = select(Task.status).where(Task.kind == TaskKind.WATCH_LATE)
+        return list(session.scalars(query))
+
     def _readers_told(self, session: Session) -> int:
         query = select(Message.recipient_id).where(Message.kind == MessageKind.WATCH_LATE)
         return len(session.scalars(query).all())
@@ -244,8 +338,8 @@ class TestLate:
         return len(facts.practitioners_of(session, visit_id))
 
     def _task(self, session: Session) -> TaskStatus:
-        query = select(Task.status).where(Task.kind == TaskKind.WATCH_LATE)
-        return session.scalars(query).one()
+        [status] = self._tasks(session)
+        return status
 
 
 def test_a_reason_without_a_measure_is_no_measure(

@@ -1,13 +1,12 @@
 """When vital signs are due: every state of every kind of watch, to the minute."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from models.vocabulary import Measure, Stage
-from scheduler.measuring import DueState, Measured, Reading, Zone, baseline, due, latest, read
+from scheduler.measuring import DueState, Measured, Reading, Zone, baseline, due, read
 from scheduler.protocols import Beyond, Limit, Recheck, Watch
 
 DOSE = datetime(2026, 3, 2, 14, 0, tzinfo=UTC)
@@ -98,19 +97,79 @@ def test_it_counts_from_so_long_before_its_time(taken: float, counts: bool) -> N
     [
         (9, [AHEAD, AHEAD, AHEAD]),
         (10, [NOW, AHEAD, AHEAD]),
+        (15, [NOW, AHEAD, AHEAD]),
         (16, [LATE, AHEAD, AHEAD]),
-        (19, [LATE, AHEAD, AHEAD]),
-        (20, [MISSED, AHEAD, AHEAD]),  # from now on one counts for the next
-        (25, [MISSED, NOW, AHEAD]),
-        (34, [MISSED, LATE, AHEAD]),
-        (35, [MISSED, MISSED, AHEAD]),
-        (46, [MISSED, MISSED, LATE]),
+        (20, [LATE, AHEAD, AHEAD]),  # from now on one counts for the next, if anybody measures
+        (25, [LATE, NOW, AHEAD]),
+        (30, [LATE, NOW, AHEAD]),
+        (31, [LATE, LATE, AHEAD]),
+        (35, [LATE, LATE, AHEAD]),
+        (45, [LATE, LATE, NOW]),
+        (46, [LATE, LATE, LATE]),
+        (600, [LATE, LATE, LATE]),
     ],
 )
-def test_of_a_row_each_is_missed_once_the_next_is_near(now: float, states: list[DueState]) -> None:
+def test_of_a_row_each_is_late_while_nobody_measures(now: float, states: list[DueState]) -> None:
     found = listed((ROW,), now=now)
     assert [one[1] for one in found] == [10, 25, 40]
     assert [one[2] for one in found] == states
+
+
+@pytest.mark.parametrize(
+    ("taken", "now", "states"),
+    [
+        (19, 19, [DONE, AHEAD, AHEAD]),
+        (20, 20, [MISSED, DONE, AHEAD]),
+        (20, 46, [MISSED, DONE, LATE]),
+        (34, 34, [MISSED, DONE, AHEAD]),
+        (35, 35, [MISSED, MISSED, DONE]),
+        (600, 600, [MISSED, MISSED, DONE]),
+    ],
+)
+def test_of_a_row_what_was_not_done_is_missed_once_a_later_one_is(
+    taken: float, now: float, states: list[DueState]
+) -> None:
+    assert [one[2] for one in listed((ROW,), at(taken), now=now)] == states
+
+
+def test_half_of_a_later_one_makes_up_for_nothing() -> None:
+    half = at(36, Measure.SYSTOLIC)
+    assert [one[2] for one in listed((ROW,), half, now=46)] == [LATE, LATE, LATE]
+    whole = at(37, Measure.DIASTOLIC)
+    assert [one[2] for one in listed((ROW,), half, whole, now=46)] == [MISSED, MISSED, DONE]
+
+
+DENSE = watch("dense", after=10 * MINUTE, every=10 * MINUTE, until=30 * MINUTE)
+"""Each is due again as soon as the one before it is late."""
+
+
+@pytest.mark.parametrize(
+    ("now", "states"),
+    [
+        (15, [NOW, AHEAD, AHEAD]),
+        (15.1, [LATE, AHEAD, AHEAD]),
+        (20, [LATE, NOW, AHEAD]),
+        (25, [LATE, NOW, AHEAD]),
+        (25.1, [LATE, LATE, AHEAD]),
+        (35, [LATE, LATE, NOW]),
+        (35.1, [LATE, LATE, LATE]),
+    ],
+)
+def test_of_a_dense_row_each_is_late_as_well(now: float, states: list[DueState]) -> None:
+    assert [one[2] for one in listed((DENSE,), now=now)] == states
+
+
+@pytest.mark.parametrize(
+    ("taken", "states"),
+    [
+        (14.9, [DONE, LATE, AHEAD]),
+        (15, [MISSED, DONE, AHEAD]),
+        (24.9, [MISSED, DONE, AHEAD]),
+        (25, [MISSED, MISSED, DONE]),
+    ],
+)
+def test_of_a_dense_row_one_counts_for_the_nearest(taken: float, states: list[DueState]) -> None:
+    assert [one[2] for one in listed((DENSE,), at(taken), now=25.1)] == states
 
 
 @pytest.mark.parametrize(
@@ -189,10 +248,9 @@ RECHECK = Recheck(10 * MINUTE, 2)
     ],
 )
 def test_a_value_lies_in_one_zone(value: float, zone: Zone) -> None:
-    found = read(LIMIT, of(0, value), [], 120, None)
-    assert found.zone is zone
-    again_at = DOSE if zone is Zone.HOLD else None  # at once, where nothing says when
-    assert found == Reading(LIMIT, value, DOSE, zone, DOSE + MINUTE, again_at)
+    found = read(LIMIT, [of(0, value)], DOSE, 120, None)
+    again_at = DOSE if zone >= Zone.HOLD else None  # at once, where nothing says when
+    assert found == Reading(LIMIT, value, DOSE, zone, DOSE + MINUTE, again_at, False)
 
 
 def of(minutes: float, systolic: float | None) -> Measured:
@@ -202,32 +260,61 @@ def of(minutes: float, systolic: float | None) -> Measured:
 
 
 @pytest.mark.parametrize(
-    ("measured", "again_at"),
+    ("measured", "counts", "again_at", "is_confirmed"),
     [
-        ((of(-1, 160),), 9),
-        ((of(-10, 160), of(0, 160)), 10),
-        ((of(-9, 160), of(0, 160)), 1),  # too soon: it counts from the first
-        ((of(-20, 160), of(-10, 160), of(0, 160)), None),
-        ((of(-20, 160), of(-10, 160), of(0, 185)), None),
-        ((of(-20, 160), of(-10, 159), of(0, 160)), 10),  # lower in between
-        ((of(-20, 160), of(-10, None), of(0, 160)), 10),  # of another measure
-        ((of(-20, None), of(-10, 160), of(0, 160)), 10),
-        ((of(-10, 160), of(0, 160), of(5, 120)), 10),  # what came later is not known yet
-        ((of(-10, 160), of(0, 160), of(5, 120), of(15, 160)), 10),
+        ((of(-1, 160),), 0, 9, False),
+        ((of(-10, 160), of(0, 160)), 1, 10, False),
+        ((of(-20, 160), of(-10, 160), of(0, 160)), 2, 10, True),
+        ((of(-20, 160), of(-11, 160), of(0, 160)), 2, 10, False),  # a minute too soon to be one
+        ((of(-20, 160), of(-15, 160), of(-10, 160), of(0, 160)), 3, 10, True),  # from the first
+        ((of(-20, 160), of(-10, 160), of(0, 185)), 2, 10, True),
+        ((of(-20, 160), of(-10, 159), of(0, 160)), 2, 10, False),  # better in between
+        ((of(-20, 160), of(-11, 159), of(-10, 160), of(0, 160)), 3, 10, True),  # better too soon
+        ((of(-20, 160), of(-10, None), of(0, 160)), 2, 10, False),  # of another measure
+        ((of(-20, None), of(-10, 160), of(0, 160)), 2, 10, False),
+        ((of(-10, 160), of(0, 160), of(5, 120)), 1, 10, False),  # what came later is not known yet
+        ((of(-10, 160), of(0, 160), of(5, 120), of(15, 160)), 1, 10, False),
+        ((of(-9, 160), of(0, 120)), 0, 1, False),  # a minute too soon to be better
+        ((of(-9, 160), of(0, 159)), 0, 1, False),
+        ((of(-10, 160), of(0, 120)), 1, None, False),
+        ((of(-11, 160), of(0, 120)), 1, None, False),
+        ((of(-9, 160), of(-8, 120), of(0, 120)), 0, 1, False),
+        ((of(-10, 160), of(-9, 120), of(0, 120)), 2, None, False),
+        ((of(-19, 160), of(-9, 160), of(0, 120)), 1, 1, False),
+        ((of(-10, 160), of(-5, 160), of(0, 120)), 1, 5, False),  # after the last, not the first
+        ((of(-29, 160), of(-19, 160), of(-9, 160), of(0, 120)), 2, 1, True),
+        ((of(-9, 185), of(0, 160)), 0, 1, False),  # from the stop line as well
+        ((of(-10, 185), of(0, 160)), 1, 10, False),
+        ((of(-10, 185), of(0, 120)), 1, None, False),
+        ((of(-10, 160), of(-1, 185), of(0, 120)), 1, 9, False),  # what is worse counts at once
+        ((of(-20, 160), of(-10, 160), of(-9, 185), of(0, 160)), 2, 1, False),
+        ((of(-9, 120), of(0, 100)), 1, None, False),  # on hold only what is
+        ((of(-9, 150), of(0, 120)), 1, None, False),
+        ((of(0, 160), of(0, 120)), 0, 10, False),  # of two at once the worse
+        ((of(0, 120), of(0, 160)), 1, 10, False),
     ],
 )
-def test_when_it_is_measured_again(measured: tuple[Measured, ...], again_at: float | None) -> None:
-    last = latest(LIMIT, measured, DOSE)
-    assert last is not None
-    found = read(LIMIT, replace(last, values={Measure.SYSTOLIC: 160}), measured, None, RECHECK)
+def test_what_is_on_hold_counts_until_it_is_measured_again(
+    measured: tuple[Measured, ...], counts: int, again_at: float | None, is_confirmed: bool
+) -> None:
+    found = read(LIMIT, measured, DOSE, None, RECHECK)
+    assert found is not None
+    assert found.value == measured[counts].values[Measure.SYSTOLIC]
+    assert (found.taken_at, found.noted_at) == (
+        measured[counts].taken_at,
+        measured[counts].noted_at,
+    )
     assert found.again_at == (None if again_at is None else DOSE + again_at * MINUTE)
+    assert found.is_confirmed is is_confirmed
 
 
 def test_the_last_value_by_then_counts() -> None:
     taken = (of(-2, 110), of(-1, None), of(0, 120), of(1, 130))
-    assert latest(LIMIT, taken, DOSE) is taken[2]
-    assert latest(LIMIT, taken, DOSE - MINUTE) is taken[0]
-    assert latest(LIMIT, taken, DOSE - 3 * MINUTE) is None
+    for at, value in ((0, 120), (-1, 110), (1, 130)):
+        found = read(LIMIT, taken, DOSE + at * MINUTE, None, RECHECK)
+        assert found is not None
+        assert found.value == value
+    assert read(LIMIT, taken, DOSE - 3 * MINUTE, None, RECHECK) is None
     assert baseline(LIMIT, taken, DOSE) == 120
     assert baseline(LIMIT, taken, None) is None
     assert baseline(LIMIT, (), DOSE) is None

@@ -163,13 +163,23 @@ class Limited(Row):
             since(self, gate, LATELY + MINUTE, **known)
 
     def _let_go(self, gate: Gate, measure: Measure, hold: float) -> None:
-        """What passes in between begins anew; whenever it passes, the gate is open."""
+        """What passes in between begins anew; once it passes in time, the gate is open."""
         spread = [LATELY - self.apart * n for n in (4, 3, 2, 1, 0)]
         values = [hold, hold, SAFE[measure], hold, hold]
         held = [self._with(measure, *one) for one in zip(values, spread, strict=True)]
         assert judge(gate, **self._known(*held)).is_fixed
         passed = taken(AT)
         self.expect(MET, judge(gate, **self._known(*held, passed)), "passes again")
+        self._too_soon(gate, self._with(measure, hold))
+
+    def _too_soon(self, gate: Gate, held: Measured) -> None:
+        """What is better opens nothing before it is time to measure again."""
+        for off in (-MINUTE, 0 * MINUTE, MINUTE):
+            before = Measured(AT - self.apart - off, held.values, AT)
+            judged = judge(gate, **self._known(before, taken(AT)))
+            is_early = off < 0 * MINUTE
+            self.expect(FAILED if is_early else MET, judged, f"better after {self.apart + off}")
+            assert judged.is_fixed is is_early
 
     def _stopped(self, gate: Gate, measure: Measure, stop: float) -> None:
         spread = [LATELY - self.apart * n for n in (4, 3, 2, 1, 0)]
@@ -177,3 +187,4 @@ class Limited(Row):
         judged = judge(gate, overridden={gate.code: AT}, **known)
         assert (judged.state, judged.is_fixed) == (FAILED, True)
         assert judged.detail.startswith("Stop")
+        self._too_soon(gate, self._with(measure, stop))

@@ -176,7 +176,11 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
         "Out of range: systolic 141.5, heart-rate 49",
     ),
     ("measurement", {"measured": (taken(0, 120, 111),)}, "Out of range: heart-rate 111"),
-    ("measurement", {"measured": (taken(0, 180, 60),)}, "Stop: systolic 180."),
+    (
+        "measurement",
+        {"measured": (taken(0, 180, 60),)},
+        "Stop: systolic 180. Measure again at 15:10 UTC or later.",
+    ),
     (
         "measurement",
         {"measured": (taken(0, 160, 60),)},
@@ -185,7 +189,7 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
     (
         "measurement",
         {"measured": (taken(-10, 160, 60), taken(0, 165, 60))},
-        "On hold: systolic 165, also when measured again.",
+        "On hold: systolic 165, also when measured again. A better value counts from 15:10 UTC on.",
     ),
     ("questionnaire", {}, "Not filled in yet."),
     (
