@@ -79,16 +79,22 @@ def name_escort(
     return escort
 
 
-def answer(session: Session, escort_id: UUID, *, comes: bool, now: datetime) -> Escort:
+def answer(
+    session: Session, escort_id: UUID, *, comes: bool, revision: int | None, now: datetime
+) -> Escort:
     """Note what the escort says themselves: that they will come, or cannot.
 
     Who cannot is for staff to settle with the patient: a task says so. Refuses with `NotFound`,
-    and with `WrongStatus` once the patient has left, the visit is off, or has another escort.
+    with `WrongStatus` once the patient has left, the visit is off, or has another escort, and
+    with `Stale` unless it is said of the time at which the visit stands, by its `revision`.
     """
+    visit_id = facts.one(session, Escort, escort_id).appointment_id
+    appointment = facts.to_change(session, Appointment, visit_id, None)  # first, as who moves it
     escort = facts.to_change(session, Escort, escort_id, None)
-    appointment = facts.one(session, Appointment, escort.appointment_id)
     if not is_needed(escort, appointment):
         raise WrongStatus("This is settled otherwise.", visit_status=appointment.status)
+    if revision != appointment.revision:
+        raise Stale("The visit was moved in the meantime. Look at its time again.")
     escort.confirmed_at = now if comes else None
     escort.version += 1
     session.flush()

@@ -15,7 +15,7 @@ from models import Appointment, Escort, Patient, Site, db, enter_clinic
 from notifications import links
 from scheduler import audit, escorts, facts
 from scheduler.audit import Act
-from scheduler.errors import NotFound, WrongStatus
+from scheduler.errors import NotFound, Stale, WrongStatus
 from web.patient import CLOSED, now, seal
 
 blueprint = Blueprint("escorting", __name__, url_prefix="/e", template_folder="templates")
@@ -28,6 +28,11 @@ def show(token: str) -> ResponseReturnValue:
     escort = _find(token)
     if escort is None:
         return render_template("closed.html", title=CLOSED), 404
+    return _page(escort)
+
+
+def _page(escort: Escort, *, is_moved: bool = False) -> str:
+    """When and where as it stands now; `is_moved`: what was answered was to another time."""
     visit = facts.one(db.session(), Appointment, escort.appointment_id)
     site = facts.one(db.session(), Site, visit.site_id)
     ends = visit.ends_at.astimezone(ZoneInfo(site.time_zone))
@@ -42,12 +47,17 @@ def show(token: str) -> ResponseReturnValue:
         answered=request.args.get("answered"),
         is_needed=escorts.is_needed(escort, visit),
         is_unsure=visit.suspended_at is not None,
+        is_moved=is_moved,
+        revision=visit.revision,
     )
 
 
 @blueprint.post("/<token>")
 def answer(token: str) -> ResponseReturnValue:
-    """Note that the escort will come, or cannot."""
+    """Note that the escort will come, or cannot, at the time that the page showed.
+
+    If that is not the visit's any more, nothing is noted, and they are asked about the new one.
+    """
     escort = _find(token)
     if escort is None:
         return render_template("closed.html", title=CLOSED), 404
@@ -61,10 +71,14 @@ def answer(token: str) -> ResponseReturnValue:
         facts={"comes": comes},
     )
     try:
-        escorts.answer(db.session(), escort.id, comes=comes, now=now())
+        revision = request.form.get("revision", type=int)
+        escorts.answer(db.session(), escort.id, comes=comes, revision=revision, now=now())
     except WrongStatus:
         db.session.rollback()
         return redirect(f"/e/{token}", 303)
+    except Stale:
+        db.session.rollback()
+        return _page(escort, is_moved=True), 409
     audit.record(db.session(), escorts.ESCORT, act, now())
     db.session.commit()
     return redirect(f"/e/{token}?answered={'yes' if comes else 'no'}", 303)

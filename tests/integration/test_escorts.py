@@ -1,5 +1,6 @@
 """The way home: named, replaced, answered by a link of their own, seen at the door."""
 
+import re
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -8,6 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
+from werkzeug.test import TestResponse
 
 from models import Appointment, Escort, Message, Task
 from models.vocabulary import MessageKind, MessageState, Recipient, Role, TaskKind, TaskStatus
@@ -96,6 +98,13 @@ def asked(session: Session, escort: Escort) -> None:
     )
 
 
+def press(client: FlaskClient, page: str, comes: str, shown: str | None = None) -> TestResponse:
+    """Press a button of the page, as it is shown now or was once."""
+    found = re.search(r'name="revision" value="(\d+)"', shown or client.get(page).text)
+    told = {"comes": comes, "revision": found[1]} if found else {"comes": comes}
+    return client.post(page, data=told, follow_redirects=True)
+
+
 class TestReplaced:
     def test_who_had_been_asked_is_told_and_the_new_one_is_asked(
         self, session: Session, visit: Appointment, clock: Clock
@@ -154,21 +163,53 @@ class TestTheirPage:
         path = f"/appointments/{visit.id}/escort"
         assert desk.get(path).json["confirmed_at"] is None  # looking changes nothing
 
-        answered = client.post(page, data={"comes": "yes"}, follow_redirects=True)
+        answered = press(client, page, "yes")
 
         assert "We know that you will come" in answered.text
         assert desk.get(path).json["confirmed_at"] is not None
         gates = desk.get(f"/appointments/{visit.id}/readiness").json["gates"]
         assert gates[0]["state"] == "met"
 
+    @pytest.mark.parametrize("comes", ["yes", "no"])
+    def test_what_they_say_to_an_old_time_is_not_of_the_new_one(
+        self,
+        session: Session,
+        client: FlaskClient,
+        desk: Caller,
+        visit: Appointment,
+        page: str,
+        clock: Clock,
+        comes: str,
+    ) -> None:
+        old = client.get(page).text
+        assert "Monday" in old
+        move = Move(starts_at=MONDAY_9 + DAY)
+        booking.reschedule(session, Call(visit.id, None), move, by=DESK, now=clock.now)
+        session.commit()
+
+        stale = press(client, page, comes, shown=old)
+
+        assert stale.status_code == 409
+        assert "The time has changed" in stale.text
+        assert "Tuesday" in stale.text
+        path = f"/appointments/{visit.id}/escort"
+        assert desk.get(path).json["confirmed_at"] is None
+        assert session.scalars(select(Task).where(Task.kind == TaskKind.FIND_ESCORT)).all() == []
+        for odd in ("", "x", "9" * 5000):
+            told = {"comes": "yes", "revision": odd}
+            assert client.post(page, data=told).status_code == 409
+
+        assert "We know that you will come" in press(client, page, "yes", shown=stale.text).text
+        assert desk.get(path).json["confirmed_at"] is not None
+
     def test_they_cannot_and_staff_find_somebody(
         self, session: Session, client: FlaskClient, page: str
     ) -> None:
-        client.post(page, data={"comes": "yes"})
-        told = client.post(page, data={"comes": "no"}, follow_redirects=True)
+        press(client, page, "yes")
+        told = press(client, page, "no")
         assert "somebody else" in told.text
         assert self._task(session) is TaskStatus.REQUESTED
-        client.post(page, data={"comes": "yes"})
+        press(client, page, "yes")
         assert self._task(session) is TaskStatus.COMPLETED
 
     def _task(self, session: Session) -> TaskStatus:
@@ -190,13 +231,13 @@ class TestTheirPage:
     def test_while_the_patient_is_here_they_are_needed(
         self, session: Session, client: FlaskClient, visit: Appointment, page: str, clock: Clock
     ) -> None:
-        client.post(page, data={"comes": "yes"})
+        press(client, page, "yes")
         clock.now = MONDAY_9
         for action in (Action.ARRIVE, Action.START_DOSING, Action.START_RECOVERY):
             sessions.act(session, Call(visit.id, None), action, by=DOCTOR, now=clock.now)
             session.commit()
             assert "Please be there" in client.get(page).text, action
-        client.post(page, data={"comes": "no"})
+        press(client, page, "no")
         task = select(Task.status).where(Task.kind == TaskKind.FIND_ESCORT)
         assert session.scalars(task).one() is TaskStatus.REQUESTED
 
@@ -206,7 +247,7 @@ class TestTheirPage:
         booking.cancel(session, Call(visit.id, None), by=DESK, now=clock.now)
         session.commit()
         assert "do not need to come" in client.get(page).text
-        assert "do not need" in client.post(page, data={"comes": "yes"}, follow_redirects=True).text
+        assert "do not need" in press(client, page, "yes").text
 
 
 class TestLeaving:
