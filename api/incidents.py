@@ -56,7 +56,7 @@ class IncidentSchema(Schema):
 
 
 class TakingBackSchema(Schema):
-    """Why an incident was entered in error."""
+    """Why something was entered in error."""
 
     reason = Text(most=1000, lines=True, required=True)
 

@@ -110,6 +110,10 @@ class DepartureSchema(Schema):
     noted_by = fields.String(dump_only=True)
     noted_at = Instant(dump_only=True)
     replaces = Id(load_default=None, allow_none=True)
+    in_error = fields.Boolean(
+        dump_only=True,
+        metadata={"description": "It only says that what it replaces was entered in error."},
+    )
 
 
 class EventSchema(showing.ReasonedSchema):
@@ -136,6 +140,11 @@ class OverrideSchema(showing.ReasonedSchema):
     by = fields.String(dump_only=True)
     at = Instant(dump_only=True)
     starts_at = Instant(dump_only=True)
+    replaces = Id(
+        dump_only=True,
+        allow_none=True,
+        metadata={"description": "The one that was entered in error, as this line says; why."},
+    )
 
 
 @blueprint.route("/appointments/<uuid:appointment_id>/readiness", methods=["GET"])

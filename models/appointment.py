@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, or_, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from models.base import Tenanted, coded, references
+from models.base import Tenanted, coded, references, unique_in_clinic
 from models.schedule import Slot
 from models.vocabulary import AppointmentStatus, Progress, StepKind
 
@@ -141,7 +141,10 @@ class AppointmentEvent(Tenanted):
 
 
 class Override(Tenanted):
-    """Somebody with the right to do so opened a gate or broke a course rule, and said why."""
+    """Somebody with the right to do so opened a gate or broke a course rule, and said why.
+
+    Append-only: one that was entered in error is taken back by a line of its own.
+    """
 
     __tablename__ = "override"
 
@@ -155,8 +158,12 @@ class Override(Tenanted):
     """The start of the visit that it was given for."""
     revision: Mapped[int]
     """The visit's: one that was moved is judged anew, also if it comes back."""
+    replaces: Mapped[UUID | None]
+    """The override that was entered in error. This line only says so, and why: it opens nothing."""
 
     __table_args__ = (
         references("appointment_id", "appointment"),
+        references("replaces", "override"),
+        unique_in_clinic("replaces", name="uq__override__replaces"),
         Index("ix__override__appointment", "clinic_id", "appointment_id"),
     )

@@ -147,10 +147,13 @@ class Departure(Tenanted):
     noted_at: Mapped[datetime]
     """When it was typed in."""
     replaces: Mapped[UUID | None]
+    in_error: Mapped[bool]
+    """It only says that what it replaces was entered in error; `deviation` says why."""
 
     __table_args__ = (
         references("appointment_id", "appointment"),
         references("replaces", "departure"),
         unique_in_clinic("replaces", name="uq__departure__replaces"),
+        CheckConstraint("replaces IS NOT NULL OR NOT in_error", name="in_error_of_what"),
         Index("ix__departure__appointment", "clinic_id", "appointment_id"),
     )

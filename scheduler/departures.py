@@ -13,15 +13,16 @@ from uuid_utils.compat import uuid7
 
 from models import Appointment, Departure
 from models.vocabulary import AppointmentStatus, StepKind, WayHome
-from scheduler import facts, incidents, moments
-from scheduler.authority import Authority
-from scheduler.errors import MayNotOverride, Taken, Unfit, WrongStatus
+from scheduler import facts, history, incidents, moments
+from scheduler.authority import Authority, Call
+from scheduler.errors import MayNotOverride, NotFound, Taken, Unfit, WrongStatus
+from scheduler.history import Happened
 from scheduler.protocols import SettledBy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Left:
-    """How a patient left, or that an earlier line was entered in error."""
+    """How a patient left."""
 
     way: WayHome
     left_at: datetime
@@ -65,11 +66,51 @@ def note(
         noted_by=by.name,
         noted_at=now,
         replaces=left.replaces,
+        in_error=False,
     )
     session.add(line)
     session.flush()
     if last is None or last.way is not left.way:
         incidents.of_departure(session, line, visit, by=by, now=now)
+    return line
+
+
+def take_back(
+    session: Session, call: Call, departure_id: UUID, *, by: Authority, now: datetime
+) -> Departure:
+    """Note that nobody left as it was noted: it was entered in error, and nothing takes its place.
+
+    An incident that it started stands until that is taken back as well. Refuses with `NotFound`,
+    with `Unfit` without a reason, with `MayNotOverride` whoever is no clinician, and with `Taken`
+    if it was replaced or taken back before.
+    """
+    if not by.practitioner_roles:
+        raise MayNotOverride("A clinician takes this back.", who=["clinician"])
+    if not call.reason:
+        raise Unfit("Say what was wrong, in `reason`.", field="reason")
+    visit = facts.to_change(session, Appointment, call.id, call.version)
+    wrong = facts.one(session, Departure, departure_id)
+    if wrong.appointment_id != visit.id:
+        raise NotFound("There is no such departure of this visit.")
+    last = facts.departure_of(session, visit.id)
+    if last is None or last.id != wrong.id:
+        raise Taken("That line was replaced or taken back already.", field="id")
+    line = Departure(
+        id=uuid7(),
+        appointment_id=visit.id,
+        way=wrong.way,
+        left_at=wrong.left_at,
+        deviation=call.reason,
+        noted_by=by.name,
+        noted_at=now,
+        replaces=wrong.id,
+        in_error=True,
+    )
+    session.add(line)
+    session.flush()
+    before = history.state_of(visit)
+    happened = Happened(action="take-back-departure", before=before, reason=call.reason)
+    history.record(session, visit, happened, by, now)
     return line
 
 

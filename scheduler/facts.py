@@ -1065,6 +1065,11 @@ def is_replaced(session: Session, observation_id: UUID) -> bool:
     return session.scalars(query).one()
 
 
+def is_override_replaced(session: Session, override_id: UUID) -> bool:
+    """Whether an override was taken back."""
+    return session.scalars(select(exists().where(Override.replaces == override_id))).one()
+
+
 def unlicensed(session: Session, visit: Appointment, day: date) -> Sequence[str]:
     """The roles in which somebody serves a visit without a licence that holds on `day`."""
     holds = (
@@ -1370,11 +1375,12 @@ def done_at(session: Session, appointment_id: UUID, action: str) -> datetime | N
 
 
 def departure_of(session: Session, appointment_id: UUID) -> Departure | None:
-    """How a visit's patient left, as it was noted last."""
+    """How a visit's patient left, as it was noted last and not taken back."""
     later = aliased(Departure)
     return session.scalar(
         select(Departure).where(
             Departure.appointment_id == appointment_id,
+            ~Departure.in_error,
             ~exists().where(later.clinic_id == Departure.clinic_id, later.replaces == Departure.id),
         )
     )
@@ -1687,6 +1693,7 @@ def steps_lost(session: Session, course_id: UUID) -> Sequence[tuple[CourseStep, 
 
 def passed_over(session: Session, ids: Collection[UUID]) -> set[tuple[UUID, str]]:
     """What was passed over with a reason for these visits at their present times."""
+    later = aliased(Override)
     rows = session.execute(
         select(Override.appointment_id, Override.code)
         .join(
@@ -1694,7 +1701,12 @@ def passed_over(session: Session, ids: Collection[UUID]) -> set[tuple[UUID, str]
             (Appointment.clinic_id == Override.clinic_id)
             & (Appointment.id == Override.appointment_id),
         )
-        .where(Override.appointment_id.in_(ids), Override.revision == Appointment.revision)
+        .where(
+            Override.appointment_id.in_(ids),
+            Override.revision == Appointment.revision,
+            Override.replaces.is_(None),
+            ~exists().where(later.clinic_id == Override.clinic_id, later.replaces == Override.id),
+        )
     )
     return {(row.appointment_id, row.code) for row in rows}
 

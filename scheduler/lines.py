@@ -377,7 +377,7 @@ _LINES = text(
         UNION ALL
         SELECT d.appointment_id, d.left_at, d.id, json_build_array('left', d.way, d.noted_at)
           FROM departure d
-         WHERE d.appointment_id = ANY(CAST(:visits AS uuid[]))
+         WHERE d.appointment_id = ANY(CAST(:visits AS uuid[])) AND NOT d.in_error
            AND NOT EXISTS (SELECT FROM departure l
                             WHERE l.clinic_id = d.clinic_id AND l.replaces = d.id
                               AND l.replaces IS NOT NULL)
@@ -398,6 +398,10 @@ _LINES = text(
           FROM override o
           JOIN appointment a ON a.clinic_id = o.clinic_id AND a.id = o.appointment_id
          WHERE o.appointment_id = ANY(CAST(:visits AS uuid[])) AND o.revision = a.revision
+           AND o.replaces IS NULL
+           AND NOT EXISTS (SELECT FROM override l
+                            WHERE l.clinic_id = o.clinic_id AND l.replaces = o.id
+                              AND l.replaces IS NOT NULL)
         UNION ALL
         SELECT s.patient_id, s.screened_at, s.id,
                json_build_array('screened', s.screened_at, s.recorded_at, s.answers)

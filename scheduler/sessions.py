@@ -23,6 +23,7 @@ from scheduler import (
     judging,
     lifecycle,
     placing,
+    reopening,
     seating,
     steps,
     suspending,
@@ -34,6 +35,7 @@ from scheduler.errors import (
     NotOpen,
     NotQualified,
     NotReady,
+    Taken,
     TooEarly,
     Unfit,
     WrongStatus,
@@ -155,6 +157,61 @@ def override(
     )
     history.record(session, appointment, happened, by, now)
     return overrides
+
+
+def take_back(
+    session: Session, call: Call, override_id: UUID, *, by: Authority, now: datetime
+) -> Override:
+    """Note that a gate or a rule was never meant to be passed over: the visit is judged without.
+
+    Whoever knows of a visit ahead hears that it is open again. Refuses with `NotFound`, with
+    `Unfit` without a reason, with `Taken` if it was taken back before, and with `MayNotOverride`
+    whoever could not have given it: of a rule that is whoever gave it, and any clinician.
+    """
+    if not call.reason:
+        raise Unfit("Say what was wrong, in `reason`.", field="reason")
+    visit = facts.to_change(session, Appointment, call.id, call.version)
+    wrong = facts.one(session, Override, override_id)
+    if wrong.appointment_id != visit.id:
+        raise NotFound("There is no such override of this visit.")
+    _refuse_to_take_back(session, visit, wrong, by)
+    if wrong.replaces is not None or facts.is_override_replaced(session, wrong.id):
+        raise Taken("That override was taken back already.", field="id")
+    line = Override(
+        id=uuid7(),
+        appointment_id=visit.id,
+        code=wrong.code,
+        reason=call.reason,
+        by=by.name,
+        at=now,
+        starts_at=wrong.starts_at,
+        revision=wrong.revision,
+        replaces=wrong.id,
+    )
+    ahead = [visit] if visit.status is AppointmentStatus.BOOKED else []
+    settled = reopening.settled(session, ahead, now)
+    session.add(line)
+    session.flush()
+    reopening.tell(session, ahead, settled, now)
+    happened = Happened(
+        action="take-back-override",
+        before=history.state_of(visit),
+        reason=call.reason,
+        facts={"code": wrong.code},
+    )
+    history.record(session, visit, happened, by, now)
+    return line
+
+
+def _refuse_to_take_back(
+    session: Session, visit: Appointment, wrong: Override, by: Authority
+) -> None:
+    gates = facts.brief_of(session, visit).visit.gates
+    gate = next((one for one in gates if one.code == wrong.code), None)
+    if gate is not None:
+        by.refuse_to_lift(gate.lift, wrong.code)
+    elif by.name != wrong.by and not by.practitioner_roles:
+        raise MayNotOverride("Who gave it or a clinician takes this back.", who=["clinician"])
 
 
 def mark_noshows(session: Session, now: datetime) -> int:

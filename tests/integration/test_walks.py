@@ -18,7 +18,7 @@ from models.vocabulary import AppointmentStatus
 from scheduler import protocols
 from scheduler.authority import PATIENT, Authority
 from scheduler.lifecycle import Action
-from tests.integration.walks.day import DESK, DOCTOR, NURSE, PEOPLE, content
+from tests.integration.walks.day import DESK, DOCTOR, GATES, NURSE, PEOPLE, content
 from tests.integration.walks.walk import Start, Step, Walk, set_out
 from tests.properties import cases
 
@@ -43,14 +43,17 @@ DEEDS = [
     "tick",
     "measure",
     "override",
+    "withdraw",
+    "leave",
+    "stay",
     "go_wrong",
     "look_after",
     "review",
     "move",
     "cancel",
 ]
-TRIED = [*ACTS, *ACTS, *DEEDS, "measure", "override", "screen", "go_on", "go_on"]
-NUMBERS = st.integers(0, 9)
+TRIED = [*ACTS, *ACTS, *DEEDS, "measure", "override", "withdraw", "screen", "go_on", "go_on"]
+NUMBERS = st.integers(0, len(GATES) - 1)
 
 SETTLED: list[Step] = [
     ("clear", 0, 0, DOCTOR),
@@ -68,7 +71,8 @@ DAY: list[Step] = [
     ("measure", 0, 15, NURSE),
     (Action.START_DOSING, 0, 5, DOCTOR),
     (Action.START_RECOVERY, 0, 90, DOCTOR),
-    (Action.DISCHARGE, 0, 31, DOCTOR),
+    ("leave", 0, 30, NURSE),
+    (Action.DISCHARGE, 0, 1, DOCTOR),
     (Action.FULFIL, 0, 1, DOCTOR),
 ]
 IN_TIME = [*SETTLED, LOOKED, *DAY]

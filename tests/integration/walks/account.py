@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from typing import NamedTuple
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from tests.factories import DAY, ZONE
@@ -27,6 +28,22 @@ class Cleared(NamedTuple):
     refused: bool = False
     text: int = 0
     """The version that was agreed to."""
+
+
+class Given(NamedTuple):
+    """A reason to pass over a gate, as long as it speaks for the visit as it stands."""
+
+    id: UUID
+    code: str
+    at: datetime
+
+
+class Left(NamedTuple):
+    """How the patient left."""
+
+    id: UUID
+    as_planned: bool
+    at: datetime
 
 
 class Asked(NamedTuple):
@@ -71,7 +88,8 @@ class Account:
     went_wrong_at: datetime | None = None
     """When something last did, which ends the clearance."""
     cared_for: bool = True
-    reasons: dict[str, datetime] = field(default_factory=dict)
+    left: Left | None = None
+    reasons: list[Given] = field(default_factory=list)
 
     def shut(self, stage: str, at: datetime) -> set[str]:
         """The gates that are asked at a stage and shut."""
@@ -96,8 +114,8 @@ class Account:
         stands = self._stands(code, at)
         if stands.open:
             return True
-        given_at = self.reasons.get(code)
-        return given_at is not None and (stands.since is None or given_at >= stands.since)
+        given = [one.at for one in self.reasons if one.code == code]
+        return bool(given) and (stands.since is None or max(given) >= stands.since)
 
     def _stands(self, code: str, at: datetime) -> Stands:
         stands: Stands = getattr(self, f"_{code.replace('-', '_')}")(at)
@@ -181,6 +199,11 @@ class Account:
 
     def _care(self, at: datetime) -> Stands:
         return OPEN if self.cared_for else Stands(False, self.went_wrong_at)
+
+    def _way_home(self, at: datetime) -> Stands:
+        if self.left is None:
+            return SHUT
+        return OPEN if self.left.as_planned else Stands(False, self.left.at)
 
 
 def _is_against(code: str, answer: str) -> bool:

@@ -26,6 +26,7 @@ GATES = {
     "vitals": "dose",
     "observation": "discharge",
     "care": "discharge",
+    "way-home": "discharge",
 }
 """Each gate with what it shuts."""
 
@@ -53,6 +54,7 @@ def content() -> dict[str, Any]:
     dosing = told["visits"]["dosing"]
     dosing["gates"] = _gates()
     dosing["checklist"] = [_FASTING]
+    dosing["ways_home"] = {"ways": ["escort"], "source": SOURCE}
     dosing["suspend"] = {"when": {"hours": -2, "from": "start"}, "source": SOURCE}
     told["visits"] = {"dosing": dosing}
     return told
@@ -78,6 +80,7 @@ def _gates() -> list[dict[str, Any]]:
         },
         "observation": {"by": "observation", "minutes": figure(120, "min")},
         "care": {"by": "incidents"},
+        "way-home": {"by": "departure"},
     }
     return [
         gate(code, shuts, **{"lift": sorted(LIFT[code]), **more[code]})

@@ -15,6 +15,7 @@ from models import (
     ChecklistItem,
     ConsentText,
     Course,
+    Departure,
     Override,
     Reconciliation,
     Screen,
@@ -32,6 +33,7 @@ from models.vocabulary import (
     MedicineAction,
     Progress,
     TaskStatus,
+    WayHome,
 )
 from scheduler import (
     booking,
@@ -39,6 +41,7 @@ from scheduler import (
     clearances,
     consents,
     courses,
+    departures,
     eligibility,
     escorts,
     evidence,
@@ -56,6 +59,7 @@ from scheduler.booking import Move, Order
 from scheduler.checklists import Settling
 from scheduler.clearances import NewClearance
 from scheduler.consents import NewText, Signing
+from scheduler.departures import Left
 from scheduler.eligibility import NewEligibility
 from scheduler.errors import Refusal
 from scheduler.escorts import NewEscort
@@ -66,7 +70,8 @@ from scheduler.observing import Noted
 from scheduler.permissions import Permission
 from scheduler.screens import NewDecision, NewScreen
 from tests.factories import DAY, MONDAY_9, SUNDAY_NOON, make_protocol, make_world
-from tests.integration.walks.account import Account, Asked, Cleared, Decided, latest
+from tests.integration.walks import account
+from tests.integration.walks.account import Account, Asked, Cleared, Decided, Given, latest
 from tests.integration.walks.day import DESK, DOCTOR, GATES, LIFT, MINUTE, NURSE, content
 
 Step = tuple[str, int, int, Authority]
@@ -149,6 +154,9 @@ class Walk:
         self.account.texts = [(one.written_at, one.renews) for one in self.texts]
         self.screens: list[Screen] = []
         self.lists: list[Reconciliation] = []
+        self.departures: list[Departure] = []
+        self.overrides: list[Override] = []
+        self.taken_back: set[UUID] = set()
 
     def go(self, step: Step) -> None:
         what, number, minutes, by = step
@@ -354,9 +362,50 @@ class Walk:
     def _override(self, number: int, by: Authority) -> None:
         code = list(GATES)[number % len(GATES)]
         reasons = Reasons({code: "for this walk"})
-        sessions.override(self.session, self.visit.id, reasons, by=by, now=self.now)
+        [row] = sessions.override(self.session, self.visit.id, reasons, by=by, now=self.now)
         assert by.practitioner_roles & self.account.lift(code)
-        self.account.reasons[code] = self.now
+        self.overrides.append(row)
+        self.account.reasons.append(Given(row.id, code, self.now))
+
+    def _withdraw(self, number: int, by: Authority) -> None:
+        """What somebody passed over was passed over by mistake: the last of it, or any."""
+        if not self.overrides:
+            return
+        row = self.overrides[-1 if number < 5 else number % len(self.overrides)]
+        call = Call(self.visit.id, None, "of another patient")
+        sessions.take_back(self.session, call, row.id, by=by, now=self.now)
+        assert by.practitioner_roles & LIFT[row.code]
+        assert row.id not in self.taken_back
+        self.taken_back.add(row.id)
+        self.account.reasons = [one for one in self.account.reasons if one.id != row.id]
+
+    def _leave(self, number: int, by: Authority) -> None:
+        """Somebody notes how the patient left, or another way in its place; rarely once more."""
+        last = self.account.left
+        told = Left(
+            way=WayHome.ESCORT if number < 6 else WayHome.ALONE,
+            left_at=self.now,
+            deviation="for this walk",
+            replaces=None if last is None or number == 5 else last.id,
+        )
+        row = departures.note(self.session, self.visit.id, told, by=by, now=self.now)
+        assert by.practitioner_roles
+        assert self.account.dosed_at is not None
+        assert last is None or number != 5
+        self.departures.append(row)
+        self.account.left = account.Left(row.id, number < 6, self.now)
+
+    def _stay(self, number: int, by: Authority) -> None:
+        """The patient never left as it was noted: the last of it; rarely the first."""
+        if not self.departures:
+            return
+        row = self.departures[0 if number == 9 else -1]
+        call = Call(self.visit.id, None, "of another patient")
+        departures.take_back(self.session, call, row.id, by=by, now=self.now)
+        assert by.practitioner_roles
+        assert self.account.left is not None
+        assert self.account.left.id == row.id
+        self.account.left = None
 
     def _move(self, number: int, by: Authority) -> None:
         to = MONDAY_9 + (number % 3) * DAY
