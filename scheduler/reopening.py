@@ -58,14 +58,21 @@ def settled(session: Session, visits: Sequence[Appointment], now: datetime) -> S
     return evidence.judge(session, visits, now) if visits else {}
 
 
-def tell(session: Session, visits: Sequence[Appointment], before: Settled, now: datetime) -> int:
+def tell(
+    session: Session,
+    visits: Sequence[Appointment],
+    before: Settled,
+    now: datetime,
+    withdrawn: str | None = None,
+) -> int:
     """Tell of the visits for which something that was settled before has lapsed. Returns how many.
 
     And of what waits for a decision now, and did not before. What is merely asked again for
-    another day, such as the escort's yes, is on the checklist and has its own reminders.
+    another day, such as the escort's yes, is on the checklist and has its own reminders; not so
+    the gate that is `withdrawn`, whose reason was taken back.
     """
     after = settled(session, visits, now)
-    told = [_Told(visit, _since(before[visit.id], after[visit.id])) for visit in visits]
+    told = [_Told(one, _since(before[one.id], after[one.id], withdrawn)) for one in visits]
     told = sorted((one for one in told if one.gates), key=lambda one: one.visit.starts_at)
     if not told:
         return 0
@@ -135,14 +142,15 @@ def _codes(task: Task | None) -> list[str]:
     return task.note.split(", ") if task is not None and task.note else []
 
 
-def _since(before: Readiness, after: Readiness) -> list[tuple[Judged, bool]]:
+def _since(before: Readiness, after: Readiness, withdrawn: str | None) -> list[tuple[Judged, bool]]:
     """The gates that people are to hear of: settled before and not now, or to be decided on now."""
     earlier = {one.gate.code: one for one in before.gates}
     pairs = [(one, earlier[one.gate.code]) for one in after.gates]
     return [
         (one, not was.is_shut)
         for one, was in pairs
-        if (not was.is_shut and _is_against(one, was)) or (_waits(one) and not _waits(was))
+        if (not was.is_shut and (_is_against(one, was) or _is_withdrawn(one, withdrawn)))
+        or (_waits(one) and not _waits(was))
     ]
 
 
@@ -150,6 +158,10 @@ def _is_against(one: Judged, was: Judged) -> bool:
     """Whether it is shut by more than that it is asked again."""
     is_news = was.state is GateState.OVERRIDDEN and one.is_shut and one.since is not None
     return one.state in {GateState.EXPIRED, GateState.FAILED} or _waits(one) or is_news
+
+
+def _is_withdrawn(one: Judged, withdrawn: str | None) -> bool:
+    return one.is_shut and one.gate.code == withdrawn
 
 
 def _waits(one: Judged) -> bool:

@@ -188,11 +188,12 @@ def take_back(
         revision=wrong.revision,
         replaces=wrong.id,
     )
-    ahead = [visit] if visit.status is AppointmentStatus.BOOKED else []
+    booked = facts.booked_ahead(session, visit.patient_id, now)
+    ahead = [one for one in booked if one.id == visit.id]
     settled = reopening.settled(session, ahead, now)
     session.add(line)
     session.flush()
-    reopening.tell(session, ahead, settled, now)
+    reopening.tell(session, ahead, settled, now, withdrawn=wrong.code)
     happened = Happened(
         action="take-back-override",
         before=history.state_of(visit),
