@@ -26,12 +26,22 @@ class QuestionnaireDraft(Tenanted):
     answers: Mapped[dict[str, Any]] = mapped_column(JSONB)
     """The value chosen, by item."""
     saved_at: Mapped[datetime]
+    flags: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
+    """What a clinician must look at, also where the answer was changed since."""
+    shut_at: Mapped[datetime | None]
+    """When an answer was last given that shuts a gate, also where it was changed since."""
     version: Mapped[int] = mapped_column(server_default=text("1"))
 
     __table_args__ = (
         references("appointment_id", "appointment", ondelete="CASCADE"),
         references("patient_id", "patient"),
         unique_in_clinic("appointment_id", "instrument"),
+        Index(
+            "ix__questionnaire_draft__shuts",
+            "clinic_id",
+            "patient_id",
+            postgresql_where=text("shut_at IS NOT NULL"),
+        ),
     )
 
 
@@ -59,6 +69,10 @@ class QuestionnaireResponse(Tenanted):
     """Whether a gate that rests on it is shut."""
     authored_at: Mapped[datetime]
     authored_by: Mapped[str]
+    roles: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
+    """Those that the licences of whoever entered it let them act in; of a patient none."""
+    revision: Mapped[int | None]
+    """That of the visit, when it was filled in for it: which of its times that was about."""
     noted_at: Mapped[datetime]
     """When it was sent, or typed in from paper."""
     replaces: Mapped[UUID | None]
@@ -78,6 +92,12 @@ class QuestionnaireResponse(Tenanted):
             "patient_id",
             "instrument",
             "authored_at",
+        ),
+        Index(
+            "ix__questionnaire_response__shuts",
+            "clinic_id",
+            "patient_id",
+            postgresql_where=text("shuts"),
         ),
     )
 

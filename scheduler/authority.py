@@ -12,6 +12,11 @@ from scheduler.errors import MayNotOverride
 from scheduler.permissions import Permission
 
 
+def are_named(roles: Collection[str], who: Collection[str]) -> bool:
+    """Whether somebody who acts in `roles` is among `who`: a role, or any clinician."""
+    return bool(roles) and ("clinician" in who or not set(roles).isdisjoint(who))
+
+
 @dataclass(frozen=True, slots=True)
 class Authority:
     """Who acts. A person behind an API key, a patient behind a link, or a job."""
@@ -39,8 +44,7 @@ class Authority:
 
     def may_settle(self, who: Collection[str]) -> bool:
         """Whether they are among `who`, as a gate names those who can settle it."""
-        any_clinician = "clinician" in who and bool(self.practitioner_roles)
-        return any_clinician or self.may_lift(frozenset(who))
+        return are_named(self.practitioner_roles, who)
 
     def refuse_to_lift(self, lift: frozenset[str], what: str) -> None:
         """Refuse with `MayNotOverride` whoever holds none of the roles in `lift`."""

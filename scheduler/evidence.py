@@ -206,6 +206,7 @@ def _known(told: Told) -> Known:
         dosed_at=of_visit.dosed_at,
         measured=of_visit.measured,
         answered=of_patient.answered,
+        shut_by=of_patient.shut_by,
         happened=of_patient.happened,
         duties=of_patient.duties,
         screen=of_patient.screen,

@@ -26,7 +26,7 @@ from models.vocabulary import (
     WayHome,
 )
 from scheduler.measuring import Measured
-from scheduler.readiness import Answered, Companion, Duty, Item, Leaving, Renewal, Vouched
+from scheduler.readiness import Companion, Duty, Item, Leaving, Renewal, Shutting, Vouched
 from scheduler.screening import Decided, Medicine, Reconciled, Ruled, Ruling, Screen
 
 Key = UUID | str
@@ -39,8 +39,10 @@ class OfPatient:
 
     cleared: dict[str, list[Vouched]] = field(default_factory=partial(defaultdict, list))
     """For each gate the latest clearance for each medicine and route."""
-    answered: dict[str, Answered] = field(default_factory=dict)
-    """For each instrument the last response that counts."""
+    answered: dict[str, datetime] = field(default_factory=dict)
+    """When each instrument was last filled in, by a response that counts."""
+    shut_by: dict[str, list[Shutting]] = field(default_factory=partial(defaultdict, list))
+    """For each instrument the answers, sent or not, that shut gates."""
     happened: dict[str, datetime] = field(default_factory=dict)
     """When it last came to light that something of a kind happened."""
     duties: list[Duty] = field(default_factory=list)
@@ -174,8 +176,13 @@ def _cleared(known: OfPatient, gate: str, outcome: str, at: str, *told: Any) -> 
     known.cleared[gate].append(Vouched(_OUTCOMES[outcome], _instant(at), *more))
 
 
-def _answered(known: OfPatient, instrument: str, at: str, noted_at: str, shuts: bool) -> None:
-    known.answered[instrument] = Answered(_instant(at), shuts, _instant(noted_at))
+def _answered(known: OfPatient, instrument: str, at: str) -> None:
+    known.answered[instrument] = _instant(at)
+
+
+def _shut(known: OfPatient, instrument: str, at: str, noted_at: str, looked: list[str]) -> None:
+    line = Shutting(_instant(at), _instant(noted_at), frozenset(looked))
+    known.shut_by[instrument].append(line)
 
 
 def _happened(known: OfPatient, kind: str, noted_at: str) -> None:
@@ -279,6 +286,7 @@ _MEASURES = {one.value: one for one in Measure}
 _OF_PATIENT: Mapping[str, Callable[..., None]] = {
     "cleared": _cleared,
     "answered": _answered,
+    "shut": _shut,
     "happened": _happened,
     "duty": _duty,
     "doses": _doses,
@@ -313,6 +321,14 @@ _LINES = text(
         SELECT DISTINCT ON (patient_id) * FROM reconciliation
          WHERE patient_id = ANY(CAST(:patients AS uuid[]))
          ORDER BY patient_id, reconciled_at DESC, created_at DESC, id DESC
+    ), shutting AS (
+        SELECT clinic_id, patient_id, instrument, authored_at, noted_at, id
+          FROM questionnaire_response
+         WHERE patient_id = ANY(CAST(:patients AS uuid[])) AND shuts
+        UNION ALL
+        SELECT clinic_id, patient_id, instrument, shut_at, shut_at, id
+          FROM questionnaire_draft
+         WHERE patient_id = ANY(CAST(:patients AS uuid[])) AND shut_at IS NOT NULL
     ), lines AS (
         SELECT c.patient_id AS subject, c.cleared_at AS at, c.id,
                json_build_array('cleared', c.gate, c.outcome, c.cleared_at, c.valid_until,
@@ -331,15 +347,28 @@ _LINES = text(
           FROM consent_text t WHERE t.renews
         UNION ALL
         SELECT r.patient_id, r.authored_at, r.id,
-               json_build_array('answered', r.instrument, r.authored_at, r.noted_at, r.shuts)
-          FROM (SELECT DISTINCT ON (patient_id, instrument) patient_id, instrument, shuts,
-                       authored_at, noted_at, id
+               json_build_array('answered', r.instrument, r.authored_at)
+          FROM (SELECT DISTINCT ON (patient_id, instrument) patient_id, instrument, authored_at, id
                   FROM questionnaire_response q
                  WHERE patient_id = ANY(CAST(:patients AS uuid[])) AND NOT in_error
                    AND NOT EXISTS (SELECT FROM questionnaire_response l
                                     WHERE l.clinic_id = q.clinic_id AND l.replaces = q.id
                                       AND l.replaces IS NOT NULL)
                  ORDER BY patient_id, instrument, authored_at DESC, id DESC) AS r
+        UNION ALL
+        SELECT q.patient_id, q.authored_at, q.id,
+               json_build_array('shut', q.instrument, q.authored_at, q.noted_at, ARRAY(
+                   SELECT unnest(l.roles) FROM questionnaire_response l
+                    WHERE l.clinic_id = q.clinic_id AND l.patient_id = q.patient_id
+                      AND l.instrument = q.instrument
+                      AND (l.replaces = q.id
+                           OR (l.authored_at >= q.authored_at AND NOT l.in_error
+                               AND (l.noted_at, l.id) > (q.noted_at, q.id)
+                               AND NOT EXISTS (SELECT FROM questionnaire_response n
+                                                WHERE n.clinic_id = l.clinic_id
+                                                  AND n.replaces = l.id
+                                                  AND n.replaces IS NOT NULL)))))
+          FROM shutting q
         UNION ALL
         SELECT e.patient_id, max(e.noted_at), NULL,
                json_build_array('happened', e.kind, max(e.noted_at))

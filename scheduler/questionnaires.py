@@ -5,8 +5,8 @@ transaction, whether the questionnaire is sent or not, and cancel nothing: peopl
 Functions here flush and never commit.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -74,15 +74,26 @@ def keep(
             instrument=instrument.code,
             version=0,
             answers={},
+            flags=[],
         )
         session.add(draft)
+    was, raised = instruments.score(instrument, draft.answers), set(draft.flags)
     draft.answers = {**draft.answers, **filled.answers}
+    found = instruments.score(instrument, draft.answers)
+    draft.flags = _pressing(instrument, {*raised, *found.flags})
+    if found.shuts and (draft.shut_at is None or not was.shuts):
+        draft.shut_at = now
     draft.saved_at = now
     draft.version += 1
     session.flush()
-    flags = instruments.score(instrument, draft.answers).flags
-    _alarm(session, _About(draft.id, visit.patient_id, visit.id), flags, now)
+    new = [flag for flag in found.flags if flag not in raised]
+    _alarm(session, _About(draft.id, visit.patient_id, visit.id), new, now)
     return draft
+
+
+def _pressing(instrument: Instrument, raised: Collection[str]) -> list[str]:
+    """Flags in the order in which they are to be looked at."""
+    return [flag.code for flag in instrument.flags if flag.code in raised]
 
 
 def send(
@@ -90,6 +101,7 @@ def send(
 ) -> QuestionnaireResponse:
     """Turn the answers kept so far, and these, into a response; what waited for it is done.
 
+    What was flagged stays so, also where the answer was changed before it was sent.
     Refuses with what `keep` refuses, and with `Unfit` while an item is not answered.
     """
     instrument = _asked(session, visit, filled)
@@ -102,14 +114,15 @@ def send(
             field=f"answers.{left[0]}",
             missing=left,
         )
+    scored = instruments.score(instrument, answers)
     response = _response(
         draft.id,
         New(visit.patient_id, instrument.code, now, answers, appointment_id=visit.id),
-        instruments.score(instrument, answers),
+        replace(scored, flags=tuple(draft.flags), shuts=scored.shuts or draft.shut_at is not None),
         by,
         now,
     )
-    response.course_id = visit.course_id
+    response.course_id, response.revision = visit.course_id, visit.revision
     session.delete(draft)
     session.add(response)
     session.flush()
@@ -255,6 +268,7 @@ def _response(
         shuts=scored.shuts,
         authored_at=new.authored_at,
         authored_by=by.name,
+        roles=sorted(by.practitioner_roles),
         noted_at=now,
         replaces=new.replaces,
         in_error=new.in_error,

@@ -28,6 +28,7 @@ from models.vocabulary import (
     WayHome,
 )
 from scheduler import measuring, screening
+from scheduler.authority import are_named
 from scheduler.measuring import Measured, Reading, Zone
 from scheduler.protocols import Gate, GivenFor, SettledBy
 from scheduler.screening import Found, Reconciled, Ruling, Screen
@@ -77,14 +78,14 @@ class Companion:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """The last time that a questionnaire was filled in."""
+class Shutting:
+    """Answers to a questionnaire, sent or not, that are for a clinician to decide on."""
 
     authored_at: datetime
-    shuts: bool
-    """Its answers are such that a clinician decides."""
     noted_at: datetime
-    """When it was sent, or typed in."""
+    """When it was sent, typed in, or kept half filled in."""
+    looked: frozenset[str] = frozenset()
+    """The roles of those who put it right, or filled the questionnaire in anew, since."""
 
 
 class Leaving(NamedTuple):
@@ -153,8 +154,10 @@ class Known:
     """When it last came to light that something of a kind happened to the patient."""
     doses: Sequence[datetime] = ()
     """The starts of the patient's other visits with a dose, as far as they matter."""
-    answered: Mapping[str, Answered] = field(default_factory=dict)
-    """By instrument."""
+    answered: Mapping[str, datetime] = field(default_factory=dict)
+    """When each instrument was last filled in."""
+    shut_by: Mapping[str, Sequence[Shutting]] = field(default_factory=dict)
+    """By instrument the answers that shut gates."""
     duties: Sequence[Duty] = ()
     """Still to be done about what went wrong."""
     screen: Screen | None = None
@@ -589,17 +592,21 @@ def _pressing(one: Reading) -> tuple[Zone, bool]:
 def _by_questionnaire(gate: Gate, known: Known, at: datetime) -> _Verdict:
     assert gate.instrument is not None
     assert gate.holds is not None
+    undecided = [
+        one
+        for one in known.shut_by.get(gate.instrument, ())
+        if one.authored_at <= at and not are_named(one.looked, gate.who)
+    ]
+    since = max((one.noted_at for one in undecided), default=None)
+    if any(at <= one.authored_at + gate.holds for one in undecided):
+        return _Verdict(_FAILED, "The answers are for a clinician to look at.", None, since)
     last = known.answered.get(gate.instrument)
-    if last is None or last.authored_at > at:
-        return _says(_OPEN, "Not filled in yet.")
-    if at > last.authored_at + gate.holds:
-        expires_at = last.authored_at + gate.holds
-        since = last.noted_at if last.shuts else None
+    if last is None or last > at:
+        return _Verdict(_OPEN, "Not filled in yet.", None, since)
+    expires_at = last + gate.holds
+    if at > expires_at:
         return _Verdict(_EXPIRED, "Filled in too long before the visit.", expires_at, since)
-    if last.shuts:
-        detail = "The answers are for a clinician to look at."
-        return _Verdict(_FAILED, detail, None, last.noted_at)
-    return _Verdict(_MET, "Filled in.", last.authored_at + gate.holds)
+    return _Verdict(_MET, "Filled in.", expires_at)
 
 
 def _unmeasured(missing: Iterable[Measure]) -> str:

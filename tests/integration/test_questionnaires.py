@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from models import Appointment, ChecklistItem, Clinic, Message, QuestionnaireDraft, Task
 from models.vocabulary import MessageKind, Recipient, Role, TaskKind, TaskStatus
-from scheduler import booking, courses, facts, questionnaires
+from scheduler import booking, courses, evidence, facts, questionnaires
 from scheduler.authority import Authority
 from scheduler.booking import Order
 from scheduler.checklists import Settling, settle
@@ -24,6 +24,8 @@ DESK = Authority("key:desk", BUNDLES[Role.SCHEDULER])
 PATIENT = Authority("patient")
 CALM = {str(number): 0 for number in range(1, 10)}
 SAFE = dict.fromkeys(("1", "2", "3", "4", "5", "6", "6-recent"), 0)
+HIGH = SAFE | {"5": 1}
+MINUTE = timedelta(minutes=1)
 
 
 def asking_content() -> dict[str, Any]:
@@ -49,7 +51,19 @@ def asking_content() -> dict[str, Any]:
 
 @pytest.fixture
 def visit(session: Session, world: World, clock: Clock, bound: Any) -> Appointment:
-    version_id = make_protocol(session, asking_content())
+    return booked(session, world, asking_content(), clock)
+
+
+@pytest.fixture
+def screened(session: Session, world: World, clock: Clock, bound: Any) -> Appointment:
+    """A visit whose checklist asks for the C-SSRS."""
+    content = asking_content()
+    content["visits"]["preparation"]["checklist"][0]["instruments"] = ["c-ssrs"]
+    return booked(session, world, content, clock)
+
+
+def booked(session: Session, world: World, content: Any, clock: Clock) -> Appointment:
+    version_id = make_protocol(session, content)
     course = courses.open_course(session, world.patient_id, version_id, by=DESK)
     [step] = facts.steps_of(session, course.id)
     order = Order(patient_id=world.patient_id, starts_at=MONDAY_9, course_step_id=step.id)
@@ -290,3 +304,115 @@ def test_somebody_on_call_is_one_of_the_clinics(admin: Caller, world: World) -> 
     unknown = {"on_call_id": str(UUID(int=7))}
     refused = admin("PATCH", "/clinic", unknown, etag=changed.headers["ETag"])
     assert refused.status_code in {404, 422}
+
+
+class TestHighAnswers:
+    """What shuts a gate: only whom the gate names, a reason or time opens it again."""
+
+    @pytest.fixture(autouse=True)
+    def _soon(self, clock: Clock, bound: Any) -> None:
+        clock.now = MONDAY_9 - timedelta(hours=1)
+
+    def _state(self, session: Session, visit: Appointment, clock: Clock) -> str:
+        session.expire_all()
+        [judged] = evidence.judge(session, [visit], clock.now)[visit.id].gates
+        return judged.state.value
+
+    def _enter(self, caller: Caller, visit: Appointment, answers: Any, **more: Any) -> Any:
+        told = {"instrument": "c-ssrs", "answers": answers, **more}
+        return caller.post(f"/patients/{visit.patient_id}/questionnaire-responses", told)
+
+    def test_the_desk_does_not_open_it_with_a_calm_response(
+        self, session: Session, visit: Appointment, desk: Caller, doctor: Caller, clock: Clock
+    ) -> None:
+        for answers, state in ((HIGH, "failed"), (SAFE, "failed")):
+            assert self._enter(desk, visit, answers).status_code == 201
+            assert self._state(session, visit, clock) == state
+            clock.now += MINUTE
+        assert self._enter(doctor, visit, SAFE).status_code == 201
+        assert self._state(session, visit, clock) == "met"
+        assert self._enter(desk, visit, SAFE).status_code == 201
+        assert self._state(session, visit, clock) == "met"
+
+    @pytest.mark.parametrize(("role", "state"), [("monitor", "failed"), ("prescriber", "met")])
+    def test_nor_does_a_clinician_whom_the_gate_does_not_name(
+        self, session: Session, world: World, clock: Clock, bound: Any, role: str, state: str
+    ) -> None:
+        """Neither by saying that it was entered in error, nor by a calm one."""
+        content = asking_content()
+        content["visits"]["preparation"]["gates"][0]["who"] = ["prescriber"]
+        visit = booked(session, world, content, clock)
+        by = Authority("key:somebody", BUNDLES[Role.CLINICIAN], None, frozenset({role}))
+        high = self._new(session, visit, clock, DESK, answers=HIGH)
+        assert self._state(session, visit, clock) == "failed"
+        clock.now += MINUTE
+        self._new(session, visit, clock, by, replaces=high.id, in_error=True)
+        self._new(session, visit, clock, DESK, answers=SAFE)
+        assert self._state(session, visit, clock) == state
+
+    def _new(
+        self, session: Session, visit: Appointment, clock: Clock, by: Authority, **told: Any
+    ) -> Any:
+        new = questionnaires.New(visit.patient_id, "c-ssrs", clock.now, **told)
+        return questionnaires.enter(session, new, by=by, now=clock.now)
+
+    def test_it_lapses(
+        self, session: Session, visit: Appointment, desk: Caller, clock: Clock
+    ) -> None:
+        clock.now = MONDAY_9 - timedelta(hours=12, minutes=1)
+        assert self._enter(desk, visit, HIGH).status_code == 201
+        clock.now = MONDAY_9 - MINUTE
+        assert self._enter(desk, visit, SAFE).status_code == 201
+        assert self._state(session, visit, clock) == "met"
+
+    def test_what_was_noted_later_about_earlier_is_news(
+        self, session: Session, visit: Appointment, desk: Caller, doctor: Caller, clock: Clock
+    ) -> None:
+        earlier = (clock.now - MINUTE).isoformat()
+        assert self._enter(doctor, visit, SAFE).status_code == 201
+        clock.now += MINUTE
+        assert self._enter(desk, visit, HIGH, authored_at=earlier).status_code == 201
+        assert self._state(session, visit, clock) == "failed"
+
+    def test_a_calm_response_that_was_entered_in_error_decides_nothing(
+        self, session: Session, visit: Appointment, desk: Caller, doctor: Caller, clock: Clock
+    ) -> None:
+        assert self._enter(desk, visit, HIGH).status_code == 201
+        clock.now += MINUTE
+        calm = self._enter(doctor, visit, SAFE).json
+        assert self._state(session, visit, clock) == "met"
+        clock.now += MINUTE
+        wrong = self._enter(doctor, visit, {}, replaces=calm["id"], in_error=True)
+        assert wrong.status_code == 201, wrong.json
+        assert self._state(session, visit, clock) == "failed"
+
+    @pytest.mark.parametrize("before", [False, True])
+    def test_half_filled_in_shuts_as_well(
+        self,
+        session: Session,
+        screened: Appointment,
+        doctor: Caller,
+        clock: Clock,
+        before: bool,
+    ) -> None:
+        if before:
+            assert self._enter(doctor, screened, SAFE).status_code == 201
+            clock.now += MINUTE
+        questionnaires.keep(session, screened, Filled("c-ssrs", {"5": 1}), now=clock.now)
+        session.commit()
+        assert self._state(session, screened, clock) == "failed"
+        clock.now += MINUTE
+        self._take_back(session, screened, clock)
+        assert self._state(session, screened, clock) == "failed"
+        clock.now += MINUTE
+        assert self._enter(doctor, screened, SAFE).status_code == 201
+        assert self._state(session, screened, clock) == "met"
+
+    def _take_back(self, session: Session, screened: Appointment, clock: Clock) -> None:
+        """The patient answers otherwise, and sends that."""
+        questionnaires.keep(session, screened, Filled("c-ssrs", {"5": 0}), now=clock.now)
+        session.commit()
+        assert self._state(session, screened, clock) == "failed"
+        response = send(session, screened, "c-ssrs", SAFE, clock)
+        session.commit()
+        assert (response.flags, response.shuts) == (["risk-high"], True)

@@ -7,7 +7,6 @@ from typing import Any
 from models.vocabulary import StepKind, TaskStatus, WayHome
 from scheduler.protocols import Gate, SettledBy, Visit
 from scheduler.readiness import (
-    Answered,
     Companion,
     Duty,
     EarlierStep,
@@ -15,6 +14,7 @@ from scheduler.readiness import (
     Known,
     Leaving,
     Readiness,
+    Shutting,
     Urgency,
     turns,
     urgency,
@@ -152,7 +152,7 @@ class Asked(Row):
     def try_on(self, gate: Gate, visit: Visit) -> None:
         assert gate.settled_by is SettledBy.QUESTIONNAIRE
         self.expect(OPEN, judge(gate), "nothing")
-        another = {"phq-9": Answered(AT, shuts=False, noted_at=AT)}
+        another = {"phq-9": AT}
         self.expect(OPEN, judge(gate, answered=another), "another")
         for off, state in ((-MINUTE, EXPIRED), (0 * MINUTE, MET), (MINUTE, MET)):
             at = AT - self.holds + off
@@ -167,9 +167,26 @@ class Asked(Row):
         stale = self._filled_in(AT - self.holds - MINUTE, shuts=True)
         self.expect(EXPIRED, judge(gate, **stale), "high, and too old")
         since(self, gate, AT - self.holds, **stale)
+        self._beside_a_calm_one(gate)
+
+    def _beside_a_calm_one(self, gate: Gate) -> None:
+        """What a patient or the desk fills in since does not open it; a clinician's does."""
+        calm = {self.instrument: AT}
+        for looked, state in (((), FAILED), (("monitor",), MET)):
+            high = [Shutting(AT - self.holds, LATELY, frozenset(looked))]
+            judged = judge(gate, answered=calm, shut_by={self.instrument: high})
+            self.expect(state, judged, f"looked at by {looked}")
+        lapsed = [Shutting(AT - self.holds - MINUTE, LATELY)]
+        judged = judge(gate, answered=calm, shut_by={self.instrument: lapsed})
+        self.expect(MET, judged, "lapsed")
+        half = judge(gate, shut_by={self.instrument: [Shutting(AT, AT)]})
+        self.expect(FAILED, half, "half filled in")
+        later = [Shutting(AT + MINUTE, AT + MINUTE)]
+        self.expect(MET, judge(gate, answered=calm, shut_by={self.instrument: later}), "later")
 
     def _filled_in(self, at: datetime, *, shuts: bool = False) -> dict[str, Any]:
-        return {"answered": {self.instrument: Answered(at, shuts, at + MINUTE)}}
+        shut_by = [Shutting(at, at + MINUTE)] if shuts else []
+        return {"answered": {self.instrument: at}, "shut_by": {self.instrument: shut_by}}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from models.vocabulary import ClearanceOutcome, TaskStatus
-from scheduler.readiness import Answered, Item
+from scheduler.readiness import Item
 from tests.unit.gates.test_words import gate, taken, vouched_for
 from tests.unit.gates.trials import AT, DAY, HOUR, MET, MINUTE, OVERRIDDEN, judge
 
@@ -100,6 +100,5 @@ def test_a_value_beyond_is_known_also_where_another_is_missing() -> None:
 
 
 def test_answers_in_order_that_are_too_old_bring_nothing_to_light() -> None:
-    old = Answered(AT - HOUR, shuts=False, noted_at=AT - HOUR)
-    known: dict[str, Any] = {"answered": {"c-ssrs": old}, "overridden": {"g": AT - DAY}}
+    known: dict[str, Any] = {"answered": {"c-ssrs": AT - HOUR}, "overridden": {"g": AT - DAY}}
     assert judge(gate("questionnaire"), **known).state is OVERRIDDEN

@@ -19,7 +19,6 @@ from models.vocabulary import (
 from scheduler.measuring import Measured
 from scheduler.protocols import Beyond, Gate, GivenFor, Limit, Recheck, SettledBy
 from scheduler.readiness import (
-    Answered,
     Companion,
     Duty,
     EarlierStep,
@@ -27,6 +26,7 @@ from scheduler.readiness import (
     Known,
     Leaving,
     Renewal,
+    Shutting,
     Vouched,
     moment,
     turns,
@@ -194,15 +194,15 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
     ("questionnaire", {}, "Not filled in yet."),
     (
         "questionnaire",
-        {"answered": {"c-ssrs": Answered(AT - HOUR, False, AT)}},
+        {"answered": {"c-ssrs": AT - HOUR}},
         "Filled in too long before the visit.",
     ),
     (
         "questionnaire",
-        {"answered": {"c-ssrs": Answered(AT, True, AT)}},
+        {"answered": {"c-ssrs": AT}, "shut_by": {"c-ssrs": [Shutting(AT, AT)]}},
         "The answers are for a clinician to look at.",
     ),
-    ("questionnaire", {"answered": {"c-ssrs": Answered(AT, False, AT)}}, "Filled in."),
+    ("questionnaire", {"answered": {"c-ssrs": AT}}, "Filled in."),
 ]
 
 
