@@ -133,6 +133,7 @@ def read_task(task_id: UUID) -> Any:
 @conditional
 @blueprint.arguments(SettleSchema)
 @blueprint.response(200, TaskSchema)
+@blueprint.alt_response(403, schema=ProblemSchema, description="may-not-override")
 @blueprint.alt_response(409, schema=ProblemSchema, description="wrong-status")
 def settle_task(told: dict[str, Any], task_id: UUID) -> Response:
     """Note that a task is done, or need not be."""

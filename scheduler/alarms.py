@@ -34,19 +34,20 @@ class Alarm:
 
 
 def sound(session: Session, alarm: Alarm, now: datetime) -> None:
-    """Set an urgent task, and tell the desk, whoever is on call, and who serves the visit."""
-    tasks.ask(
-        session,
-        Wanted(
-            kind=alarm.task,
-            subject_id=alarm.subject_id,
-            due_at=alarm.due_at,
-            owner=Owner.CLINICIAN,
-            urgent=True,
-            patient_id=alarm.patient_id,
-            appointment_id=alarm.appointment_id,
-        ),
+    """Set an urgent task, and tell the desk, whoever is on call, and who serves the visit.
+
+    One that was settled before is open again: whoever settled it did not know of this.
+    """
+    wanted = Wanted(
+        kind=alarm.task,
+        subject_id=alarm.subject_id,
+        due_at=alarm.due_at,
+        owner=Owner.CLINICIAN,
+        urgent=True,
+        patient_id=alarm.patient_id,
+        appointment_id=alarm.appointment_id,
     )
+    tasks.keep(session, wanted, now, stands=True)
     for recipient, recipient_id in _readers(session, alarm):
         outbox.notify(
             session,

@@ -13,7 +13,7 @@ from models import Task
 from models.vocabulary import Owner, TaskKind, TaskStatus
 from scheduler import facts
 from scheduler.authority import Authority, Call
-from scheduler.errors import WrongStatus
+from scheduler.errors import MayNotOverride, WrongStatus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,8 +97,14 @@ class Settled:
 
 
 def settle(session: Session, call: Call, settled: Settled, *, by: Authority, now: datetime) -> Task:
-    """Note that a task is done, or need not be. Refuses with `WrongStatus` if it was settled."""
+    """Note that a task is done, or need not be.
+
+    Refuses with `MayNotOverride` if it is somebody else's, and with `WrongStatus` if it was
+    settled.
+    """
     task = facts.to_change(session, Task, call.id, call.version)
+    if not by.owns(task.owner):
+        raise MayNotOverride(f"This task is for a {task.owner} to settle.", owner=task.owner)
     if task.status is not TaskStatus.REQUESTED:
         raise WrongStatus("This task is settled already.", task_status=task.status)
     task.status, task.settled_by, task.settled_at = settled.status, by.name, now
