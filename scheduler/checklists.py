@@ -48,15 +48,19 @@ def make(session: Session, appointment: Appointment, visit: Visit) -> None:
 def renew(session: Session, appointment: Appointment, visit: Visit) -> None:
     """Fit the checklist to a visit's new time.
 
-    Due times move with it. What opens a gate was promised for the old day and is asked again.
+    Due times move with it. What opens a gate was promised for the old day and is asked again;
+    of questionnaires what was answered so long ago that it does not hold any more.
     """
+    filled = facts.instruments_filled(session, appointment)
     for check in visit.checklist:
+        lapses = not filled.issuperset(check.instruments)
         session.execute(
             _RENEW,
             {
                 "appointment": appointment.id,
                 "code": check.code,
                 "due_at": check.due_at(appointment.starts_at, appointment.ends_at),
+                "anew": lapses if check.instruments else check.gate is not None,
             },
         )
 
@@ -84,8 +88,8 @@ def settle(
     """
     assert item.appointment_id is not None
     visit = facts.one(session, Appointment, item.appointment_id)
-    if item.due_at <= visit.ends_at or visit.status is not AppointmentStatus.FULFILLED:
-        refuse_unless_ahead(visit)  # what is due after a visit can be done after it
+    if not can_be_done(visit, item):
+        raise WrongStatus("This visit is over.", visit_status=visit.status)
     if not by.is_staff and settling.status is TaskStatus.COMPLETED:
         _refuse_to_tick(session, visit, item)
     if item.gate is not None and settling.status is TaskStatus.CANCELLED:
@@ -93,6 +97,13 @@ def settle(
         refuse_to_waive([one for one in gates if one.code == item.gate], settling, by)
     with reopening.told_after(session, visit.patient_id, now):
         return mark(session, item, settling, by=by, now=now)
+
+
+def can_be_done(visit: Appointment, item: ChecklistItem) -> bool:
+    """Whether there is still time for an item: what is due after a visit can be done after it."""
+    is_over = visit.status not in AHEAD and visit.progress is None
+    is_paperwork = item.due_at > visit.ends_at and visit.status is AppointmentStatus.FULFILLED
+    return is_paperwork or not is_over
 
 
 def mark(
@@ -172,10 +183,10 @@ _RENEW = text(
     """
     UPDATE checklist_item
        SET due_at = :due_at,
-           status = CASE WHEN gate IS NULL THEN status ELSE 'requested' END,
-           answer = CASE WHEN gate IS NULL THEN answer END,
-           settled_by = CASE WHEN gate IS NULL THEN settled_by END,
-           settled_at = CASE WHEN gate IS NULL THEN settled_at END,
+           status = CASE WHEN :anew THEN 'requested' ELSE status END,
+           answer = CASE WHEN :anew THEN NULL ELSE answer END,
+           settled_by = CASE WHEN :anew THEN NULL ELSE settled_by END,
+           settled_at = CASE WHEN :anew THEN NULL ELSE settled_at END,
            version = version + 1
      WHERE appointment_id = :appointment AND code = :code
     """

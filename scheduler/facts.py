@@ -79,6 +79,7 @@ from notifications.cadence import QuietHours, Rule, Timing
 from notifications.outbox import Reader, Subject
 from scheduler import protocols
 from scheduler.errors import CourseClosed, NotFound, NotSigned, Stale, StepSkipped, Unfit
+from scheduler.instruments import LIBRARY
 from scheduler.protocols import Gate, Protocol, SettledBy, Step, Visit
 from scheduler.rules import STANDING, Booked
 
@@ -953,15 +954,24 @@ def is_response_replaced(session: Session, response_id: UUID) -> bool:
     return session.scalars(query).one()
 
 
-def instruments_filled(session: Session, appointment_id: UUID) -> set[str]:
-    """The instruments that were filled in for a visit."""
-    return set(
-        session.scalars(
-            select(QuestionnaireResponse.instrument).where(
-                QuestionnaireResponse.appointment_id == appointment_id, response_counts()
-            )
-        )
+def instruments_filled(session: Session, visit: Appointment) -> set[str]:
+    """The instruments that were filled in for a visit, and hold at its time.
+
+    What was filled in since it stands at that time does; of what is older an instrument says how
+    long it holds, if it does not always.
+    """
+    rows = session.execute(
+        select(
+            QuestionnaireResponse.instrument,
+            QuestionnaireResponse.authored_at,
+            QuestionnaireResponse.revision,
+        ).where(QuestionnaireResponse.appointment_id == visit.id, response_counts())
     )
+    return {
+        code
+        for code, authored_at, revision in rows
+        if revision == visit.revision or LIBRARY[code].does_hold(authored_at, visit.starts_at)
+    }
 
 
 def items_to_change(

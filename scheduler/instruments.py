@@ -12,6 +12,7 @@ Source: FHIR R4 Questionnaire and QuestionnaireResponse; each figure names its o
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -91,11 +92,17 @@ class Instrument:
     """From how large a drop from the baseline it counts as response, in per cent."""
     remission: int | None
     """Up to which score it counts as remission."""
+    holds: timedelta | None
+    """How old answers may be when a visit that was moved begins; None: as old as may be."""
 
     @property
     def has_words(self) -> bool:
         """Whether its questions may be shown as they are shipped."""
         return bool(self.items) and all(item.text for item in self.items)
+
+    def does_hold(self, authored_at: datetime, at: datetime) -> bool:
+        """Whether what was answered then still says something at another time."""
+        return self.holds is None or at <= authored_at + self.holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +157,7 @@ def read(told: Mapping[str, Any]) -> Instrument:
         flags=tuple(map(_reached, told["flags"])),
         response_percent=told.get("response", {}).get("percent"),
         remission=told.get("remission", {}).get("at_most"),
+        holds=timedelta(hours=told["holds"]["hours"]) if "holds" in told else None,
     )
 
 

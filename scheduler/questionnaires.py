@@ -5,7 +5,8 @@ transaction, whether the questionnaire is sent or not, and cancel nothing: peopl
 Functions here flush and never commit.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -21,12 +22,13 @@ from models import (
     QuestionnaireDraft,
     QuestionnaireResponse,
 )
-from models.vocabulary import MessageKind, TaskKind, TaskStatus
-from scheduler import alarms, facts, instruments
+from models.vocabulary import MessageKind, Owner, TaskKind, TaskStatus
+from scheduler import alarms, checklists, facts, instruments, reopening, telling
 from scheduler.alarms import Alarm
 from scheduler.authority import Authority
 from scheduler.errors import MayNotOverride, NotFound, Taken, Unfit
 from scheduler.instruments import LIBRARY, Instrument, Scored, Scoring
+from scheduler.telling import Said
 
 AT_ONCE = timedelta(minutes=5)
 
@@ -63,7 +65,7 @@ def keep(
     """
     instrument = _asked(session, visit, filled)
     facts.to_change(session, Appointment, visit.id, None)  # of two who save at once, one waits
-    if instrument.code in facts.instruments_filled(session, visit.id):
+    if instrument.code in facts.instruments_filled(session, visit):
         raise Taken("This was sent already. Thank you.", field="instrument")
     draft = facts.draft_to_change(session, visit.id, instrument.code)
     if draft is None:
@@ -153,6 +155,9 @@ def enter(session: Session, new: New, *, by: Authority, now: datetime) -> Questi
     whoever is no clinician and would replace one.
     """
     facts.one(session, Patient, new.patient_id)
+    replaced = _to_replace(session, new, by)
+    if replaced is not None and new.appointment_id is None:
+        new = replace(new, appointment_id=replaced.appointment_id)
     visit = None
     if new.appointment_id is not None:
         visit = facts.one(session, Appointment, new.appointment_id)
@@ -160,18 +165,61 @@ def enter(session: Session, new: New, *, by: Authority, now: datetime) -> Questi
             raise Unfit("That is somebody else's visit.", field="appointment_id")
     if new.authored_at > now:
         raise Unfit("Nothing was filled in in the future.", field="authored_at")
-    _refuse_to_replace(session, new, by)
     instrument = known(new.instrument)
     scored = Scored(None, None, (), False) if new.in_error else _scored(instrument, new)
     response = _response(uuid7(), new, scored, by, now)
     response.course_id = _course_of(session, new, visit, now)
-    session.add(response)
-    session.flush()
+    response.revision = None if visit is None else visit.revision
+    with _putting_right(session, replaced, now):
+        session.add(response)
+        session.flush()
     about = _About(response.id, new.patient_id, new.appointment_id)
     _alarm(session, about, scored.flags, now)
     if visit is not None:
         _settle(session, visit, by, now)
     return response
+
+
+@contextmanager
+def _putting_right(
+    session: Session, replaced: QuestionnaireResponse | None, now: datetime
+) -> Iterator[None]:
+    """Ask again for what a response had ticked that does not count any more, and tell of it."""
+    if replaced is None:
+        yield
+        return
+    with reopening.told_after(session, replaced.patient_id, now, taken_back=True):
+        if replaced.appointment_id is None:
+            yield
+            return
+        visit = facts.one(session, Appointment, replaced.appointment_id)
+        before = facts.instruments_filled(session, visit)
+        yield
+        _ask_again(session, visit, before - facts.instruments_filled(session, visit), now)
+
+
+def _ask_again(session: Session, visit: Appointment, lost: set[str], now: datetime) -> None:
+    """Open the items that were ticked by what is not filled in any more; the patient hears."""
+    opened = [code for code, wanted in _wanted(session, visit).items() if wanted & lost]
+    items = [
+        item
+        for item in facts.items_to_change(session, visit.id, opened)
+        if item.status is TaskStatus.COMPLETED and checklists.can_be_done(visit, item)
+    ]
+    for item in items:
+        item.status, item.settled_by, item.settled_at = TaskStatus.REQUESTED, None, None
+        item.marked_at = now
+        item.version += 1
+    session.flush()
+    due_at = now + timedelta(minutes=facts.clinic(session).settle_minutes)
+    if any(item.owner is Owner.PATIENT for item in items) and due_at < visit.starts_at:
+        said = Said(
+            kind=MessageKind.QUESTIONNAIRE_DUE,
+            occasion=f"asked-again:{visit.revision}:{now:%Y%m%dT%H%M}",
+            due_at=due_at,
+            not_after=telling.in_time(visit, due_at),
+        )
+        telling.tell(session, visit, said, telling.patient(session, visit), now)
 
 
 def _course_of(session: Session, new: New, visit: Appointment | None, now: datetime) -> UUID | None:
@@ -200,11 +248,12 @@ def _only_course(session: Session, new: New, now: datetime) -> UUID | None:
     return active[0] if len(active) == 1 else None
 
 
-def _refuse_to_replace(session: Session, new: New, by: Authority) -> None:
+def _to_replace(session: Session, new: New, by: Authority) -> QuestionnaireResponse | None:
+    """The response that another is to stand in the place of, if that is theirs to say."""
     if new.replaces is None:
         if new.in_error:
             raise Unfit("Name what was entered in error.", field="replaces")
-        return
+        return None
     if not by.practitioner_roles:
         raise MayNotOverride("A clinician puts responses right.", who=["clinician"])
     replaced = facts.one(session, QuestionnaireResponse, new.replaces)
@@ -212,6 +261,7 @@ def _refuse_to_replace(session: Session, new: New, by: Authority) -> None:
         raise Unfit("That is another patient's, or another instrument's.", field="replaces")
     if facts.is_response_replaced(session, new.replaces):
         raise Taken("That response was replaced already.", field="replaces")
+    return replaced
 
 
 def _scored(instrument: Instrument, new: New) -> Scored:
@@ -277,17 +327,19 @@ def _response(
 
 def _settle(session: Session, visit: Appointment, by: Authority, now: datetime) -> None:
     """Tick what a visit's checklist asked for, once all its instruments are filled in."""
-    filled = facts.instruments_filled(session, visit.id)
-    wanted = {
-        check.code: set(check.instruments)
-        for check in facts.brief_of(session, visit).visit.checklist
-        if check.instruments
-    }
+    filled = facts.instruments_filled(session, visit)
+    wanted = _wanted(session, visit)
     for item in facts.items_to_change(session, visit.id, wanted):
         if item.status is TaskStatus.REQUESTED and wanted[item.code] <= filled:
             item.status, item.settled_by, item.settled_at = TaskStatus.COMPLETED, by.name, now
             item.version += 1
     session.flush()
+
+
+def _wanted(session: Session, visit: Appointment) -> dict[str, set[str]]:
+    """The instruments by which each item of a visit's checklist is ticked."""
+    checklist = facts.brief_of(session, visit).visit.checklist
+    return {check.code: set(check.instruments) for check in checklist if check.instruments}
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,16 +63,17 @@ def tell(
     visits: Sequence[Appointment],
     before: Settled,
     now: datetime,
-    withdrawn: str | None = None,
+    *,
+    taken_back: bool = False,
 ) -> int:
     """Tell of the visits for which something that was settled before has lapsed. Returns how many.
 
     And of what waits for a decision now, and did not before. What is merely asked again for
-    another day, such as the escort's yes, is on the checklist and has its own reminders; not so
-    the gate that is `withdrawn`, whose reason was taken back.
+    another day, such as the escort's yes, is on the checklist and has its own reminders.
+    `taken_back`: what settled it never was, so what is merely open now is told as well.
     """
     after = settled(session, visits, now)
-    told = [_Told(one, _since(before[one.id], after[one.id], withdrawn)) for one in visits]
+    told = [_Told(visit, _since(before[visit.id], after[visit.id], taken_back)) for visit in visits]
     told = sorted((one for one in told if one.gates), key=lambda one: one.visit.starts_at)
     if not told:
         return 0
@@ -84,13 +85,15 @@ def tell(
 
 
 @contextmanager
-def told_after(session: Session, patient_id: UUID, now: datetime) -> Iterator[None]:
+def told_after(
+    session: Session, patient_id: UUID, now: datetime, *, taken_back: bool = False
+) -> Iterator[None]:
     """Tell of what lapses for a patient's visits ahead by what is done meanwhile."""
     ahead = facts.booked_ahead(session, patient_id, now)
     before = settled(session, ahead, now)
     yield
     left = [visit for visit in ahead if visit.status is AppointmentStatus.BOOKED]
-    tell(session, left, before, now)
+    tell(session, left, before, now, taken_back=taken_back)
 
 
 def review(session: Session, now: datetime) -> int:
@@ -142,14 +145,14 @@ def _codes(task: Task | None) -> list[str]:
     return task.note.split(", ") if task is not None and task.note else []
 
 
-def _since(before: Readiness, after: Readiness, withdrawn: str | None) -> list[tuple[Judged, bool]]:
+def _since(before: Readiness, after: Readiness, taken_back: bool) -> list[tuple[Judged, bool]]:
     """The gates that people are to hear of: settled before and not now, or to be decided on now."""
     earlier = {one.gate.code: one for one in before.gates}
     pairs = [(one, earlier[one.gate.code]) for one in after.gates]
     return [
         (one, not was.is_shut)
         for one, was in pairs
-        if (not was.is_shut and (_is_against(one, was) or _is_withdrawn(one, withdrawn)))
+        if (not was.is_shut and (_is_against(one, was) or (taken_back and one.is_shut)))
         or (_waits(one) and not _waits(was))
     ]
 
@@ -158,10 +161,6 @@ def _is_against(one: Judged, was: Judged) -> bool:
     """Whether it is shut by more than that it is asked again."""
     is_news = was.state is GateState.OVERRIDDEN and one.is_shut and one.since is not None
     return one.state in {GateState.EXPIRED, GateState.FAILED} or _waits(one) or is_news
-
-
-def _is_withdrawn(one: Judged, withdrawn: str | None) -> bool:
-    return one.is_shut and one.gate.code == withdrawn
 
 
 def _waits(one: Judged) -> bool:

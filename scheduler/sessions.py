@@ -193,7 +193,7 @@ def take_back(
     settled = reopening.settled(session, ahead, now)
     session.add(line)
     session.flush()
-    reopening.tell(session, ahead, settled, now, withdrawn=wrong.code)
+    reopening.tell(session, ahead, settled, now, taken_back=True)
     happened = Happened(
         action="take-back-override",
         before=history.state_of(visit),

@@ -115,7 +115,7 @@ def _page(here: Visitor, number: int) -> _Page:
     if not 1 <= number <= len(asked):
         abort(404)
     sheet = wordings.sheet(db.session(), known(asked[number - 1]))
-    if sheet is None or asked[number - 1] in facts.instruments_filled(db.session(), visit.id):
+    if sheet is None or asked[number - 1] in facts.instruments_filled(db.session(), visit):
         abort(404)
     return _Page(here, visit, sheet, number)
 

@@ -180,7 +180,7 @@ def _sheets(session: Session, visit: Appointment) -> Mapping[str, Sequence[Ask]]
     asked = questionnaires.asked_of(session, visit)
     if not asked:
         return {}
-    filled = facts.instruments_filled(session, visit.id)
+    filled = facts.instruments_filled(session, visit)
     begun = {draft.instrument for draft in facts.drafts_of(session, visit.id)}
     return {
         check.code: [

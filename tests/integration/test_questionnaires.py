@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 from models import Appointment, ChecklistItem, Clinic, Message, QuestionnaireDraft, Task
 from models.vocabulary import MessageKind, Recipient, Role, TaskKind, TaskStatus
 from scheduler import booking, courses, evidence, facts, questionnaires
-from scheduler.authority import Authority
-from scheduler.booking import Order
+from scheduler.authority import Authority, Call
+from scheduler.booking import Move, Order
 from scheduler.checklists import Settling, settle
 from scheduler.errors import NotFound, Taken, Unfit
 from scheduler.permissions import BUNDLES
@@ -23,6 +23,7 @@ from tests.integration.conftest import Caller, Clock, Keyring
 DESK = Authority("key:desk", BUNDLES[Role.SCHEDULER])
 PATIENT = Authority("patient")
 CALM = {str(number): 0 for number in range(1, 10)}
+EASY = {str(number): 0 for number in range(1, 8)}
 SAFE = dict.fromkeys(("1", "2", "3", "4", "5", "6", "6-recent"), 0)
 HIGH = SAFE | {"5": 1}
 MINUTE = timedelta(minutes=1)
@@ -138,6 +139,75 @@ class TestOnThePage:
             questionnaires.keep(session, visit, Filled("phq-9", {"1": 9}), now=clock.now)
 
 
+class TestAskedAgain:
+    """What does not count any more, or not for the day, is to be filled in anew."""
+
+    def test_what_was_entered_in_error_is_asked_again(
+        self, session: Session, visit: Appointment, doctor: Caller, clock: Clock
+    ) -> None:
+        sent = self._sent(session, visit, clock)
+        path = f"/patients/{visit.patient_id}/questionnaire-responses"
+        wrong = {"instrument": "gad-7", "replaces": str(sent.id), "in_error": True}
+        assert doctor.post(path, wrong).status_code == 201
+        session.expire_all()
+        opened = item(session, visit)
+        assert (opened.status, opened.settled_at) == (TaskStatus.REQUESTED, None)
+        query = select(Message.recipient_id).where(
+            Message.kind == MessageKind.QUESTIONNAIRE_DUE, Message.rule.startswith("asked-again:")
+        )
+        assert session.scalars(query).all() == [visit.patient_id]
+        send(session, visit, "gad-7", EASY, clock)
+        assert item(session, visit).status is TaskStatus.COMPLETED
+
+    def test_what_was_put_right_is_not(
+        self, session: Session, visit: Appointment, doctor: Caller, clock: Clock
+    ) -> None:
+        sent = self._sent(session, visit, clock)
+        path = f"/patients/{visit.patient_id}/questionnaire-responses"
+        right = {"instrument": "gad-7", "replaces": str(sent.id), "answers": EASY | {"1": 1}}
+        assert doctor.post(path, right).json["appointment_id"] == str(visit.id)
+        session.expire_all()
+        assert item(session, visit).status is TaskStatus.COMPLETED
+
+    def test_people_hear_of_a_gate_that_rested_on_it(
+        self, session: Session, visit: Appointment, doctor: Caller, clock: Clock
+    ) -> None:
+        clock.now = MONDAY_9 - timedelta(hours=10)
+        path = f"/patients/{visit.patient_id}/questionnaire-responses"
+        calm = doctor.post(path, {"instrument": "c-ssrs", "answers": SAFE}).json
+        wrong = {"instrument": "c-ssrs", "replaces": calm["id"], "in_error": True}
+        assert doctor.post(path, wrong).status_code == 201
+        [task] = doctor.get("/tasks?status=requested").json["items"]
+        assert (task["kind"], task["note"]) == ("settle-anew", "safety-screen")
+
+    @pytest.mark.parametrize(("weeks", "holds"), [(1, False), (0, True)])
+    def test_a_visit_that_was_moved_asks_for_what_does_not_hold(
+        self, session: Session, visit: Appointment, clock: Clock, weeks: int, holds: bool
+    ) -> None:
+        """Seven days: sent on Sunday, it holds on Tuesday, and not a week from Monday."""
+        self._sent(session, visit, clock)
+        to = MONDAY_9 + timedelta(weeks=weeks, days=1 - weeks)
+        booking.reschedule(
+            session, Call(visit.id, None), Move(starts_at=to), by=DESK, now=clock.now
+        )
+        session.expire_all()
+        status = TaskStatus.COMPLETED if holds else TaskStatus.REQUESTED
+        assert item(session, visit).status is status
+        if holds:
+            with pytest.raises(Taken):
+                send(session, visit, "phq-9", CALM, clock)
+        else:  # also at once, and once more for all
+            self._sent(session, visit, clock)
+            assert item(session, visit).status is TaskStatus.COMPLETED
+
+    def _sent(self, session: Session, visit: Appointment, clock: Clock) -> Any:
+        send(session, visit, "phq-9", CALM, clock)
+        sent = send(session, visit, "gad-7", EASY, clock)
+        session.commit()
+        assert item(session, visit).status is TaskStatus.COMPLETED
+        return sent
+
+
 class TestFlags:
     def test_a_clinician_hears_at_once_whether_it_is_sent_or_not(
         self, session: Session, world: World, visit: Appointment, clock: Clock
@@ -159,6 +229,30 @@ class TestFlags:
         task = session.scalars(select(Task).where(Task.kind == TaskKind.READ_ANSWERS)).one()
         assert (task.urgent, task.patient_id) == (True, world.patient_id)
         assert visit.status == "booked"  # nothing is cancelled
+
+    def test_what_is_worse_opens_the_task_again(
+        self, session: Session, screened: Appointment, desk: Caller, doctor: Caller, clock: Clock
+    ) -> None:
+        self._keep(session, screened, {"1": 1}, clock)
+        assert self._settle(desk).json["type"] == "/problems/may-not-override"
+        assert self._settle(doctor).status_code == 200
+        clock.now += MINUTE
+        self._keep(session, screened, {"2": 1}, clock)
+        assert doctor.get("/tasks?status=requested").json["items"] == []  # nothing new
+        self._keep(session, screened, {"5": 1}, clock)
+        [task] = doctor.get("/tasks?status=requested").json["items"]
+        assert (task["kind"], task["owner"], task["urgent"]) == ("read-answers", "clinician", True)
+        assert task["settled_by"] is None
+
+    def _keep(self, session: Session, visit: Appointment, answers: Any, clock: Clock) -> None:
+        questionnaires.keep(session, visit, Filled("c-ssrs", answers), now=clock.now)
+        session.commit()
+
+    def _settle(self, caller: Caller) -> Any:
+        [task] = caller.get("/tasks?status=requested").json["items"]
+        path = f"/tasks/{task['id']}"
+        etag = caller.get(path).headers["ETag"]
+        return caller("PATCH", path, {"status": "cancelled"}, etag=etag)
 
     def _told(self, session: Session) -> set[Any]:
         rows = session.execute(

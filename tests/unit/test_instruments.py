@@ -123,7 +123,7 @@ def test_every_figure_names_a_source_that_is_listed() -> None:
         named = list(_sources(told))
         assert named, path
         assert set(named) <= set(told["sources"]), path
-        for name in ("scoring", "response", "remission", "flags", "levels"):
+        for name in ("scoring", "response", "remission", "flags", "levels", "holds"):
             for one in _listed(told.get(name)):
                 assert one.get("source"), (path, name)
         assert not told.get("bands") or told["bands_source"], path
