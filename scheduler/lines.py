@@ -363,7 +363,7 @@ _LINES = text(
                       AND l.instrument = q.instrument
                       AND (l.replaces = q.id
                            OR (l.authored_at >= q.authored_at AND NOT l.in_error
-                               AND (l.noted_at, l.id) > (q.noted_at, q.id)
+                               AND l.noted_at > q.noted_at
                                AND NOT EXISTS (SELECT FROM questionnaire_response n
                                                 WHERE n.clinic_id = l.clinic_id
                                                   AND n.replaces = l.id

@@ -39,6 +39,8 @@ DEEDS = [
     "reconcile",
     "rule",
     "go_on",
+    "fill_in",
+    "put_right",
     "escort",
     "tick",
     "measure",
@@ -52,7 +54,8 @@ DEEDS = [
     "move",
     "cancel",
 ]
-TRIED = [*ACTS, *ACTS, *DEEDS, "measure", "override", "withdraw", "screen", "go_on", "go_on"]
+OFTEN = ["measure", "override", "withdraw", "screen", "go_on", "go_on"]
+TRIED = [*ACTS, *ACTS, *DEEDS, *OFTEN, "fill_in", "fill_in", "put_right"]
 NUMBERS = st.integers(0, len(GATES) - 1)
 
 SETTLED: list[Step] = [
@@ -60,6 +63,7 @@ SETTLED: list[Step] = [
     ("agree", 0, 0, PATIENT),
     ("screen", 0, 0, NURSE),
     ("reconcile", 0, 0, NURSE),
+    ("fill_in", 0, 0, PATIENT),
     ("escort", 0, 0, DESK),
     ("tick", 0, 0, PATIENT),
 ]

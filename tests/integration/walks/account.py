@@ -8,7 +8,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from tests.factories import DAY, ZONE
-from tests.integration.walks.day import GATES, LIFT, MINUTE, STAGES
+from tests.integration.walks.day import GATES, HOUR, LIFT, MINUTE, STAGES
 
 
 class Stands(NamedTuple):
@@ -57,6 +57,22 @@ class Asked(NamedTuple):
     """By condition or class, what was decided, and when."""
 
 
+@dataclass
+class Filled:
+    """The C-SSRS: sent, typed in, or half filled in on the page."""
+
+    at: datetime
+    noted_at: datetime
+    high: bool
+    doctors: bool
+    """Whether it is the word of somebody whom the gate names."""
+    whole: bool = True
+    counts: bool = True
+    """Nobody said that it was entered in error."""
+    decided: bool = False
+    """A doctor has looked, and said that it was entered in error."""
+
+
 class Decided(NamedTuple):
     """Whether the course goes on."""
 
@@ -81,6 +97,9 @@ class Account:
     screens: list[Asked] = field(default_factory=list)
     lists: list[Asked] = field(default_factory=list)
     decided: Decided | None = None
+    filled: list[Filled] = field(default_factory=list)
+    draft: Filled | None = None
+    """The one of these that is half filled in."""
     escort: bool = False
     fasting: bool = False
     systolic: tuple[float, datetime] | None = None
@@ -178,6 +197,20 @@ class Account:
         if against:
             return Stands(False, max(against))
         return SHUT if at > last.at + 3 * DAY else OPEN
+
+    def _questions(self, at: datetime) -> Stands:
+        """What is high stays so for a day and a half, unless a doctor has spoken since."""
+        words = [one for one in self.filled if one.doctors and one.counts]
+        shut = [
+            one
+            for one in self.filled
+            if one.high and one.at <= at and not one.decided
+            if not any(it.at >= one.at and it.noted_at > one.noted_at for it in words)
+        ]
+        since = max((one.noted_at for one in shut), default=None)
+        whole = [one.at for one in self.filled if one.whole and one.counts]
+        is_fresh = bool(whole) and max(whole) <= at <= max(whole) + 36 * HOUR
+        return Stands(is_fresh and all(at > one.at + 36 * HOUR for one in shut), since)
 
     def _transport_home(self, at: datetime) -> Stands:
         return OPEN if self.escort else SHUT

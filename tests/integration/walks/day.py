@@ -8,7 +8,7 @@ from scheduler.authority import PATIENT, Authority
 from scheduler.permissions import BUNDLES
 from tests.factories import SOURCE, figure, gate, protocol_content
 
-MINUTE = timedelta(minutes=1)
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 
 DESK = Authority("key:desk", BUNDLES[Role.SCHEDULER])
 NURSE = Authority("key:nurse", BUNDLES[Role.CLINICIAN], None, frozenset({"monitor"}))
@@ -23,6 +23,7 @@ GATES = {
     "medicines": "arrival",
     "transport-home": "arrival",
     "fasting": "arrival",
+    "questions": "arrival",
     "vitals": "dose",
     "observation": "discharge",
     "care": "discharge",
@@ -53,7 +54,7 @@ def content() -> dict[str, Any]:
     told["steps"] = [{"key": "dosing", "visit": "dosing"}]
     dosing = told["visits"]["dosing"]
     dosing["gates"] = _gates()
-    dosing["checklist"] = [_FASTING]
+    dosing["checklist"] = [_FASTING, _QUESTIONS]
     dosing["ways_home"] = {"ways": ["escort"], "source": SOURCE}
     dosing["suspend"] = {"when": {"hours": -2, "from": "start"}, "source": SOURCE}
     told["visits"] = {"dosing": dosing}
@@ -73,6 +74,12 @@ def _gates() -> list[dict[str, Any]]:
         "medicines": {"by": "medicines", "holds": figure(3, "d")},
         "transport-home": {"by": "escort"},
         "fasting": {"by": "checklist"},
+        "questions": {
+            "by": "questionnaire",
+            "instrument": "c-ssrs",
+            "who": ["prescriber"],
+            "holds": figure(36, "h"),
+        },
         "vitals": {
             "by": "measurement",
             "holds": figure(30, "min"),
@@ -118,6 +125,13 @@ _FASTING = {
     "owner": "patient",
     "due_before": figure(24, "h"),
     "gate": "fasting",
+}
+_QUESTIONS = {
+    "code": "questions",
+    "title": "Some questions",
+    "owner": "patient",
+    "due_before": figure(1, "h"),
+    "instruments": ["c-ssrs"],
 }
 _CRISIS = {
     "code": "crisis",

@@ -50,6 +50,7 @@ from scheduler import (
     lifecycle,
     medicines,
     observing,
+    questionnaires,
     screens,
     sessions,
     suspending,
@@ -68,11 +69,13 @@ from scheduler.lifecycle import Action
 from scheduler.medicines import Listed, NewReconciliation, NewRuling
 from scheduler.observing import Noted
 from scheduler.permissions import Permission
+from scheduler.questionnaires import Filled as OnPage
+from scheduler.questionnaires import New
 from scheduler.screens import NewDecision, NewScreen
 from tests.factories import DAY, MONDAY_9, SUNDAY_NOON, make_protocol, make_world
 from tests.integration.walks import account
-from tests.integration.walks.account import Account, Asked, Cleared, Decided, Given, latest
-from tests.integration.walks.day import DESK, DOCTOR, GATES, LIFT, MINUTE, NURSE, content
+from tests.integration.walks.account import Account, Asked, Cleared, Decided, Filled, Given, latest
+from tests.integration.walks.day import DESK, DOCTOR, GATES, HOUR, LIFT, MINUTE, NURSE, content
 
 Step = tuple[str, int, int, Authority]
 """What is tried, a number of its own, how many minutes after the last, and who tries it."""
@@ -102,6 +105,8 @@ RULED: Mapping[int, MedicineAction] = {
     8: MedicineAction.BLOCK,
 }
 """What is ruled; else what the protocol has."""
+
+CALM = dict.fromkeys(("1", "2", "3", "4", "5", "6", "6-recent"), 0)
 
 DECIDED: Mapping[int, tuple[EligibilityOutcome, str | None, int | None, int | None]] = {
     4: (EligibilityOutcome.ELIGIBLE_WITH_CONDITIONS, "an ECG first", None, None),
@@ -152,6 +157,7 @@ class Walk:
         self.patient_id = self.visit.patient_id
         self.texts = list(session.scalars(select(ConsentText)))
         self.account.texts = [(one.written_at, one.renews) for one in self.texts]
+        self.responses: dict[UUID, Filled] = {}
         self.screens: list[Screen] = []
         self.lists: list[Reconciliation] = []
         self.departures: list[Departure] = []
@@ -306,6 +312,52 @@ class Walk:
         goes_on = outcome not in {EligibilityOutcome.DEFERRED, EligibilityOutcome.NOT_ELIGIBLE}
         self.account.decided = Decided(goes_on, self.now, through)
 
+    def _fill_in(self, number: int, by: Authority) -> None:
+        """Calm up to 3, else high: now or, from paper, an hour ago. The patient's: on the page."""
+        high = number > 3
+        answers = CALM | {"5": int(high)}
+        if by == PATIENT:
+            self._on_the_page(number, answers)
+            return
+        at = self.now - HOUR if number in {3, 9} else self.now
+        told = New(self.patient_id, "c-ssrs", at, answers)
+        row = questionnaires.enter(self.session, told, by=by, now=self.now)
+        self.responses[row.id] = Filled(at, self.now, high, by == DOCTOR)
+        self.account.filled.append(self.responses[row.id])
+
+    def _on_the_page(self, number: int, answers: dict[str, int]) -> None:
+        """From 8 on only one answer is given, and kept; else all of them, and sent."""
+        kept = {"5": answers["5"]} if number > 7 else answers
+        page = OnPage("c-ssrs", kept)
+        draft = self.account.draft
+        if number > 7:
+            questionnaires.keep(self.session, self.visit, page, now=self.now)
+            if draft is None:
+                line = Filled(self.now, self.now, True, False, whole=False)
+                self.account.draft = line
+                self.account.filled.append(line)
+            return
+        row = questionnaires.send(self.session, self.visit, page, by=PATIENT, now=self.now)
+        high = draft is not None or answers["5"] == 1
+        if draft is not None:
+            self.account.filled.remove(draft)
+            self.account.draft = None
+        self.responses[row.id] = Filled(self.now, self.now, high, False)
+        self.account.filled.append(self.responses[row.id])
+
+    def _put_right(self, number: int, by: Authority) -> None:
+        """Somebody says that a response was entered in error: mostly the last."""
+        if not self.responses:
+            return
+        ids = list(self.responses)
+        which = ids[0] if number > 6 else ids[-1]
+        told = New(self.patient_id, "c-ssrs", self.now, replaces=which, in_error=True)
+        questionnaires.enter(self.session, told, by=by, now=self.now)
+        assert by.practitioner_roles
+        line = self.responses[which]
+        assert line.counts
+        line.counts, line.decided = False, by == DOCTOR
+
     def _escort(self, number: int, by: Authority) -> None:
         told = NewEscort(
             name=f"Evan {number}", phone="+12125550199", relation="friend", confirmed=number < 8
@@ -315,7 +367,9 @@ class Walk:
         assert not self.account.escort or by.is_staff or number < 8
 
     def _tick(self, number: int, by: Authority) -> None:
-        query = select(ChecklistItem).where(ChecklistItem.appointment_id == self.visit.id)
+        query = select(ChecklistItem).where(
+            ChecklistItem.appointment_id == self.visit.id, ChecklistItem.code == "fasting"
+        )
         item = self.session.scalars(query.with_for_update()).one()
         status = TaskStatus.COMPLETED if number < 8 else TaskStatus.REQUESTED
         checklists.settle(self.session, item, Settling(status=status), by=by, now=self.now)
