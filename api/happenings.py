@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from flask import Response, request
-from marshmallow import Schema, fields
+from marshmallow import fields
 from sqlalchemy import select
 
 from api import edge, pages
@@ -14,6 +14,7 @@ from api.errors import ProblemSchema
 from api.fields import Id, Instant, Text
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
+from api.showing import ClinicalSchema
 from models import HealthEvent, Patient, db
 from models.vocabulary import HealthEventKind
 from scheduler import facts, happenings
@@ -26,8 +27,10 @@ blueprint = Blueprint(
 )
 
 
-class HealthEventSchema(Schema):
-    """Something that happened to a patient."""
+class HealthEventSchema(ClinicalSchema):
+    """Something that happened to a patient. What it was, clinicians read."""
+
+    _CLINICAL = ("kind", "note")
 
     id = Id(dump_only=True)
     patient_id = Id(dump_only=True)
@@ -43,10 +46,16 @@ class HealthEventSchema(Schema):
     )
 
 
+class ShownHealthEventSchema(HealthEventSchema):
+    """Something that happened to a patient; to the desk, that something did."""
+
+    kind = fields.Enum(HealthEventKind, by_value=True, dump_only=True)
+
+
 @blueprint.route("/<uuid:patient_id>/health-events", methods=["GET"])
 @requires(Permission.INCIDENTS_READ)
 @blueprint.arguments(PageQuery, location="query")
-@blueprint.response(200, page_of(HealthEventSchema))
+@blueprint.response(200, page_of(ShownHealthEventSchema))
 def list_health_events(asked: dict[str, Any], patient_id: UUID) -> dict[str, Any]:
     """List what happened to a patient, oldest first."""
     facts.one(db.session(), Patient, patient_id)
@@ -58,7 +67,7 @@ def list_health_events(asked: dict[str, Any], patient_id: UUID) -> dict[str, Any
 @requires(Permission.INCIDENTS_WRITE)
 @blueprint.arguments(HealthEventSchema)
 @idempotent
-@blueprint.response(201, HealthEventSchema)
+@blueprint.response(201, ShownHealthEventSchema)
 @blueprint.alt_response(409, schema=ProblemSchema, description="already-exists")
 @blueprint.alt_response(422, schema=ProblemSchema, description="unfit")
 def add_health_event(told: dict[str, Any], patient_id: UUID) -> Response:
@@ -74,4 +83,4 @@ def add_health_event(told: dict[str, Any], patient_id: UUID) -> Response:
         facts={"replaces": str(line.replaces)} if line.replaces else {},
     )
     location = f"{request.path}/{line.id}"
-    return edge.done(HealthEventSchema, line, act, status=201, location=location)
+    return edge.done(ShownHealthEventSchema, line, act, status=201, location=location)

@@ -16,6 +16,7 @@ from api.errors import ProblemSchema
 from api.fields import Id, Instant, Text
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
+from api.showing import ClinicalSchema
 from models import ChecklistItem, Incident, Patient, db
 from scheduler import facts, incidents
 from scheduler.audit import Act
@@ -27,8 +28,10 @@ blueprint = Blueprint(
 )
 
 
-class IncidentSchema(Schema):
-    """Something that went wrong."""
+class IncidentSchema(ClinicalSchema):
+    """Something that went wrong. What was noted about it, clinicians read."""
+
+    _CLINICAL = ("note",)
 
     id = Id(dump_only=True)
     patient_id = Id(dump_only=True)

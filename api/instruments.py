@@ -15,6 +15,7 @@ from api.errors import ProblemSchema
 from api.fields import Id, Instant, Text
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
+from api.showing import ClinicalSchema
 from models import Patient, QuestionnaireResponse, db
 from scheduler import facts, outcomes, questionnaires, wordings
 from scheduler.audit import Act
@@ -111,8 +112,11 @@ class ChangeSchema(Schema):
     is_remission = fields.Boolean(allow_none=True)
 
 
-class QuestionnaireResponseSchema(Schema):
-    """A questionnaire that was filled in, and what it amounts to."""
+class QuestionnaireResponseSchema(ClinicalSchema):
+    """A questionnaire that was filled in, and what it amounts to; to who may not read it, that."""
+
+    _CLINICAL = ("answers", "score", "band", "flags", "change")
+    _TAKES = Permission.QUESTIONNAIRES_READ
 
     id = Id(dump_only=True)
     patient_id = Id(dump_only=True)

@@ -112,7 +112,7 @@ class WatchSchema(Schema):
 
 
 @blueprint.route("/<uuid:appointment_id>/observations", methods=["GET"])
-@requires(Permission.OBSERVATIONS_READ)
+@requires(Permission.HEALTH_READ)
 @blueprint.arguments(PageQuery, location="query")
 @blueprint.response(200, page_of(ObservationSchema))
 def list_observations(asked: dict[str, Any], appointment_id: UUID) -> dict[str, Any]:

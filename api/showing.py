@@ -69,6 +69,19 @@ class ReasonedSchema(Schema):
         return {name: None if name in hidden else value for name, value in told.items()}
 
 
+class ClinicalSchema(Schema):
+    """What anybody may write down who works here, and part of which takes more to read."""
+
+    _CLINICAL: tuple[str, ...] = ()
+    _TAKES = Permission.HEALTH_READ
+
+    @post_dump
+    def keep_clinical(self, told: dict[str, Any], **_: object) -> dict[str, Any]:
+        """Leave out what is not the reader's to know: that there is something, they see."""
+        hidden = () if by().may(self._TAKES) else self._CLINICAL
+        return {name: value for name, value in told.items() if name not in hidden}
+
+
 class AppointmentSchema(Schema):
     """A visit as callers see it. Instants in UTC; the zone is the site's, by name."""
 

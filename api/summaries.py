@@ -77,7 +77,7 @@ class CourseSummarySchema(Schema):
 
 
 @blueprint.route("/<uuid:course_id>/summary", methods=["GET"])
-@requires(Permission.QUESTIONNAIRES_READ)
+@requires(Permission.PATIENTS_READ)
 @blueprint.response(200, CourseSummarySchema)
 def read_summary(course_id: UUID) -> dict[str, Any]:
     """Read what has taken place in a course, what comes next, and what the patient filled in."""

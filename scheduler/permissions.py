@@ -28,6 +28,7 @@ class Permission(StrEnum):
     COURSES_DECIDE = "courses:decide"
     ESCORTS_READ = "escorts:read"
     ESCORTS_WRITE = "escorts:write"
+    HEALTH_READ = "health:read"
     INCIDENTS_READ = "incidents:read"
     INCIDENTS_WRITE = "incidents:write"
     KEYS_MANAGE = "keys:manage"
@@ -72,20 +73,22 @@ MEANS: Mapping[Permission, str] = {
     Permission.COURSES_DECIDE: "skip a step, note its outcome, end a course early",
     Permission.ESCORTS_READ: "who takes a patient home",
     Permission.ESCORTS_WRITE: "name or change them",
-    Permission.INCIDENTS_READ: "what went wrong, and what happened to a patient's health",
+    Permission.HEALTH_READ: "what was measured; what it was that happened or went wrong, in words",
+    Permission.INCIDENTS_READ: "what went wrong, and that something happened to a patient",
     Permission.INCIDENTS_WRITE: "note it, take it back",
     Permission.KEYS_MANAGE: "make, list and revoke keys",
     Permission.MESSAGES_READ: "that messages were sent, and how it went; consents to channels",
     Permission.MESSAGES_WRITE: "say one again; note consents to channels",
     Permission.MESSAGES_CONTENT: "what was said, and what patients replied",
-    Permission.OBSERVATIONS_READ: "vitals, the observation clock, how a patient left",
+    Permission.OBSERVATIONS_READ: "the observation clock, how a patient left",
     Permission.OPENINGS_READ: "free times",
     Permission.OVERRIDES_WRITE: "pass over a gate with a reason",
-    Permission.PATIENTS_READ: "people and their contacts, their timeline, reasons that staff wrote",
+    Permission.PATIENTS_READ: "people and their contacts, their timeline, courses in short, "
+    "reasons that staff wrote",
     Permission.PATIENTS_WRITE: "add and change them",
     Permission.PROTOCOLS_READ: "protocols",
     Permission.PROTOCOLS_WRITE: "write and sign them",
-    Permission.QUESTIONNAIRES_READ: "answers, scores, the curve of a course, its summary",
+    Permission.QUESTIONNAIRES_READ: "answers, scores, the curve of a course",
     Permission.QUESTIONNAIRES_WRITE: "enter answers for a patient",
     Permission.SCHEDULES_READ: "opening hours, closures, calendars kept elsewhere",
     Permission.SCHEDULES_WRITE: "close a schedule, read in such a calendar",
@@ -129,7 +132,6 @@ _STAFF = _OVERVIEW | {
     Permission.OBSERVATIONS_READ,
     Permission.OPENINGS_READ,
     Permission.PATIENTS_READ,
-    Permission.QUESTIONNAIRES_READ,
     Permission.QUESTIONNAIRES_WRITE,
     Permission.TASKS_READ,
     Permission.TASKS_WRITE,
@@ -146,8 +148,10 @@ BUNDLES: Mapping[Role, frozenset[Permission]] = {
         Permission.CHECKLISTS_SIGN,
         Permission.CLEARANCES_WRITE,
         Permission.COURSES_DECIDE,
+        Permission.HEALTH_READ,
         Permission.OVERRIDES_WRITE,
         Permission.PROTOCOLS_WRITE,
+        Permission.QUESTIONNAIRES_READ,
         Permission.SCREENING_READ,
         Permission.SCREENING_WRITE,
         Permission.SESSIONS_WRITE,

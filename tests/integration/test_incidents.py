@@ -235,6 +235,44 @@ class TestTrail:
             assert word not in str([*events, *trail])
 
 
+class TestReading:
+    """The desk may have to write it down; what stands in it, clinicians read."""
+
+    def test_the_desk_sees_that_something_was_noted(
+        self, desk: Caller, doctor: Caller, key: Keyring, visits: list[Appointment]
+    ) -> None:
+        note = "12 weeks; was in a psychiatric ward"
+        path = f"/patients/{visits[0].patient_id}/health-events"
+        made: Any = desk.post(path, {"kind": "pregnancy", "note": note})
+        assert made.status_code == 201
+        [seen] = desk.get(path).json["items"]
+        assert not {"kind", "note"} & {*made.json, *seen}
+        assert seen["noted_by"] == "key:front-desk"
+        [read] = doctor.get(path).json["items"]
+        assert (read["kind"], read["note"]) == ("pregnancy", note)
+        assert key(Role.AUDITOR).get(path).status_code == 403
+
+    def test_nor_does_it_read_what_was_noted_of_an_incident(
+        self, desk: Caller, doctor: Caller, key: Keyring, visits: list[Appointment]
+    ) -> None:
+        made = record(desk, visits[0], note="she wanted to jump").json
+        path = f"/patients/{visits[0].patient_id}/incidents"
+        alone: Any = desk.get(_one(made))
+        for shown in (made, desk.get(path).json["items"][0], alone.json):
+            assert shown["title"]
+            assert "note" not in shown
+        assert doctor.get(_one(made)).json["note"] == "she wanted to jump"
+        assert key(Role.AUDITOR).get(_one(made)).status_code == 403
+
+    def test_nor_what_was_measured(self, desk: Caller, visits: list[Appointment]) -> None:
+        assert desk.get(f"/appointments/{visits[0].id}/observations").status_code == 403
+        assert desk.get(f"/appointments/{visits[0].id}/watch").status_code == 200
+
+
+def _one(incident: Any) -> str:
+    return f"/incidents/{incident['id']}"
+
+
 class TestPutRight:
     def test_taken_back_it_asks_for_nothing_and_ends_no_clearance(
         self, session: Session, desk: Caller, doctor: Caller, visits: list[Appointment]

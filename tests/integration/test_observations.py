@@ -112,7 +112,7 @@ class TestNoting:
         assert made.status_code == 201, made.json
         assert made.json["values"] == {**CALM, "oriented": 1}
         assert vitals(desk, visit_id)["state"] == "met"
-        listed = desk.get(f"/appointments/{visit_id}/observations").json["items"]
+        listed = nurse.get(f"/appointments/{visit_id}/observations").json["items"]
         assert [one["id"] for one in listed] == [made.json["id"]]
 
     @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ class TestPuttingRight:
 
         assert right.status_code == 201
         assert vitals(desk, visit_id)["state"] == "met"
-        listed = desk.get(f"/appointments/{visit_id}/observations").json["items"]
+        listed = nurse.get(f"/appointments/{visit_id}/observations").json["items"]
         by_id = {one["id"]: one for one in listed}
         assert by_id[slip["id"]]["replaced_by"] == right.json["id"]
         again = note(nurse, visit_id, CALM, replaces=slip["id"])

@@ -194,9 +194,10 @@ class TestPicture:
 
 @pytest.mark.parametrize("what", ["outcomes", "outcomes/picture"])
 class TestDoors:
-    def test_the_auditor_sees_no_scores(self, key: Keyring, course: Course, what: str) -> None:
+    def test_clinicians_alone_see_scores(self, key: Keyring, course: Course, what: str) -> None:
         assert key(Role.AUDITOR).get(f"/courses/{course.id}/{what}").status_code == 403
-        assert key(Role.SCHEDULER).get(f"/courses/{course.id}/{what}").status_code == 200
+        assert key(Role.SCHEDULER).get(f"/courses/{course.id}/{what}").status_code == 403
+        assert key(Role.CLINICIAN).get(f"/courses/{course.id}/{what}").status_code == 200
 
     def test_another_clinic_sees_nothing(
         self, doctor: Caller, session: Session, world: World, what: str

@@ -335,6 +335,17 @@ class TestOverHttp:
         ]
         assert [one["change"] and one["change"]["is_remission"] for one in shown][-1] is True
 
+    def test_the_desk_enters_them_and_reads_none(
+        self, desk: Caller, doctor: Caller, key: Keyring, path: str
+    ) -> None:
+        made: Any = desk.post(path, {"instrument": "phq-9", "answers": CALM | {"9": 1}})
+        assert made.status_code == 201
+        told = {"answers", "score", "band", "flags", "change"}
+        assert not told & {*made.json}
+        assert desk.get(path).status_code == key(Role.AUDITOR).get(path).status_code == 403
+        [shown] = doctor.get(path).json["items"]
+        assert (shown["score"], shown["flags"]) == (1, ["self-harm"])
+
     def test_an_entry_is_put_right_by_another(
         self, doctor: Caller, desk: Caller, path: str
     ) -> None:
