@@ -1,14 +1,14 @@
 """Answered: on whose word answers stand, and what was flagged before they were sent.
 
-Revision ID: 0030_answered
+Revision ID: 0031_answered
 """
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "0030_answered"
-down_revision = "0029_quota"
+revision = "0031_answered"
+down_revision = "0030_taken_back"
 branch_labels = None
 depends_on = None
 
