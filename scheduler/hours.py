@@ -14,7 +14,7 @@ Source: RFC 5545, section 3.3.10.
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import MAXYEAR, datetime, timedelta
 from functools import lru_cache
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -91,13 +91,27 @@ def check_rule(rule: str, first_start: datetime) -> None:
     parts.pop("COUNT", None)
     try:
         rrulestr(rule, dtstart=first_start)
-        parts["UNTIL"] = f"{first_start + FIRST_WITHIN:%Y%m%dT%H%M%S}"
+        late = first_start.replace(year=_alike(first_start.year))
+        parts["UNTIL"] = f"{late + FIRST_WITHIN:%Y%m%dT%H%M%S}"
         told = ";".join(f"{name}={value}" for name, value in parts.items())
-        found = next(iter(rrulestr(told, dtstart=first_start)), None)
+        found = next(iter(rrulestr(told, dtstart=late)), None)
     except (ValueError, TypeError, OverflowError) as error:
         raise BadRule("Write an RRULE value such as FREQ=WEEKLY;BYDAY=MO,TU.") from error
     if found is None:
         raise BadRule("This rule does not happen within its first five years.")
+
+
+def _alike(year: int) -> int:
+    """A year with the same days of the week, near the end of all years.
+
+    A rule that never happens is followed until there are no more years, whatever its UNTIL: from
+    here that is soon. Of 28 years in a row one has the same weekdays and distance to a leap year.
+    """
+    weekday = datetime(year, 1, 1).weekday()
+    alike = range(MAXYEAR - 33, MAXYEAR - 5)
+    return next(
+        one for one in alike if (one - year) % 4 == 0 and datetime(one, 1, 1).weekday() == weekday
+    )
 
 
 FIRST_WITHIN = timedelta(days=5 * 366)

@@ -4,14 +4,15 @@ Source: RFC 5545, section 3.8.5.3 (its examples, an UNTIL in UTC written as wall
 database.
 """
 
+from calendar import isleap
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import MAXYEAR, UTC, date, datetime, timedelta
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from scheduler.hours import BadRule, Hours, check_rule, expand
+from scheduler.hours import BadRule, Hours, _alike, check_rule, expand
 
 SITE = UUID(int=1)
 NEW_YORK = "America/New_York"
@@ -305,3 +306,17 @@ def test_the_tables_are_long_enough_to_be_believed() -> None:
         "Asia/Kolkata",
         "Pacific/Apia",
     }
+
+
+@pytest.mark.parametrize("year", range(2000, 2200))
+def test_a_rule_is_looked_at_in_years_that_are_alike_and_soon_end(year: int) -> None:
+    """One that never happens is followed to the end of all years: seconds, from today."""
+    alike = _alike(year)
+
+    assert 5 <= MAXYEAR - alike <= 33
+    for later in range(6):
+        if any(one % 100 == 0 and one % 400 for one in range(year, year + later + 1)):
+            break  # a century's end without a leap day: there are no years like these
+        days = [datetime(one + later, 1, 1).weekday() for one in (year, alike)]
+        assert days[0] == days[1]
+        assert isleap(year + later) == isleap(alike + later)
