@@ -33,6 +33,7 @@ def create_app(settings: config.Settings | None = None) -> Flask:
     service past row-level security.
     """
     if settings is None:
+        logs.catch_the_uncaught()
         try:
             app = _checked(config.load())
             _look_for_garbage_in_what_is_new()

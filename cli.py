@@ -8,26 +8,24 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
-from uuid import UUID
 
 import click
 from honcho.manager import Manager
 from honcho.printer import Printer
-from sqlalchemy import create_engine, text
-from sqlalchemy.orm import Session
 
+import checkup
 import clock
 import config
 import demonstration
 import intake.clinic
 import logs
+import operations
 import rehearsal
 from api import keys
-from database import access, embedded, migrating, opening
+from database import access
 from database.opening import Opened
 from models import enter_clinic
 from models.vocabulary import Role
@@ -35,17 +33,14 @@ from notifications import bounces, delivery
 from notifications import rsvp as rsvps
 from notifications.rsvp import Rsvp
 from scheduler import replies
+from shell import OneLine
+from shell import clinics as _clinics
+from shell import one_clinic as _one_clinic
+from shell import running as _running
+from shell import session as _session
+from shell import settings as _settings
 
 PROCFILE = Path(__file__).with_name("Procfile")
-
-
-class OneLine(click.ClickException):
-    """A failure told in one line."""
-
-    exit_code = 2
-
-    def show(self, file: object = None) -> None:
-        click.secho(f"afterglow: {self.message}", fg="red", err=True)
 
 
 @click.group()
@@ -64,14 +59,6 @@ def up() -> None:
         url = settings.public_url
         demonstration.keep(found, settings.var / "demo.json", url)
         sys.exit(_supervise(settings, found))
-
-
-@main.command()
-def migrate() -> None:
-    """Bring the database to what this code expects."""
-    settings = _settings()
-    with _running(settings) as opened:
-        click.echo(f"The database is at {migrating.current(opened.ways.service)}.")
 
 
 @main.command()
@@ -149,61 +136,8 @@ def rehearse(code: str, start: str | None, brief: bool) -> None:
         raise OneLine(str(error)) from error
 
 
-@main.command()
-def doctor() -> None:
-    """Say what is wrong with settings, database, roles, migrations and worker."""
-    settings = _settings()
-    with _running(settings) as opened:
-        ways = opened.ways
-        with access.connect(ways.service) as connection:
-            access.refuse_unsafe_role(connection)
-            beat = connection.execute("SELECT now() - max(seen_at) FROM worker").fetchone()
-        assert beat is not None
-        at, wanted = migrating.current(ways.service), migrating.head()
-        click.echo(f"database    reachable; {len(_clinics(opened))} clinics")
-        click.echo(f"migrations  {at}" + ("" if at == wanted else f", but {wanted} is expected"))
-        click.echo(f"worker      {'never seen' if beat[0] is None else f'seen {beat[0]} ago'}")
-        mail = "var/outbox" if not settings.smtp else settings.smtp[0].host
-        click.echo(f"mail        {mail}")
-
-
-def _settings() -> config.Settings:
-    try:
-        return config.load()
-    except config.BadSetting as error:
-        raise OneLine(str(error)) from error
-
-
-@contextlib.contextmanager
-def _running(settings: config.Settings) -> Iterator[Opened]:
-    """Have the database up and migrated; if this call started it, stop it in the end."""
-    folder = settings.var / "postgres"
-    try:
-        settings.var.mkdir(parents=True, exist_ok=True)
-        opened = opening.ways_in(settings.database_url, folder, settings.secret)
-        started = opening.start(opened, folder, settings.secret)
-    except (access.Unreachable, OSError) as error:
-        raise OneLine(str(error)) from error
-    try:
-        try:
-            access.prepare(opened.ways)
-            migrating.upgrade(opened.ways.owner)
-        except access.Unreachable as error:
-            raise OneLine(str(error)) from error
-        yield opened
-    finally:
-        if started and opened.server is not None:
-            embedded.stop(opened.server)
-
-
-@contextlib.contextmanager
-def _session(opened: Opened) -> Iterator[Session]:
-    engine = create_engine(opened.ways.service)
-    try:
-        with Session(engine) as session:
-            yield session
-    finally:
-        engine.dispose()
+for command in (*operations.COMMANDS, checkup.doctor):
+    main.add_command(command)
 
 
 def _hear_calendar(opened: Opened, rsvp: Rsvp, now: datetime) -> str:
@@ -216,31 +150,6 @@ def _hear_calendar(opened: Opened, rsvp: Rsvp, now: datetime) -> str:
             if reply is not None:
                 return f"The patient says: {reply.meaning}."
     return "Nothing new."
-
-
-def _clinics(opened: Opened) -> dict[UUID, str]:
-    """Every clinic's name; the worker's role sees them all."""
-    engine = create_engine(opened.ways.worker)
-    try:
-        with engine.connect() as connection:
-            rows = connection.execute(
-                text("SELECT clinic_id, name FROM clinic ORDER BY created_at")
-            )
-            return {row.clinic_id: row.name for row in rows}
-    finally:
-        engine.dispose()
-
-
-def _one_clinic(opened: Opened, told: str | None) -> UUID:
-    clinics = _clinics(opened)
-    if told is not None:
-        with contextlib.suppress(ValueError):
-            if UUID(told) in clinics:
-                return UUID(told)
-        raise OneLine(f"There is no clinic {told}.")
-    if len(clinics) != 1:
-        raise OneLine(f"There are {len(clinics)} clinics; name one with --clinic.")
-    return next(iter(clinics))
 
 
 def _demonstration(settings: config.Settings, opened: Opened) -> demonstration.Demonstration:

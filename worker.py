@@ -34,6 +34,7 @@ from intake.feeds import Refresher
 from intake.fetching import Fetcher
 from models import enter_clinic
 from models.vocabulary import Channel as ChannelCode
+from notifications import queue, reading
 from notifications.channels import Channel
 from notifications.channels.failover import Failover, Provider
 from notifications.channels.folder import FolderChannel
@@ -65,6 +66,7 @@ class Worker:
     id: UUID = field(default_factory=uuid7)
     stop: threading.Event = field(default_factory=threading.Event)
     ticked_at: float = field(default_factory=time.monotonic)
+    resting_since: datetime | None = None
 
     def run(self) -> None:
         """Work until told to stop; then finish what is in hand."""
@@ -114,6 +116,8 @@ class Worker:
 
     def tidy(self) -> None:
         """Take back what dead workers held, say again what may be, tell what comes too late."""
+        if self.rests():
+            return
         self.deliveries[0].tidy()  # of every channel
         for delivery in self.deliveries:
             delivery.resolve()
@@ -121,6 +125,8 @@ class Worker:
 
     def do(self, job: Job) -> None:
         """Run a job for every clinic, each in a transaction of its own."""
+        if self.rests():
+            return
         for clinic_id in self._clinics():
             try:
                 while self._do(job, clinic_id) and job.again and not self.stop.is_set():
@@ -128,6 +134,19 @@ class Worker:
             except Exception:  # one clinic's trouble is not another's
                 apart.note_failure(job.name)
                 log.exception("job.failed", job=job.name, clinic_id=str(clinic_id))
+
+    def rests(self) -> bool:
+        """Whether the database was restored, and nobody has looked through it yet.
+
+        What happened since the backup is not in it: a job would take visits that were had for
+        missed, and tell people so.
+        """
+        with Session(self.engine) as session:
+            since = queue.resting_since(reading.raw(session))
+        if since != self.resting_since:
+            self.resting_since = since
+            log.warning("worker.rests" if since else "worker.resumes")
+        return since is not None
 
     def refresh_feeds(self) -> None:
         """Fetch the calendars kept elsewhere that are due."""
@@ -219,6 +238,7 @@ def make(settings: config.Settings) -> Worker:
 
 def main() -> int:
     """Run a worker until SIGTERM or SIGINT."""
+    logs.catch_the_uncaught()
     try:
         settings = config.load()
         logs.set_up(settings.log_level)

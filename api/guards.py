@@ -6,10 +6,12 @@ that no database stores. All of that is refused here, before anything else looks
 
 import json
 import sys
+import re
 from typing import Any
 from uuid import UUID
 
 from flask import Flask, Request, Response, g, request
+from structlog.contextvars import bind_contextvars, clear_contextvars
 from uuid_utils.compat import uuid7
 from werkzeug.exceptions import HTTPException
 
@@ -52,6 +54,8 @@ def init_app(app: Flask) -> None:
 
 def _begin() -> None:
     g.request_id = _told_id() or uuid7()
+    clear_contextvars()  # a thread serves many
+    bind_contextvars(request_id=str(g.request_id), **_trace())
     if not request.path.startswith("/api/"):
         return
     for value in (request.path, *request.args.values(), *request.args.keys()):
@@ -76,6 +80,19 @@ def _told_id() -> UUID | None:
         return UUID(request.headers.get("X-Request-Id", ""))
     except ValueError:
         return None
+
+
+def _trace() -> dict[str, str]:
+    """The trace that the caller is in (W3C Trace Context), if it is told in the only good form."""
+    found = _TRACEPARENT.fullmatch(request.headers.get("traceparent", ""))
+    if found is None or found["version"] == "ff" or not found["trace"].strip("0"):
+        return {}
+    return {"trace_id": found["trace"]}
+
+
+_TRACEPARENT = re.compile(
+    "(?P<version>[0-9a-f]{2})-(?P<trace>[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+)
 
 
 def _parse(told: str) -> Any:

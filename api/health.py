@@ -57,6 +57,8 @@ def ready() -> ResponseReturnValue:
         return {"status": "not ready", "failing": ["database"]}, 503
     if age is None or age > LATEST_BEAT:
         return {"status": "not ready", "failing": ["worker"]}, 503
+    if watching.rests(db.session()):
+        return {"status": "ready", "messages": "held"}  # the desk must get in to look through it
     if watching.oldest_due_seconds(db.session(), current_app.config["CLOCK"]()) > OLDEST_DUE:
         return {"status": "not ready", "failing": ["messages"]}, 503
     return {"status": "ready"}
@@ -80,7 +82,10 @@ def _start_watch() -> None:
 
 
 def _note(response: Response) -> Response:
-    """Log the request by its route: a path may hold a token, a query a name."""
+    """Log the request by its route: a path may hold a token, a query a name.
+
+    Who called is told by the key's prefix, as an admin finds it in the list of keys.
+    """
     seconds = time.perf_counter() - g.get("started", time.perf_counter())
     route = request.url_rule.rule if request.url_rule else "none"
     REQUESTS.labels(request.method, route, str(response.status_code)).observe(seconds)
@@ -90,6 +95,16 @@ def _note(response: Response) -> Response:
         route=route,
         status=response.status_code,
         ms=round(seconds * 1000, 1),
-        request_id=str(g.get("request_id", "")),
+        **_caller(),
     )
     return response
+
+
+def _caller() -> dict[str, str]:
+    """Whose clinic and which key it was, as far as that is known."""
+    clinic_id = db.session.info.get("clinic_id") if db.session.registry.has() else None
+    by = g.get("authority")
+    return {
+        **({} if clinic_id is None else {"clinic_id": str(clinic_id)}),
+        **({} if by is None else {"by": by.mark}),
+    }

@@ -18,6 +18,8 @@ from prometheus_client.core import (
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from notifications import queue, reading
+
 
 def oldest_due_seconds(session: Session, now: datetime) -> float:
     """For how long the oldest message that should have been said has been due; 0 if none is."""
@@ -25,20 +27,29 @@ def oldest_due_seconds(session: Session, now: datetime) -> float:
     return max((float(row["oldest"] or 0) for row in counted), default=0.0)
 
 
+def rests(session: Session) -> bool:
+    """Whether nothing is said for now, because the database was restored from a backup."""
+    return queue.resting_since(reading.raw(session)) is not None
+
+
 def messages(session: Session, now: datetime) -> bytes:
     """The figures about messages as Prometheus reads them."""
     counts = [dict(row) for row in session.execute(_COUNTS, {"now": now}).mappings()]
     workers = [(str(row["id"]), row["stats"] or {}) for row in session.execute(_WORKERS).mappings()]
     registry = CollectorRegistry()
-    registry.register(_Figures(counts, workers))
+    registry.register(_Figures(counts, workers, rests=rests(session)))
     return generate_latest(registry)
 
 
 class _Figures:
     def __init__(
-        self, counts: list[dict[str, Any]], workers: list[tuple[str, Mapping[str, Any]]]
+        self,
+        counts: list[dict[str, Any]],
+        workers: list[tuple[str, Mapping[str, Any]]],
+        *,
+        rests: bool,
     ) -> None:
-        self.counts, self.workers = counts, workers
+        self.counts, self.workers, self.rests = counts, workers, rests
 
     def collect(self) -> Iterator[Metric]:
         states = GaugeMetricFamily(
@@ -58,6 +69,11 @@ class _Figures:
                 oldest.add_metric([row["channel"]], float(row["oldest"] or 0))
                 expiring.add_metric([row["channel"]], float(row["expiring"]))
         yield from (states, oldest, expiring)
+        yield GaugeMetricFamily(
+            "afterglow_messages_held",
+            "1 after a restoration, until somebody resumes.",
+            value=float(self.rests),
+        )
         yield from self._of_workers()
         yield from self._of_jobs()
 

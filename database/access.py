@@ -130,7 +130,8 @@ def _url(told: str) -> URL:
 
 def _as(owner: URL, role: str, secret: str) -> URL:
     password = hmac.new(secret.encode(), role.encode(), hashlib.sha256).hexdigest()
-    return owner.set(username=role, password=password)
+    named = owner.set(username=role, password=password)
+    return named.update_query_dict({"application_name": f"afterglow-{role.rpartition('_')[2]}"})
 
 
 def _prepare_role(connection: psycopg.Connection, url: URL) -> None:

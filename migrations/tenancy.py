@@ -16,6 +16,15 @@ HERE = "nullif(current_setting('afterglow.clinic', true), '')::uuid"
 CLINIC = "(SELECT nullif(current_setting('afterglow.clinic', true), '')::uuid)"
 """The same as a sub-select: it is worked out once for each statement."""
 
+BACKED_UP = (
+    "(SELECT session_user = current_user "
+    "AND current_setting('afterglow.backup', true) IS NOT DISTINCT FROM 'on')"
+)
+"""Whether this is the owner's own session, and says that it makes a backup.
+
+In a function that runs as the owner for somebody else it is never true.
+"""
+
 
 def service() -> str:
     """The service's role in this database, quoted."""
@@ -39,10 +48,25 @@ def guard(table: str, *, service_may: str, worker_may: str) -> None:
         f"CREATE POLICY clinic ON {table} USING (clinic_id = {CLINIC}) "
         f"WITH CHECK (clinic_id = {CLINIC})"
     )
+    let_backups_read(table)
     if service_may:
         op.execute(f"GRANT {service_may} ON {table} TO {service()}")
     if worker_may:
         op.execute(f"GRANT {worker_may} ON {table} TO {worker()}")
+
+
+def let_backups_read(table: str) -> None:
+    """Let the owner read every clinic's rows of `table` for a backup, which asks to.
+
+    Row-level security is forced on the owner as well; a backup without this would be empty.
+    """
+    stop_backups_reading(table)
+    op.execute(f"CREATE POLICY backed_up ON {table} FOR SELECT TO CURRENT_USER USING ({BACKED_UP})")
+
+
+def stop_backups_reading(table: str) -> None:
+    """Undo `let_backups_read`."""
+    op.execute(f"DROP POLICY IF EXISTS backed_up ON {table}")
 
 
 def of_clinic(table: str) -> list[Any]:

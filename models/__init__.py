@@ -44,7 +44,7 @@ from models.talk import (
     Wording,
 )
 from models.waitlist import FreedTime, Offer, WaitlistEntry
-from models.worker import SendBucket, Worker
+from models.worker import Restoration, SendBucket, Worker
 
 __all__ = [
     "SERVES",
@@ -98,6 +98,7 @@ __all__ = [
     "Receipt",
     "Reconciliation",
     "Reply",
+    "Restoration",
     "Room",
     "Schedule",
     "Screen",

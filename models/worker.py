@@ -1,4 +1,4 @@
-"""The workers' own tables, which belong to no clinic: the heartbeat, and how fast may be sent."""
+"""The workers' own tables, which belong to no clinic: heartbeat, rates, and whether to rest."""
 
 from datetime import datetime
 from typing import Any
@@ -37,3 +37,15 @@ class SendBucket(Base):
     tokens: Mapped[float]
     filled_at: Mapped[datetime]
     """Machine time at which it held `tokens`."""
+
+
+class Restoration(Base):
+    """That the database was restored from a backup. Until somebody resumes, the workers rest."""
+
+    __tablename__ = "restoration"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
+    backed_up_at: Mapped[datetime]
+    restored_at: Mapped[datetime]
+    """By the clinic's clock: what was due by then may have been said by what was lost."""
+    resumed_at: Mapped[datetime | None]

@@ -413,8 +413,30 @@ def drop(connection: Connection[Any], reader: UUID, channel: Channel, now: datet
     return [row[0] for row in connection.execute(_DROP, values).fetchall()]
 
 
+def rest(connection: Connection[Any], backed_up_at: datetime, now: datetime) -> int:
+    """Say nothing any more until `resume`: the database was restored from a backup.
+
+    What is due by now may have been said by what was lost since the backup: it is uncertain.
+    Returns how many are. As the owner, past row-level security.
+    """
+    connection.execute(_REST, {"id": uuid7(), "backed_up_at": backed_up_at, "now": now})
+    return connection.execute(_DOUBT, {"now": now}).rowcount
+
+
+def resting_since(connection: Connection[Any]) -> datetime | None:
+    """When the database was restored, if nobody has resumed yet."""
+    row = connection.execute(_RESTING_SINCE).fetchone()
+    since: datetime | None = row[0] if row else None
+    return since
+
+
+def resume(connection: Connection[Any], now: datetime) -> None:
+    """Say again what is due. As the owner."""
+    connection.execute(_RESUME, {"now": now})
+
+
 def next_due(connection: Connection[Any], channel: Channel) -> datetime | None:
-    """When the next message is due. None: none is planned."""
+    """When the next message is due. None: none is planned, or nothing is said for now."""
     row = connection.execute(_NEXT_DUE, [channel.value]).fetchone()
     due: datetime | None = row[0] if row else None
     return due
@@ -469,10 +491,13 @@ _COLUMNS = """m.id, m.clinic_id, m.subject_id, m.appointment_id, m.kind, m.chann
               m.recipient_id, m.revision, m.attempts, m.due_at, m.not_after, m.conditions,
               m.claim_token"""
 
+_AT_WORK = "NOT EXISTS (SELECT FROM restoration WHERE resumed_at IS NULL)"
+
 _CLAIM = f"""
     WITH due AS MATERIALIZED (
         SELECT clinic_id, id, set_config('synchronous_commit', 'off', true) FROM message
          WHERE state = 'scheduled' AND channel = %(channel)s AND due_at <= %(now)s
+           AND {_AT_WORK}
          ORDER BY due_at, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
     )
     UPDATE message m
@@ -754,7 +779,26 @@ _NEVER_SEEN = f"""
      WHERE m.clinic_id = {HERE} AND m.id = %(id)s AND m.state = 'uncertain'
 """
 
-_NEXT_DUE = "SELECT min(due_at) FROM message WHERE state = 'scheduled' AND channel = %s"
+_NEXT_DUE = f"""
+    SELECT min(due_at) FROM message WHERE state = 'scheduled' AND channel = %s AND {_AT_WORK}
+"""
+
+_REST = """
+    INSERT INTO restoration (id, backed_up_at, restored_at)
+    VALUES (%(id)s, %(backed_up_at)s, %(now)s)
+"""
+
+_DOUBT = """
+    UPDATE message m
+       SET state = 'uncertain', released_at = coalesce(m.released_at, m.due_at),
+           leased_until = NULL, claim_token = NULL, last_error = 'restored',
+           version = m.version + 1
+     WHERE m.state = 'sending' OR (m.state = 'scheduled' AND m.due_at <= %(now)s)
+"""
+
+_RESTING_SINCE = "SELECT max(restored_at) FROM restoration WHERE resumed_at IS NULL"
+
+_RESUME = "UPDATE restoration SET resumed_at = %(now)s WHERE resumed_at IS NULL"
 
 _BUCKET = """
     INSERT INTO send_bucket (name, tokens, filled_at)

@@ -30,6 +30,12 @@ class Authority:
     """The roles that their licences let them act in today."""
 
     @property
+    def mark(self) -> str:
+        """Who it is without the name that people gave them: `key:3fa9c1d2`, `patient`."""
+        kind, colon, rest = self.name.partition(":")
+        return f"{kind}{colon}{rest.rpartition('/')[2]}" if "/" in rest else kind
+
+    @property
     def is_staff(self) -> bool:
         """Whether they work at the clinic: no patient, no escort, no job."""
         return bool(self.permissions)

@@ -175,6 +175,15 @@ def _limit(connection: smtplib.SMTP, envelope: Envelope) -> None:
         connection.sock.settimeout(min(left, STEP_SECONDS))
 
 
+def greet(server: Server) -> None:
+    """Say hello, sign in and say goodbye: whether it would let a letter in, and none is written.
+
+    Raises OSError or SMTPException if it would not.
+    """
+    with contextlib.closing(_connect(server)) as connection:
+        connection.quit()
+
+
 def _connect(server: Server) -> smtplib.SMTP:
     if server.security == "tls":
         trusted = server.trusted or ssl.create_default_context()

@@ -10,8 +10,9 @@ from database import migrating
 from database.access import Access, Unreachable, connect, refuse_unsafe_role
 from database.scratch import scratch
 from models import Base
+from tests.factories import World
 
-OF_NO_CLINIC = {"worker", "send_bucket", "alembic_version"}
+OF_NO_CLINIC = {"worker", "send_bucket", "restoration", "alembic_version"}
 """Reviewed: the workers' own tables belong to no clinic, the migration's mark neither."""
 
 UNIQUE_ACROSS_CLINICS = {
@@ -80,6 +81,26 @@ def test_every_table_is_behind_row_level_security(owner: psycopg.Connection) -> 
     assert tables(owner) - guarded == OF_NO_CLINIC
 
 
+def test_a_backup_may_read_every_table(owner: psycopg.Connection) -> None:
+    """Also those that a function makes: whoever forgets it would have an empty table restored."""
+    owner.execute("SELECT keep_message_month('2031-05-01+00')")
+    readable = names(owner, "SELECT tablename FROM pg_policies WHERE policyname = 'backed_up'")
+    assert tables(owner) - readable == {"alembic_version"}
+    owner.execute("DROP TABLE message_archive_2031_05")
+
+
+def test_nobody_but_the_owner_itself_reads_as_a_backup_does(
+    database: Access, committed_world: World
+) -> None:
+    with connect(database.owner) as connection:
+        connection.execute("SET afterglow.backup = 'on'")
+        assert connection.execute("SELECT count(*) FROM patient").fetchone() == (1,)
+    for url in (database.service, database.worker):
+        with connect(url) as connection:
+            connection.execute("SET afterglow.backup = 'on'")
+            assert connection.execute("SELECT count(*) FROM patient").fetchone() == (0,)
+
+
 def test_every_row_belongs_to_a_clinic(owner: psycopg.Connection) -> None:
     tenanted = names(
         owner,
@@ -110,7 +131,7 @@ def test_uniqueness_ends_at_the_clinic(owner: psycopg.Connection) -> None:
         SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
           JOIN pg_class t ON t.oid = i.indrelid
          WHERE i.indisunique AND t.relnamespace = 'public'::regnamespace
-           AND t.relname NOT IN ('worker', 'send_bucket', 'alembic_version')
+           AND t.relname NOT IN ('worker', 'send_bucket', 'restoration', 'alembic_version')
            AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = i.indrelid
                               AND a.attname = 'clinic_id' AND a.attnum = ANY(i.indkey))
         """,
