@@ -70,7 +70,8 @@ def catalog(ways: Access) -> dict[str, list[Any]]:
             "FROM pg_class c, aclexplode(c.relacl) a WHERE c.relnamespace = 'public'::regnamespace "
             "AND a.grantee <> c.relowner UNION ALL "
             "SELECT p.proname, CASE a.grantee WHEN 0 THEN 'public' "
-            "ELSE a.grantee::regrole::text END, a.privilege_type FROM pg_proc p, aclexplode(p.proacl) a "
+            "ELSE a.grantee::regrole::text END, a.privilege_type "
+            "FROM pg_proc p, aclexplode(p.proacl) a "
             "WHERE p.pronamespace = 'public'::regnamespace AND p.prosecdef ORDER BY 1, 2, 3"
         ).fetchall()
         forced = connection.execute(
