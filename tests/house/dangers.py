@@ -25,8 +25,8 @@ _SQL = {
     r"\bDROP\s+(TABLE|COLUMN|SCHEMA|VIEW|TYPE)\b": "drops what the version before uses",
     r"\bRENAME\b": "renames what the version before uses",
     r"\bTRUNCATE\b": "loses rows",
-    r"\bALTER\s+(COLUMN\s+)?\w+\s+(SET\s+DATA\s+)?TYPE\b": "changes a type: the table is rewritten",
-    r"\bSET\s+NOT\s+NULL\b": "reads the whole table under a lock; the version before may write null",
+    r"\bALTER\s+(COLUMN\s+)?\w+\s+(SET\s+DATA\s+)?TYPE\b": "changes a type and rewrites the table",
+    r"\bSET\s+NOT\s+NULL\b": "the version before may write null",
     r"\bCREATE\s+(UNIQUE\s+)?INDEX\s+(?!CONCURRENTLY)": "keeps everybody from writing meanwhile",
     r"\bADD\s+COLUMN\b(?=[^;]*NOT\s+NULL)(?![^;]*DEFAULT)": "the version before cannot insert",
     r"\bVACUUM\s+FULL\b|\bCLUSTER\b|\bLOCK\s+TABLE\b": "keeps everybody out",
@@ -89,16 +89,16 @@ def _is_bare(call: ast.Call) -> bool:
 
 
 def _texts(nodes: list[ast.stmt]) -> Iterator[str]:
+    """Every text that stands in code, and none that documents it."""
     for node in nodes:
-        documented = ast.get_docstring(node, clean=False) if _has_docstring(node) else None
+        documented = {
+            one.body[0].value
+            for one in ast.walk(node)
+            if isinstance(one, ast.FunctionDef) and isinstance(one.body[0], ast.Expr)
+        }
         for part in ast.walk(node):
             if isinstance(part, ast.Constant) and isinstance(part.value, str):
-                if part.value != documented:
-                    yield part.value
-
-
-def _has_docstring(node: ast.AST) -> bool:
-    return isinstance(node, ast.FunctionDef)
+                yield from () if part in documented else (part.value,)
 
 
 def _name(call: ast.Call) -> str:

@@ -47,7 +47,7 @@ def test_a_migration_says_its_phase_and_keeps_to_it(path: object) -> None:
 
 
 def test_there_are_migrations_that_keep_to_it() -> None:
-    assert [path.stem for path in PHASED][0] == PHASED_SINCE
+    assert next(path.stem for path in PHASED) == PHASED_SINCE
 
 
 @pytest.mark.parametrize("what", HARMFUL)

@@ -1,5 +1,6 @@
 """Log lines, and what becomes of them when nobody reads them any more."""
 
+import json
 import os
 import subprocess
 import sys
@@ -17,6 +18,46 @@ for number in range(1000):
     log.info("something.happened", number=number)
 print("served on", flush=True)
 """
+
+LEAKS = """
+import logging
+import threading
+import structlog
+import logs
+logs.set_up("debug")
+logs.catch_the_uncaught()
+logging.getLogger("driver").warning("wrote to %s", "Ada Marked")
+logging.getLogger("driver").warning("wrote to Ada Marked")
+def fail():
+    error = ValueError("DETAIL: Key (email)=(Ada Marked)")
+    error.add_note("Ada Marked")
+    raise error
+try:
+    fail()
+except ValueError as error:
+    logging.getLogger("scheduler").exception("job %s raised", "Ada Marked")
+    structlog.get_logger().exception("ours")
+thread = threading.Thread(target=fail)
+thread.start()
+thread.join()
+try:
+    fail()
+except ValueError as error:
+    raise RuntimeError("for Ada Marked") from error
+"""
+
+
+def test_what_libraries_log_and_nobody_catches_loses_its_values() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LEAKS], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    told = [json.loads(line) for line in done.stderr.splitlines()]
+    assert [line["event"] for line in told] == [*["library"] * 3, "ours", *["uncaught"] * 2]
+    assert told[0]["said"] == "wrote to %s"
+    assert told[2]["exception"][0]["exc_type"] == "ValueError"
+    assert "Marked" not in done.stderr
+    assert "DETAIL" not in done.stderr
 
 
 def test_who_logs_goes_on_when_its_reader_has_died() -> None:
