@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 import subprocess
 import tarfile
 import threading
@@ -23,7 +22,7 @@ import psycopg
 from psycopg import Connection, IsolationLevel
 from sqlalchemy import URL
 
-from database import access, contents, migrating, programs
+from database import access, contents, migrating, programs, replaying
 from database.access import Access
 from database.contents import Contents
 from database.scratch import scratch
@@ -136,7 +135,7 @@ def restore(
         try:
             with _restored_from(path, manifest, _major(connection), progress) as script:
                 names = {manifest.roles[kind]: name for kind, name in _roles(ways).items()}
-                _run(connection, script, names)
+                replaying.replay(connection, script, names)
             connection.execute("RESET ALL")
             _compare(manifest, contents.look(connection))
             then(connection, manifest)
@@ -283,56 +282,6 @@ def _feed(
             into.write(chunk)
             done += len(chunk)
             progress(done)
-
-
-def _run(connection: Connection[Any], script: Iterator[bytes], names: Mapping[str, str]) -> None:
-    """Do what a script of pg_restore says, within the connection's transaction."""
-    waiting: list[bytes] = []
-    for line in script:
-        if line.startswith(b"COPY ") and line.endswith(b" FROM stdin;\n"):
-            _do(connection, waiting)
-            with connection.cursor().copy(line[:-2]) as copy:
-                for row in script:
-                    if row == b"\\.\n":
-                        break
-                    copy.write(row)
-        elif not line.startswith(b"\\"):  # a word for psql
-            waiting.append(_renamed(line, names))
-    _do(connection, waiting)
-
-
-def _do(connection: Connection[Any], waiting: list[bytes]) -> None:
-    if waiting:
-        connection.execute(b"".join(waiting))
-        waiting.clear()
-
-
-def _renamed(line: bytes, names: Mapping[str, str]) -> bytes:
-    """Let a line that grants something or makes a policy speak of the roles that are here."""
-    if not line.startswith((b"GRANT ", b"REVOKE ", b"CREATE POLICY ", b"ALTER DEFAULT ")):
-        return line
-
-    def other(found: re.Match[bytes]) -> bytes:
-        return found[1] + b", ".join(
-            _quoted(names.get(told, told)) if (told := _plain(name)) != "PUBLIC" else name
-            for name in found[2].split(b", ")
-        )
-
-    return _ROLES.sub(other, line)
-
-
-_ROLES = re.compile(
-    rb'\b((?:TO|FROM|FOR ROLE) )((?:"(?:[^"]|"")+"|\w+)(?:, (?:"(?:[^"]|"")+"|\w+))*)'
-)
-
-
-def _plain(name: bytes) -> str:
-    told = name.decode()
-    return told[1:-1].replace('""', '"') if told.startswith('"') else told
-
-
-def _quoted(name: str) -> bytes:
-    return ('"' + name.replace('"', '""') + '"').encode()
 
 
 def _compare(manifest: Manifest, found: Contents) -> None:

@@ -14,7 +14,7 @@ from psycopg import sql
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
-from database import access, backups, contents, embedded, migrating, opening
+from database import access, backups, contents, embedded, migrating, opening, replaying
 from database.access import Access
 from database.backups import BadBackup, Manifest
 from database.scratch import SECRET, scratch
@@ -356,7 +356,7 @@ def test_a_role_is_renamed_where_it_stands_as_a_role_and_nowhere_else() -> None:
             b"    note text DEFAULT 'GIVE TO afterglow'\n"
         ),
     }.items():
-        assert backups._renamed(line, names) == wanted
+        assert replaying.renamed(line, names) == wanted
 
 
 def test_a_password_is_in_no_command_line(database: Access, tmp_path: Path) -> None:
