@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import click
+import honcho.manager
 from honcho.manager import Manager
 from honcho.printer import Printer
 
@@ -191,6 +192,7 @@ def _supervise(settings: config.Settings, found: demonstration.Demonstration) ->
         "PYTHONUNBUFFERED": "1",
         "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
     }
+    honcho.manager.KILL_WAIT = 30  # the worker may have letters in hand
     manager = Manager(Printer(sys.stdout))
     for line in PROCFILE.read_text().splitlines():
         name, command = line.split(": ", 1)

@@ -68,16 +68,16 @@ def write(ways: Access, path: Path, now: datetime, app: str, progress: Progress)
         connection.read_only = True
         try:
             held = contents.look(connection)
-        except ValueError as error:
-            raise BadBackup(str(error)) from error
-        row = connection.execute("SELECT pg_export_snapshot()").fetchone()
-        assert row is not None
+            [(migration,)] = connection.execute("SELECT version_num FROM alembic_version")
+            [(snapshot,)] = connection.execute("SELECT pg_export_snapshot()")
+        except (ValueError, psycopg.Error) as error:
+            raise BadBackup(f"Nothing was backed up: {_first_line(error)}") from error
         file.seek(tarfile.BLOCKSIZE)  # the dump's header is written when its size is known
-        digest, size = _dump(ways.owner, _major(connection), row[0], file, progress)
+        digest, size = _dump(ways.owner, _major(connection), snapshot, file, progress)
         manifest = Manifest(
             taken_at=now,
             app=app,
-            migration=migrating.current(ways.owner) or "",
+            migration=migration,
             server=_major(connection),
             roles=_roles(ways),
             bytes=size,
@@ -140,8 +140,7 @@ def restore(
             _compare(manifest, contents.look(connection))
             then(connection, manifest)
         except psycopg.Error as error:
-            why = str(error).strip().splitlines()[0]
-            raise BadBackup(f"{path} was not restored: {why}") from error
+            raise BadBackup(f"{path} was not restored: {_first_line(error)}") from error
     with access.connect(ways.owner) as connection:
         connection.execute("ANALYZE")
     return manifest
@@ -340,6 +339,10 @@ def _running(
         if process.wait():
             why = b" ".join(said).decode(errors="replace").strip().splitlines()
             raise BadBackup(f"{Path(command[0]).name} failed: {why[-1] if why else '?'}")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
 
 
 def _roles(ways: Access) -> dict[str, str]:

@@ -331,6 +331,14 @@ def test_a_backup_of_a_newer_version_is_left_to_it(
     assert backups.is_empty(elsewhere)
 
 
+def test_a_database_without_anything_in_it_is_told_of_in_one_line(
+    elsewhere: Access, tmp_path: Path
+) -> None:
+    with pytest.raises(BadBackup, match=r"^Nothing was backed up: relation .* does not exist$"):
+        back_up(elsewhere, tmp_path / "clinic.backup")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_open_connection_of_the_service_is_seen(database: Access) -> None:
     before = backups.others(database)
     with access.connect(database.service):

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from flask.testing import FlaskClient
 
 import checkup
 import cli
@@ -142,27 +143,42 @@ def test_a_database_that_is_wrong(here: dict[str, Any], database: Access) -> Non
         assert found(checkup.tables, database, **here)["migrations"][0] == "bad"
 
 
-def test_a_worker_that_is_gone_and_messages_that_are_held(
-    here: dict[str, Any], database: Access
-) -> None:
-    assert found(checkup.worker, database, **here)["worker"][0] == "bad"
-    with access.connect(database.worker) as connection:
+@contextmanager
+def held(ways: Access) -> Iterator[None]:
+    """A worker is alive, and rests: the database was restored."""
+    with access.connect(ways.worker) as connection:
         connection.execute(
             "INSERT INTO worker (id, host, pid, seen_at, swept_until) "
             "VALUES (gen_random_uuid(), 'x', 1, now(), now())"
         )
-    with undone(
-        database,
-        "INSERT INTO restoration (id, backed_up_at, restored_at) "
-        "VALUES (gen_random_uuid(), now(), now())",
-        "DELETE FROM restoration",
-    ):
-        told = found(checkup.worker, database, **here)
-    with access.connect(database.worker) as connection:
+        with undone(
+            ways,
+            "INSERT INTO restoration (id, backed_up_at, restored_at) "
+            "VALUES (gen_random_uuid(), now(), now())",
+            "DELETE FROM restoration",
+        ):
+            yield
         connection.execute("DELETE FROM worker")
+
+
+def test_a_worker_that_is_gone_and_messages_that_are_held(
+    here: dict[str, Any], database: Access
+) -> None:
+    assert found(checkup.worker, database, **here)["worker"][0] == "bad"
+    with held(database):
+        told = found(checkup.worker, database, **here)
     assert told["worker"][0] == "ok"
     assert told["held"][0] == "warn"
     assert "afterglow resume" in told["held"][1]
+
+
+def test_a_web_that_waits_for_people_is_ready_for_them(
+    client: FlaskClient, database: Access
+) -> None:
+    with held(database):
+        assert client.get("/health/ready").json == {"status": "ready", "messages": "held"}
+        assert "\nafterglow_messages_held 1.0\n" in client.get("/metrics").text
+    assert "\nafterglow_messages_held 0.0\n" in client.get("/metrics").text
 
 
 def mail(port: int, security: str = "none", **more: Any) -> tuple[config.Smtp, ...]:
