@@ -5,8 +5,8 @@ that no database stores. All of that is refused here, before anything else looks
 """
 
 import json
-import sys
 import re
+import sys
 from typing import Any
 from uuid import UUID
 

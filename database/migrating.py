@@ -23,7 +23,7 @@ TRIES = 6
 PAUSE = 1.0
 """Seconds before the second try; twice as long before each further one."""
 
-PHASED_SINCE = "0030_restoration"
+PHASED_SINCE = "0032_restoration"
 """From here on a migration says whether it expands or contracts (docs/operations.md)."""
 
 

@@ -30,7 +30,7 @@ def test_what_would_run_is_told_and_nothing_is_changed(behind: Access) -> None:
 
     assert told.exit_code == 1
     assert "-         0025_consent: Consent" in told.output
-    assert "expand    0030_restoration: Backups" in told.output
+    assert "expand    0032_restoration: Backups" in told.output
     assert "would run. One of them takes away" in told.output
     assert migrating.current(behind.owner) == BEFORE
 

@@ -1,6 +1,6 @@
 """Backups: the owner may read whole tables for one, and a restored clinic says nothing at first.
 
-Revision ID: 0030_restoration
+Revision ID: 0032_restoration
 """
 
 import sqlalchemy as sa
@@ -15,8 +15,8 @@ from migrations.tenancy import (
     worker,
 )
 
-revision = "0030_restoration"
-down_revision = "0029_quota"
+revision = "0032_restoration"
+down_revision = "0031_answered"
 branch_labels = None
 depends_on = None
 phase = "expand"
