@@ -42,6 +42,8 @@ def web(
         give_keys(service, committed, committed_world.clinic_id, SUNDAY_NOON)
         service.more["WEB_WORKERS"] = "2"
         service.start("web")
+        # Granian never ends if it is told to while one of several has not started yet.
+        service.wait_until(lambda: service.log.read_text().count("Started worker-") == 2, "both")
         yield service
         owner.execute(limited.format(access.LIMITS["lock_timeout"]))
     clean(database)
