@@ -16,9 +16,10 @@ from uuid_utils.compat import uuid7
 
 from intake import fetching
 from intake.feeds import Refresher
-from intake.fetching import Fetcher, Unfetched, is_public
+from intake.fetching import Fetcher, Unfetched
 from models import BusyFeed, Closure, Task
 from models.vocabulary import StepKind, TaskStatus
+from notifications.outside import is_public
 from scheduler import booking, feeds
 from scheduler.authority import Authority
 from scheduler.booking import Order
@@ -308,9 +309,24 @@ def test_a_server_that_drips_is_not_waited_for(
         ("::1", False),
         ("fe80::1", False),
         ("fd00::1", False),
+        ("240.0.0.1", False),
+        ("255.255.255.255", False),
+        ("192.0.0.9", False),
+        ("192.88.99.1", False),
+        ("198.18.0.1", False),
+        ("203.0.113.1", False),
+        ("::", False),
+        ("::127.0.0.1", False),
         ("::ffff:127.0.0.1", False),
+        ("::ffff:8.8.8.8", True),
         ("64:ff9b::7f00:1", False),
+        ("64:ff9b:1::7f00:1", False),
         ("2002:7f00:1::", False),
+        ("2001::7f00:1", False),
+        ("2001:db8::1", False),
+        ("3fff::1", False),
+        ("fec0::1", False),
+        ("ff02::1", False),
     ],
 )
 def test_which_addresses_are_public(address: str, public: bool) -> None:
