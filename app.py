@@ -24,6 +24,7 @@ import web
 from api.writing import Writer
 from database import access, migrating, opening, pooling
 from models import db
+from notifications.outside import Outside
 
 
 def create_app(settings: config.Settings | None = None) -> Flask:
@@ -66,6 +67,7 @@ def build(settings: config.Settings, service: URL, now: clock.Clock) -> Flask:
             f"{number}:{urlsplit(sms.url).hostname}": sms.token
             for number, sms in enumerate(settings.sms, 1)
         },
+        OUTSIDE=Outside(settings.webhook_networks, only_port=443),
         PERMANENT_SESSION_LIFETIME=timedelta(minutes=15),
         SQLALCHEMY_DATABASE_URI=service,
         SQLALCHEMY_ENGINE_OPTIONS={

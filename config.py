@@ -91,6 +91,11 @@ class Settings:
     requests_per_minute: int
     """REQUESTS_PER_MINUTE: how often one caller may ask the API; a clinic five times as often,
     unless it was given a limit of its own. Default 1200."""
+    webhook_networks: tuple[IPv4Network | IPv6Network, ...]
+    """WEBHOOK_NETWORKS: networks of one's own that webhooks may be in, at any port, without TLS
+    too. Default: none, public addresses at port 443 alone."""
+    heralds: int
+    """HERALDS: webhooks that one worker tells at the same time. Default 4."""
     trusted_proxies: int
     """TRUSTED_PROXIES: how many proxies in front may tell us the caller's address. Default 0."""
     log_level: str
@@ -138,8 +143,10 @@ def _read(env: Env) -> Settings:
         email_per_second=_rate(env, "EMAIL_PER_SECOND"),
         sms_per_second=_rate(env, "SMS_PER_SECOND"),
         senders=env.int("SENDERS", 4, validate=Range(1, 32)),
-        feed_networks=_networks(env.str("FEED_NETWORKS", "")),
         requests_per_minute=env.int("REQUESTS_PER_MINUTE", 1200, validate=Range(1, 1_000_000_000)),
+        feed_networks=_networks(env, "FEED_NETWORKS"),
+        webhook_networks=_networks(env, "WEBHOOK_NETWORKS"),
+        heralds=env.int("HERALDS", 4, validate=Range(1, 32)),
         trusted_proxies=env.int("TRUSTED_PROXIES", 0, validate=Range(0, 10)),
         log_level=env.str(
             "LOG_LEVEL", "info", validate=OneOf(["debug", "info", "warning", "error"])
@@ -177,13 +184,12 @@ def _rate(env: Env, name: str) -> float | None:
     return env.float(name, validate=Range(0.01, 10_000)) if told else None
 
 
-def _networks(told: str) -> tuple[IPv4Network | IPv6Network, ...]:
+def _networks(env: Env, name: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    told = env.str(name, "")
     try:
         return tuple(ip_network(one.strip()) for one in told.split(",") if one.strip())
     except ValueError as error:
-        raise BadSetting(
-            f"FEED_NETWORKS is {told!r}; it must look like 10.1.0.0/16, fd00::/8"
-        ) from error
+        raise BadSetting(f"{name} is {told!r}; it must look like 10.1.0.0/16, fd00::/8") from error
 
 
 def _url(told: str, name: str = "AFTERGLOW_PUBLIC_URL") -> str:

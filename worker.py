@@ -12,6 +12,7 @@ import socket
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -34,7 +35,7 @@ from intake.feeds import Refresher
 from intake.fetching import Fetcher
 from models import enter_clinic
 from models.vocabulary import Channel as ChannelCode
-from notifications import queue, reading
+from notifications import hooks, queue, reading
 from notifications.channels import Channel
 from notifications.channels.failover import Failover, Provider
 from notifications.channels.folder import FolderChannel
@@ -42,6 +43,8 @@ from notifications.channels.sms import Account, SmsChannel
 from notifications.channels.smtp import Server, SmtpChannel
 from notifications.delivery import Delivery, Rate
 from notifications.dispatcher import Dispatcher
+from notifications.herald import Herald
+from notifications.outside import Outside
 from scheduler import apart, evidence
 from scheduler.jobs import JOBS, Job
 
@@ -63,6 +66,10 @@ class Worker:
     dispatchers: Sequence[Dispatcher]
     refresher: Refresher
     sweep_seconds: float
+    heralds: Sequence[Herald] = ()
+    """One for each webhook that is told at the same time."""
+    hook_dispatchers: Sequence[Dispatcher] = ()
+    """One for each herald."""
     id: UUID = field(default_factory=uuid7)
     stop: threading.Event = field(default_factory=threading.Event)
     ticked_at: float = field(default_factory=time.monotonic)
@@ -72,8 +79,8 @@ class Worker:
         """Work until told to stop; then finish what is in hand."""
         scheduler = self._scheduler()
         dispatching = [
-            threading.Thread(target=one.run, name=f"dispatcher-{one.delivery.code}", daemon=True)
-            for one in self.dispatchers
+            threading.Thread(target=one.run, name=f"dispatcher-{one.woken_by}", daemon=True)
+            for one in (*self.dispatchers, *self.hook_dispatchers)
         ]
         scheduler.start()
         for thread in dispatching:
@@ -81,8 +88,8 @@ class Worker:
         log.info("worker.started", worker_id=str(self.id))
         while not self.stop.wait(1):
             self._watch()
-        for delivery, dispatcher in zip(self.deliveries, self.dispatchers, strict=True):
-            delivery.stop.set()
+        for dispatcher in (*self.dispatchers, *self.hook_dispatchers):
+            dispatcher.delivery.stop.set()
             dispatcher.stop.set()
         self.refresher.stop.set()
         for thread in dispatching:
@@ -90,6 +97,8 @@ class Worker:
         scheduler.shutdown(wait=True)
         for delivery in self.deliveries:
             delivery.close()
+        for herald in self.heralds:
+            herald.close()
         log.info("worker.stopped", worker_id=str(self.id))
 
     def sweep(self) -> None:
@@ -112,7 +121,10 @@ class Worker:
 
     def _stats(self) -> dict[str, Any]:
         by_channel = {one.code.value: one.stats.told() for one in self.deliveries}
-        return {**by_channel, "failures": apart.failures()}
+        hooks_told = Counter[str]()
+        for herald in self.heralds:
+            hooks_told.update(herald.outcomes)
+        return {**by_channel, "failures": apart.failures(), "webhooks": dict(hooks_told)}
 
     def tidy(self) -> None:
         """Take back what dead workers held, say again what may be, tell what comes too late."""
@@ -122,6 +134,13 @@ class Worker:
         for delivery in self.deliveries:
             delivery.resolve()
             delivery.alarm()
+
+    def tidy_webhooks(self) -> None:
+        """Take back the deliveries that dead workers held: they are sent again."""
+        with Session(self.engine) as session, session.begin():
+            reaped = hooks.reap(reading.raw(session))
+        if reaped:
+            log.warning("webhooks.tidied", reaped=reaped)
 
     def do(self, job: Job) -> None:
         """Run a job for every clinic, each in a transaction of its own."""
@@ -176,6 +195,7 @@ class Worker:
         every: list[tuple[str, float, Callable[[], None]]] = [
             ("sweep", self.sweep_seconds, self.sweep),
             ("tidy", 5.0, self.tidy),
+            ("tidy-webhooks", 5.0, self.tidy_webhooks),
             ("refresh-feeds", 5 * self.sweep_seconds, self.refresh_feeds),
         ]
         every += [(job.name, job.every.total_seconds(), partial(self.do, job)) for job in JOBS]
@@ -188,6 +208,8 @@ class Worker:
         oldest = min(self.ticked_at, *(one.ticked_at for one in self.dispatchers))
         # One of them may wait for another's sweep.
         last = max(oldest, *(one.ticked_at for one in self.deliveries))
+        for one in self.hook_dispatchers:
+            last = min(last, max(one.ticked_at, one.delivery.ticked_at))
         if time.monotonic() - last > WATCHDOG_SECONDS:
             log.error("worker.stuck", worker_id=str(self.id))
             os._exit(GONE_QUIET)
@@ -233,7 +255,28 @@ def make(settings: config.Settings) -> Worker:
         for one in deliveries
     ]
     refresher = Refresher(engine, now, Fetcher(settings.feed_networks).fetch)
-    return Worker(engine, now, deliveries, dispatchers, refresher, settings.sweep_seconds)
+    heralds = [
+        Herald(
+            lambda: access.connect(ways.worker),
+            Outside(settings.webhook_networks, only_port=443),
+            lambda: datetime.now(UTC),
+            at=_signalling(os.environ.get("AFTERGLOW_SIGNAL_AT", "")),
+        )
+        for _ in range(settings.heralds)
+    ]
+    hook_dispatchers = [
+        Dispatcher(one, lambda: access.connect(ways.worker), "webhook_due") for one in heralds
+    ]
+    return Worker(
+        engine,
+        now,
+        deliveries,
+        dispatchers,
+        refresher,
+        settings.sweep_seconds,
+        heralds,
+        hook_dispatchers,
+    )
 
 
 def main() -> int:

@@ -48,6 +48,8 @@ from api import (
     together,
     visits,
     waitlist,
+    webhook_deliveries,
+    webhooks,
     words,
 )
 
@@ -87,6 +89,8 @@ RESOURCES = (
     talk,
     keyring,
     oversight,
+    webhooks,
+    webhook_deliveries,
 )
 
 SPEC: dict[str, Any] = {

@@ -147,6 +147,7 @@ _AFTER_REFUSAL = {
     "step-skipped": "Take the skipping back first: POST .../unskip.",
     "too-early": "Come back at the time that the answer names.",
     "too-many-holds": "Book or let go of some of the held times.",
+    "too-many-webhooks": "Remove one that is not needed, or let one ask for more types.",
     "too-young": "The protocol is not for this patient; nobody may pass over it.",
     "understaffed": "Assign more staff to the session, or let fewer begin.",
     "unfit": "`field` names what does not fit, `detail` says why.",

@@ -33,11 +33,13 @@ def rests(session: Session) -> bool:
 
 
 def messages(session: Session, now: datetime) -> bytes:
-    """The figures about messages as Prometheus reads them."""
+    """The figures about messages and webhooks as Prometheus reads them."""
     counts = [dict(row) for row in session.execute(_COUNTS, {"now": now}).mappings()]
+    deliveries = [dict(row) for row in session.execute(_DELIVERIES).mappings()]
     workers = [(str(row["id"]), row["stats"] or {}) for row in session.execute(_WORKERS).mappings()]
     registry = CollectorRegistry()
     registry.register(_Figures(counts, workers, rests=rests(session)))
+    registry.register(_WebhookFigures(deliveries, workers))
     return generate_latest(registry)
 
 
@@ -97,7 +99,7 @@ class _Figures:
             labels=["worker", "provider"],
         )
         for worker, told in self.workers:
-            channels = {code: stats for code, stats in told.items() if code != "failures"}
+            channels = {code: stats for code, stats in told.items() if code not in _NO_CHANNELS}
             for channel, stats in channels.items():
                 claims.add_metric([worker, channel], stats["claims"])
                 late.add_metric([worker, channel], *_buckets(stats["lateness"]))
@@ -120,6 +122,37 @@ class _Figures:
         yield failed
 
 
+class _WebhookFigures:
+    def __init__(
+        self, counts: list[dict[str, Any]], workers: list[tuple[str, Mapping[str, Any]]]
+    ) -> None:
+        self.counts, self.workers = counts, workers
+
+    def collect(self) -> Iterator[Metric]:
+        states = GaugeMetricFamily(
+            "afterglow_webhook_deliveries", "Deliveries to webhooks by state.", labels=["state"]
+        )
+        oldest = GaugeMetricFamily(
+            "afterglow_webhook_deliveries_oldest_due_seconds", "Age of the oldest due."
+        )
+        tried = CounterMetricFamily(
+            "afterglow_webhook_attempts",
+            "Tries, by what state came of them.",
+            labels=["worker", "state"],
+        )
+        for row in self.counts:
+            states.add_metric([row["state"]], float(row["number"]))
+        oldest.add_metric([], max((float(row["oldest"] or 0) for row in self.counts), default=0.0))
+        for worker, told in self.workers:
+            for state, number in told.get("webhooks", {}).items():
+                tried.add_metric([worker, state], number)
+        yield from (states, oldest, tried)
+
+
+_NO_CHANNELS = frozenset({"failures", "webhooks"})
+"""What workers count beside their channels."""
+
+
 def _buckets(told: Mapping[str, Any]) -> tuple[list[tuple[str, float]], float]:
     total = 0
     buckets = []
@@ -131,6 +164,7 @@ def _buckets(told: Mapping[str, Any]) -> tuple[list[tuple[str, float]], float]:
 
 
 _COUNTS = text("SELECT channel, state, number, oldest, expiring FROM count_messages(:now)")
+_DELIVERIES = text("SELECT state, number, oldest FROM count_webhook_deliveries()")
 _WORKERS = text(
     "SELECT id, stats FROM worker WHERE seen_at > clock_timestamp() - CAST('5 min' AS interval)"
 )

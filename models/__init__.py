@@ -44,6 +44,13 @@ from models.talk import (
     Wording,
 )
 from models.waitlist import FreedTime, Offer, WaitlistEntry
+from models.webhook import (
+    Webhook,
+    WebhookAttempt,
+    WebhookDelivery,
+    WebhookEvent,
+    WebhookSecret,
+)
 from models.worker import Restoration, SendBucket, Worker
 
 __all__ = [
@@ -109,6 +116,11 @@ __all__ = [
     "Task",
     "Tenanted",
     "WaitlistEntry",
+    "Webhook",
+    "WebhookAttempt",
+    "WebhookDelivery",
+    "WebhookEvent",
+    "WebhookSecret",
     "Wording",
     "Worker",
     "db",

@@ -333,6 +333,7 @@ class TaskKind(StrEnum):
     FOLLOW_INCIDENT = "follow-incident"
     ONLY_DOSES = "only-doses"
     RESCREEN = "rescreen"
+    CHECK_WEBHOOK = "check-webhook"
 
 
 class MessageState(StrEnum):
@@ -347,6 +348,27 @@ class MessageState(StrEnum):
     SUPERSEDED = "superseded"
     EXPIRED = "expired"
     SUPPRESSED = "suppressed"
+
+
+class DeliveryState(StrEnum):
+    """Where an event stands on its way to a webhook; see notifications/hooks.py."""
+
+    PENDING = "pending"
+    SENDING = "sending"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    HELD = "held"
+    """Its webhook is switched off; it goes out once that is switched on."""
+
+
+class SwitchedOff(StrEnum):
+    """Why a webhook is told of nothing."""
+
+    BY_HAND = "by-hand"
+    GONE = "gone"
+    """It answered that it wants no more (410)."""
+    FAILING = "failing"
+    """Nothing had come through for days."""
 
 
 class WaitingState(StrEnum):

@@ -1,7 +1,7 @@
 """The dispatcher: a thread that sweeps as soon as something is due.
 
-It is woken by PostgreSQL when a message becomes due at once, and otherwise by a timer set to
-the next due message. APScheduler calls the same sweep every few seconds in any case, so a
+It is woken by PostgreSQL when something becomes due at once, and otherwise by a timer set to
+what is due next. APScheduler calls the same sweep every few seconds in any case, so a
 lost wake-up costs seconds and no message.
 """
 
@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Protocol
 
 import psycopg
 import structlog
-
-from notifications.delivery import Delivery
+from psycopg.sql import SQL, Identifier
 
 SHORTEST_SLEEP = 0.02
 """Seconds. A due message that another worker holds does not make this one spin."""
@@ -23,12 +23,40 @@ SHORTEST_SLEEP = 0.02
 log = structlog.get_logger()
 
 
+class Sweeping(Protocol):
+    """What is woken: it does all that is due, and says when the next is."""
+
+    @property
+    def stop(self) -> threading.Event:
+        """Set: it is to end."""
+
+    @property
+    def clock(self) -> Callable[[], datetime]:
+        """Its clock."""
+
+    @property
+    def held_until(self) -> float:
+        """By the monotonic clock: it does nothing before."""
+
+    @property
+    def ticked_at(self) -> float:
+        """When it was last seen at work, for the watchdog."""
+
+    def sweep(self) -> int:
+        """Do everything that is due; say how much was looked at."""
+
+    def next_due(self) -> datetime | None:
+        """When the next is due."""
+
+
 @dataclass(slots=True)
 class Dispatcher:
     """Sweeps when woken."""
 
-    delivery: Delivery
+    delivery: Sweeping
     connect: Callable[[], psycopg.Connection]
+    woken_by: str = "message_due"
+    """The channel of PostgreSQL's NOTIFY."""
     longest_sleep: float = 5.0
     """Seconds."""
     stop: threading.Event = field(default_factory=threading.Event)
@@ -40,7 +68,7 @@ class Dispatcher:
         while not self.stop.is_set():
             try:
                 with contextlib.closing(self.connect()) as listener:
-                    listener.execute("LISTEN message_due")
+                    listener.execute(SQL("LISTEN {}").format(Identifier(self.woken_by)))
                     self._work(listener)
             except Exception as error:  # noqa: BLE001  # a thread that dies is heard by nobody
                 log.warning("dispatcher.stumbled", error=type(error).__name__)

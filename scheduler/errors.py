@@ -190,6 +190,12 @@ class TooManyHolds(Refusal):
     code = "too-many-holds"
 
 
+class TooManyWebhooks(Refusal):
+    """The clinic has as many webhooks as it may."""
+
+    code = "too-many-webhooks"
+
+
 class OfferGone(Refusal):
     """The offer does not stand any more: somebody was faster, or it has run out."""
 

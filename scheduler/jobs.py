@@ -60,6 +60,11 @@ def forget_changes(session: Session, now: datetime) -> int:
     return len(gone.all())
 
 
+def forget_events(session: Session, now: datetime) -> int:
+    """Drop what webhooks were told a month ago, with how it went."""
+    return int(session.execute(text("SELECT forget_webhook_events()")).scalar_one())
+
+
 def archive_messages(session: Session, now: datetime) -> int:
     """Move what is over for a week into the archive of its month."""
     return queue.archive(reading.raw(session), now - ARCHIVE_AFTER)
@@ -81,6 +86,7 @@ JOBS = (
     Job("look-again", timedelta(minutes=1), eligibility.remind),
     Job("set-tasks", timedelta(minutes=1), notices.set_tasks),
     Job("archive-messages", timedelta(hours=1), archive_messages),
+    Job("forget-events", timedelta(hours=1), forget_events, again=True),
     Job("forget-answers", timedelta(hours=1), forget_answers),
     Job("forget-proposals", timedelta(hours=1), proposals.forget),
     Job("forget-changes", timedelta(minutes=10), forget_changes),

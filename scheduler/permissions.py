@@ -55,6 +55,8 @@ class Permission(StrEnum):
     TASKS_WRITE = "tasks:write"
     WAITLIST_READ = "waitlist:read"
     WAITLIST_WRITE = "waitlist:write"
+    WEBHOOKS_READ = "webhooks:read"
+    WEBHOOKS_MANAGE = "webhooks:manage"
 
 
 MEANS: Mapping[Permission, str] = {
@@ -101,6 +103,8 @@ MEANS: Mapping[Permission, str] = {
     Permission.TASKS_WRITE: "say that it is done",
     Permission.WAITLIST_READ: "who waits, what was offered",
     Permission.WAITLIST_WRITE: "put on the list, offer, answer for a patient",
+    Permission.WEBHOOKS_READ: "which other systems are told of what, and how it went",
+    Permission.WEBHOOKS_MANAGE: "add, change, test and remove them, send again",
 }
 
 _OVERVIEW = frozenset(

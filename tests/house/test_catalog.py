@@ -44,6 +44,8 @@ APPEND_ONLY = {
     "channel_consent",
     "receipt",
     "message_archive",
+    "webhook_event",
+    "webhook_attempt",
 }
 
 
@@ -182,7 +184,10 @@ def test_functions_that_run_as_their_owner_are_few_and_fix_their_path(
     assert [name for name, _ in found] == [
         "append_audit_event",
         "count_messages",
+        "count_webhook_deliveries",
+        "forget_webhook_events",
         "keep_message_month",
+        "tell_webhooks",
     ]
     assert all("search_path" in settings for _, settings in found)
 

@@ -5,6 +5,7 @@ import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -45,6 +46,8 @@ def settings(**changes: Any) -> config.Settings:
             "senders": 1,
             "feed_networks": (),
             "requests_per_minute": 1_000_000,
+            "webhook_networks": (ip_network("127.0.0.0/8"),),
+            "heralds": 1,
             "trusted_proxies": 0,
             "log_level": "error",
             **changes,
