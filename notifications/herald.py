@@ -155,6 +155,8 @@ def _fault(answer: HTTPResponse) -> str | None:
     """What is wrong with an answer, as a code; None: it is a yes."""
     try:
         told = answer.read(LARGEST + 1)
+    except TimeoutError:
+        return "timeout"
     except (OSError, HTTPException, ValueError):
         return "broke-off"
     if len(told) > LARGEST:

@@ -297,9 +297,10 @@ _LOCK = f"""
 _SETTLE = f"""
     WITH ours AS (
         UPDATE webhook_delivery
-           SET state = %(state)s, due_at = coalesce(%(due_at)s, due_at), leased_until = NULL,
-               claim_token = NULL, last_status = %(status)s, last_error = %(error)s,
-               delivered_at = CASE WHEN %(state)s = 'delivered' THEN %(at)s::timestamptz
+           SET state = %(state)s::text, due_at = coalesce(%(due_at)s::timestamptz, due_at),
+               leased_until = NULL, claim_token = NULL, last_status = %(status)s::int,
+               last_error = %(error)s::text,
+               delivered_at = CASE WHEN %(state)s::text = 'delivered' THEN %(at)s::timestamptz
                                    ELSE delivered_at END,
                version = version + 1
          WHERE clinic_id = {HERE} AND id = %(id)s AND claim_token = %(token)s
@@ -307,12 +308,15 @@ _SETTLE = f"""
         RETURNING clinic_id, id
     )
     INSERT INTO webhook_attempt (clinic_id, id, delivery_id, at, status, error, took_ms)
-    SELECT clinic_id, %(attempt)s, id, %(at)s, %(status)s, %(error)s, %(took)s FROM ours
+    SELECT clinic_id, %(attempt)s, id, %(at)s::timestamptz, %(status)s::int, %(error)s::text,
+           %(took)s::int
+      FROM ours
 """
 
 _SINCE = f"""
-    UPDATE webhook SET failing_since = %(since)s
-     WHERE clinic_id = {HERE} AND id = %(webhook)s AND failing_since IS DISTINCT FROM %(since)s
+    UPDATE webhook SET failing_since = %(since)s::timestamptz
+     WHERE clinic_id = {HERE} AND id = %(webhook)s
+       AND failing_since IS DISTINCT FROM %(since)s::timestamptz
 """
 
 _OFF = f"""

@@ -118,6 +118,8 @@ class Outside:
             path = f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
             connection.request(asked.method, path, asked.body, dict(asked.headers))
             return connection.getresponse()
+        except TimeoutError as error:
+            raise Unreached("timeout", TOO_SLOW) from error
         except ssl.SSLError as error:
             deadline.check()
             raise Unreached("bad-certificate", "Its certificate cannot be trusted.") from error
