@@ -157,8 +157,15 @@ def settle(connection: Connection[Any], claimed: Claimed, outcome: Outcome) -> D
 
 
 def put_back(connection: Connection[Any], claimed: Claimed) -> None:
-    """Hold a delivery that was not tried, because its webhook is switched off."""
-    connection.execute(_PUT_BACK, {"id": claimed.id, "token": claimed.claim_token})
+    """Hold a delivery that was not tried, because its webhook is switched off.
+
+    If that was switched on again meanwhile, which lets go of what is held, it is tried after all.
+    """
+    with connection.transaction():
+        row = connection.execute(_LOCK, {"webhook": claimed.webhook_id}).fetchone()
+        state = DeliveryState.HELD if row is not None and row[0] else DeliveryState.PENDING
+        about = {"id": claimed.id, "token": claimed.claim_token, "state": state.value}
+        connection.execute(_PUT_BACK, about)
 
 
 def reap(connection: Connection[Any]) -> int:
@@ -335,7 +342,7 @@ _ASK = f"""
 
 _PUT_BACK = f"""
     UPDATE webhook_delivery
-       SET state = 'held', attempts = attempts - 1, leased_until = NULL, claim_token = NULL,
+       SET state = %(state)s, attempts = attempts - 1, leased_until = NULL, claim_token = NULL,
            version = version + 1
      WHERE clinic_id = {HERE} AND id = %(id)s AND claim_token = %(token)s AND state = 'sending'
 """

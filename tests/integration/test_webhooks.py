@@ -773,6 +773,28 @@ def test_what_a_dead_worker_held_is_sent_again_under_the_same_id(telling: Tellin
     worker.close()
 
 
+def test_what_was_claimed_for_one_that_was_switched_off_is_held_or_tried(telling: Telling) -> None:
+    worker = telling.herald.connect()
+
+    def switched(off: bool) -> None:
+        webhook = telling.webhook
+        webhook.disabled_at = SUNDAY_NOON if off else None
+        webhook.disabled_why = SwitchedOff.BY_HAND if off else None
+        telling.session.commit()
+
+    telling.ping()
+    for off, state in ((False, DeliveryState.PENDING), (True, DeliveryState.HELD)):
+        switched(off=True)
+        claimed = hooks.claim(worker, telling.times[0])
+        assert claimed is not None
+        queue.enter(worker, claimed.clinic_id)
+        assert hooks.read(worker, claimed) is None
+        switched(off)
+        hooks.put_back(worker, claimed)
+        assert (telling.delivery().state, telling.delivery().attempts) == (state, 0)
+    worker.close()
+
+
 def test_events_are_forgotten_after_a_month_and_not_before(
     telling: Telling, database: Access, worker_engine: Engine
 ) -> None:
