@@ -126,7 +126,7 @@ def replay_delivery(delivery_id: UUID) -> Response:
         raise WrongStatus("It is being sent at this moment.", delivery_state=delivery.state)
     db.session.refresh(delivery)
     preconditions.tag(delivery.version)
-    return edge.done(DeliverySchema, delivery, DELIVERIES.act("replay", delivery))
+    return edge.done(DeliverySchema, delivery, DELIVERIES.act("execute", delivery))
 
 
 def _event(delivery: WebhookDelivery) -> WebhookEvent:
