@@ -87,8 +87,7 @@ class Herald:
         if letter is None:
             hooks.put_back(connection, claimed)
             return
-        shared = signing.current(connection, claimed.webhook_id)
-        outcome = self._try(letter, claimed, shared)
+        outcome = self._try(connection, letter, claimed)
         self.at("webhook-sent")
         state = hooks.settle(connection, claimed, outcome)
         if state is not None:
@@ -103,27 +102,23 @@ class Herald:
             ms=round(outcome.took * 1000),
         )
 
-    def _try(self, letter: Letter, claimed: Claimed, shared: list[str]) -> Outcome:
+    def _try(self, connection: Connection[Any], letter: Letter, claimed: Claimed) -> Outcome:
         at, begun = self.clock(), time.monotonic()
-        body = written(letter)
-        headers = {
-            "Content-Type": "application/json",
-            "User-Agent": "Afterglow",
-            "Connection": "close",
-            **signing.headers(claimed.event_id, at, body, shared),
-        }
         status: int | None = None
         error: str | None
         wait = timedelta(0)
         try:
+            shared = signing.current(connection, claimed.webhook_id)
+            request = _request(letter, claimed, at, shared)
             with Deadline(SECONDS) as deadline:
-                request = Request("POST", letter.url, headers, body)
                 answer = self.outside.ask(request, deadline)
                 status, wait = answer.status, _wait(answer, at)
                 error = _fault(answer)
                 deadline.check()
         except Unreached as unreached:
             error = unreached.code
+        except psycopg.Error:
+            raise
         except Exception:  # whatever is wrong with it, the next one goes out
             log.exception("webhook.broken", delivery_id=str(claimed.id))
             error = "internal"
@@ -149,6 +144,17 @@ def written(letter: Letter) -> bytes:
         "data": dict(sorted(letter.data.items())),
     }
     return json.dumps(told, separators=(",", ":")).encode()
+
+
+def _request(letter: Letter, claimed: Claimed, at: datetime, shared: list[str]) -> Request:
+    body = written(letter)
+    headers = {
+        "Content-Type": "application/json",
+        "User-Agent": "Afterglow",
+        "Connection": "close",
+        **signing.headers(claimed.event_id, at, body, shared),
+    }
+    return Request("POST", letter.url, headers, body)
 
 
 def _fault(answer: HTTPResponse) -> str | None:

@@ -524,6 +524,22 @@ class TestWhenItDoesNotComeThrough:
         assert telling.sweep().state is DeliveryState.HELD
 
 
+def test_a_fault_of_ours_is_tried_again_and_stops_nobody(telling: Telling) -> None:
+    broken = telling.ping()
+    other = subscribe(telling.session, telling.to.url)
+    telling.session.execute(
+        text("UPDATE webhook_secret SET secret = 'whsec_a' WHERE webhook_id = :id"),
+        {"id": telling.id},
+    )
+    telling.session.commit()
+    fine = telling.ping(other)
+    telling.herald.sweep()
+
+    assert telling.delivery(broken).last_error == "internal"
+    assert telling.delivery(broken).state is DeliveryState.PENDING
+    assert telling.delivery(fine).state is DeliveryState.DELIVERED
+
+
 Answer = Callable[[BaseHTTPRequestHandler], bool]
 
 
