@@ -26,6 +26,7 @@ from uuid_utils.compat import uuid7
 
 from models.vocabulary import DeliveryState, Owner, SwitchedOff, TaskKind
 from notifications.events import PING
+from notifications.queue import AT_WORK
 from notifications.reading import HERE
 
 LEASE = timedelta(seconds=60)
@@ -245,7 +246,7 @@ def _switch_off(
     connection.execute(_ASK, about)
 
 
-_WAITING = """
+_WAITING = f"""
     RECURSIVE waiting AS (
         (SELECT clinic_id, webhook_id FROM webhook_delivery WHERE state = 'pending'
           ORDER BY clinic_id, webhook_id LIMIT 1)
@@ -259,6 +260,7 @@ _WAITING = """
          WHERE NOT EXISTS (SELECT FROM webhook_delivery s
                             WHERE s.clinic_id = w.clinic_id AND s.webhook_id = w.webhook_id
                               AND s.state = 'sending')
+           AND {AT_WORK}
     )
 """
 """The webhooks for which something waits and nothing is being sent, each found by one step in the

@@ -491,13 +491,14 @@ _COLUMNS = """m.id, m.clinic_id, m.subject_id, m.appointment_id, m.kind, m.chann
               m.recipient_id, m.revision, m.attempts, m.due_at, m.not_after, m.conditions,
               m.claim_token"""
 
-_AT_WORK = "NOT EXISTS (SELECT FROM restoration WHERE resumed_at IS NULL)"
+AT_WORK = "NOT EXISTS (SELECT FROM restoration WHERE resumed_at IS NULL)"
+"""Nothing is said, in whatever way, while a database that was restored has not been resumed."""
 
 _CLAIM = f"""
     WITH due AS MATERIALIZED (
         SELECT clinic_id, id, set_config('synchronous_commit', 'off', true) FROM message
          WHERE state = 'scheduled' AND channel = %(channel)s AND due_at <= %(now)s
-           AND {_AT_WORK}
+           AND {AT_WORK}
          ORDER BY due_at, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
     )
     UPDATE message m
@@ -780,7 +781,7 @@ _NEVER_SEEN = f"""
 """
 
 _NEXT_DUE = f"""
-    SELECT min(due_at) FROM message WHERE state = 'scheduled' AND channel = %s AND {_AT_WORK}
+    SELECT min(due_at) FROM message WHERE state = 'scheduled' AND channel = %s AND {AT_WORK}
 """
 
 _REST = """

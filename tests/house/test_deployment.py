@@ -31,7 +31,7 @@ NAME = r"\b[A-Z][A-Z]*(?:_[A-Z]+)+\b|\bPORT\b|\bSENDERS\b"
 def read_by_the_code() -> set[str]:
     """Every variable that config.py asks the environment for."""
     told = (ROOT / "config.py").read_text()
-    names = set(re.findall(r'(?:env\.\w+|_rate)\((?:env, )?\s*"([A-Z_]+)"', told))
+    names = set(re.findall(r'(?:env\.\w+|_rate|_networks)\((?:env, )?\s*"([A-Z_]+)"', told))
     for kind, prefixes in {
         "smtp": ("SMTP", "SMTP_FALLBACK"),
         "sms": ("SMS", "SMS_FALLBACK"),

@@ -19,7 +19,7 @@ from standardwebhooks import WebhookVerificationError
 from uuid_utils.compat import uuid7
 
 from database import access
-from database.access import Access
+from database.access import Access, connect
 from models import (
     Appointment,
     ChecklistItem,
@@ -842,3 +842,15 @@ def test_progress_is_told_without_what_kind_it_is(session: Session, world: World
     happened = Happened(action=Action.START_DOSING, before=State(AppointmentStatus.ARRIVED))
     history.record(session, visit, happened, DESK, SUNDAY_NOON)
     assert told(session)[-1] == "appointment.progressed"
+
+
+def test_nobody_is_told_while_a_restored_database_rests(telling: Telling, database: Access) -> None:
+    telling.ping()
+    worker = telling.herald.connect()
+    with connect(database.owner) as owner:
+        queue.rest(owner, SUNDAY_NOON, SUNDAY_NOON)
+        assert hooks.claim(worker, telling.times[0]) is None
+        assert hooks.next_due(worker) is None
+        queue.resume(owner, SUNDAY_NOON)
+    assert hooks.claim(worker, telling.times[0]) is not None
+    worker.close()

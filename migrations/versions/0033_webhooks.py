@@ -1,6 +1,6 @@
 """Webhooks: what other systems are told of, in the transaction of what it is about.
 
-Revision ID: 0032_webhooks
+Revision ID: 0033_webhooks
 """
 
 import sqlalchemy as sa
@@ -10,10 +10,11 @@ from sqlalchemy.dialects import postgresql
 from migrations import codes
 from migrations.tenancy import guard, of_clinic, reference, service, worker
 
-revision = "0032_webhooks"
-down_revision = "0031_answered"
+revision = "0033_webhooks"
+down_revision = "0032_restoration"
 branch_labels = None
 depends_on = None
+phase = "expand"
 
 STATES = ("pending", "sending", "delivered", "failed", "held")
 REASONS = ("by-hand", "gone", "failing")
