@@ -17,6 +17,7 @@ import honcho.manager
 from honcho.manager import Manager
 from honcho.printer import Printer
 
+import auditing
 import checkup
 import clock
 import config
@@ -33,7 +34,10 @@ from models.vocabulary import Role
 from notifications import bounces, delivery
 from notifications import rsvp as rsvps
 from notifications.rsvp import Rsvp
+from scheduler import audit as audit_trail
 from scheduler import replies
+from scheduler.audit import Act
+from scheduler.authority import Authority
 from shell import OneLine
 from shell import clinics as _clinics
 from shell import one_clinic as _one_clinic
@@ -100,7 +104,9 @@ def import_clinic(directory: Path) -> None:
         if data.name in _clinics(opened).values():
             raise OneLine(f"There is a clinic called {data.name!r} already; nothing was imported.")
         clinic_id = intake.clinic.store(session, data, "import", now)
-        _, secret = keys.issue(session, "first admin", Role.ADMIN, None, now)
+        key, secret = keys.issue(session, "first admin", Role.ADMIN, None, now)
+        made = Act(action="create", entity="clinic", entity_id=clinic_id, facts={"key": key.id})
+        audit_trail.record(session, Authority("cli:import"), made, now)
         session.commit()
     click.echo(f"Imported {data.name}: clinic {clinic_id}\nIts first admin key: {secret}")
 
@@ -114,7 +120,9 @@ def create_admin(name: str, clinic: str | None) -> None:
     with _running(settings) as opened, _session(opened) as session:
         enter_clinic(session, _one_clinic(opened, clinic))
         now = clock.clock(settings.clock_file)()
-        _, secret = keys.issue(session, name, Role.ADMIN, None, now)
+        key, secret = keys.issue(session, name, Role.ADMIN, None, now)
+        made = Act(action="create", entity="api_key", entity_id=key.id)
+        audit_trail.record(session, Authority("cli:create-admin"), made, now)
         session.commit()
     click.echo(secret)
 
@@ -137,7 +145,7 @@ def rehearse(code: str, start: str | None, brief: bool) -> None:
         raise OneLine(str(error)) from error
 
 
-for command in (*operations.COMMANDS, checkup.doctor):
+for command in (*operations.COMMANDS, checkup.doctor, auditing.audit):
     main.add_command(command)
 
 

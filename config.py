@@ -107,6 +107,11 @@ class Settings:
         return self.var / "outbox"
 
     @property
+    def heads(self) -> Path:
+        """Where the heads of the audit trail are written, to be kept elsewhere."""
+        return self.var / "audit-heads"
+
+    @property
     def secure(self) -> bool:
         """Whether patients and staff come over TLS; cookies are then `Secure`."""
         return self.public_url.startswith("https://")

@@ -44,7 +44,7 @@ from scheduler.protocols import SettledBy
 from scheduler.screens import NewScreen
 
 FOLDER = Path(__file__).parent / "demo"
-BY = Authority("demonstration", BUNDLES[Role.ADMIN], None, frozenset({"prescriber"}))
+BY = Authority("demonstration", BUNDLES[Role.CLINICIAN], None, frozenset({"prescriber"}))
 COURSES = 6
 """How many patients are in the middle of a course."""
 DAY = timedelta(days=1)

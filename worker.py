@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -45,7 +46,7 @@ from notifications.delivery import Delivery, Rate
 from notifications.dispatcher import Dispatcher
 from notifications.herald import Herald
 from notifications.outside import Outside
-from scheduler import apart, evidence
+from scheduler import apart, evidence, heads
 from scheduler.jobs import JOBS, Job
 
 WATCHDOG_SECONDS = 30
@@ -66,6 +67,8 @@ class Worker:
     dispatchers: Sequence[Dispatcher]
     refresher: Refresher
     sweep_seconds: float
+    heads: Path
+    """Where the heads of the audit trail are written."""
     heralds: Sequence[Herald] = ()
     """One for each webhook that is told at the same time."""
     hook_dispatchers: Sequence[Dispatcher] = ()
@@ -124,7 +127,8 @@ class Worker:
         hooks_told = Counter[str]()
         for herald in self.heralds:
             hooks_told.update(herald.outcomes)
-        return {**by_channel, "failures": apart.failures(), "webhooks": dict(hooks_told)}
+        own = {"failures": apart.failures(), "webhooks": dict(hooks_told), "audit": heads.broken()}
+        return {**by_channel, **own}
 
     def tidy(self) -> None:
         """Take back what dead workers held, say again what may be, tell what comes too late."""
@@ -171,6 +175,13 @@ class Worker:
         """Fetch the calendars kept elsewhere that are due."""
         self.refresher.refresh(self._clinics())
 
+    def ship_heads(self) -> None:
+        """Write the published heads of the audit trail where they can be kept from here."""
+        for clinic_id in self._clinics():
+            with Session(self.engine) as session:
+                enter_clinic(session, clinic_id)
+                heads.ship(session, self.heads)
+
     def _clinics(self) -> Sequence[UUID]:
         with self.engine.begin() as connection:
             return connection.execute(text("SELECT clinic_id FROM clinic")).scalars().all()
@@ -197,6 +208,7 @@ class Worker:
             ("tidy", 5.0, self.tidy),
             ("tidy-webhooks", 5.0, self.tidy_webhooks),
             ("refresh-feeds", 5 * self.sweep_seconds, self.refresh_feeds),
+            ("ship-heads", 60.0, self.ship_heads),
         ]
         every += [(job.name, job.every.total_seconds(), partial(self.do, job)) for job in JOBS]
         for name, seconds, run in every:
@@ -274,6 +286,7 @@ def make(settings: config.Settings) -> Worker:
         dispatchers,
         refresher,
         settings.sweep_seconds,
+        settings.heads,
         heralds,
         hook_dispatchers,
     )

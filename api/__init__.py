@@ -18,6 +18,7 @@ from api import (
     describing,
     disruptions,
     eligibility,
+    emergencies,
     errors,
     feeds,
     groups,
@@ -91,6 +92,7 @@ RESOURCES = (
     oversight,
     webhooks,
     webhook_deliveries,
+    emergencies,
 )
 
 SPEC: dict[str, Any] = {

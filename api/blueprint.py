@@ -1,12 +1,14 @@
 """The blueprint of every resource: reads strictly, wherever a value comes from."""
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import flask_smorest
 from marshmallow import RAISE
 from webargs.flaskparser import FlaskParser
 
-from api import describing
+from api import describing, trail
 from api.errors import MEDIA_TYPE, ProblemSchema
 
 
@@ -52,3 +54,18 @@ class Blueprint(flask_smorest.Blueprint):
         made = schema() if isinstance(schema, type) else schema
         needed = not made.partial and any(field.required for field in made.fields.values())
         return super().arguments(made, **{"required": needed, **told})
+
+    def response(self, *args: Any, **told: Any) -> Any:
+        """Answer with one schema; the audit trail hears how many things a list shows."""
+        answering = super().response(*args, **told)
+
+        def decorate(view: Callable[..., Any]) -> Any:
+            @wraps(view)
+            def counted(*args: Any, **kwargs: Any) -> Any:
+                answer = view(*args, **kwargs)
+                trail.note_shown(answer)
+                return answer
+
+            return answering(counted)
+
+        return decorate

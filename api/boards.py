@@ -10,7 +10,7 @@ from flask import Response, jsonify
 from marshmallow import Schema, fields
 from sqlalchemy import Row, select
 
-from api import showing
+from api import showing, trail
 from api.blueprint import Blueprint
 from api.caller import by, now, requires
 from api.errors import ProblemSchema
@@ -81,7 +81,9 @@ def read_board(asked: dict[str, Any]) -> Response:
         for visit, shown in zip(visits, showing.written(visits), strict=True)
     ]
     rows.sort(key=lambda row: _PRESSING[row["urgency"]])  # and in the order of time, as they came
-    return jsonify({"items": rows, "next": None})
+    told = {"items": rows, "next": None}
+    trail.note_shown(told)
+    return jsonify(told)
 
 
 def _visits(start: datetime, end: datetime) -> Sequence[Any]:

@@ -1,6 +1,7 @@
 """Who is calling, at what time, and whether this door is theirs."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from functools import wraps
 from typing import Any
@@ -10,16 +11,18 @@ from flask import abort, current_app, g, request
 from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
+from werkzeug.exceptions import HTTPException
 
-from api import keys, quota
+from api import keys, quota, trail
 from api.describing import describe
-from api.errors import TRANSIENT, BadRequest
+from api.errors import TRANSIENT, BadRequest, status_of
 from models import Clinic, Qualification, db
 from models.vocabulary import Role
-from scheduler import audit
+from scheduler import audit, facts
 from scheduler.audit import Act
 from scheduler.authority import Authority
-from scheduler.permissions import Permission
+from scheduler.errors import Refusal
+from scheduler.permissions import BY_GLASS, Permission
 
 View = Callable[..., Any]
 
@@ -30,7 +33,8 @@ TRIES = 3
 def requires(permission: Permission) -> Callable[[View], View]:
     """Let callers in who may do this; 401 without a good key, 403 without the permission.
 
-    What takes a clinician's licence is asked where it is done, beside this.
+    What takes a clinician's licence is asked where it is done, beside this. What the door shows
+    is on the audit trail before it leaves, and so is whoever was turned away.
     """
 
     def decorate(view: View) -> View:
@@ -40,12 +44,17 @@ def requires(permission: Permission) -> Callable[[View], View]:
             while True:
                 try:
                     _let_in(permission)
-                    return view(*args, **kwargs)
+                    answer = view(*args, **kwargs)
+                    _note_seen(permission)
+                    return answer
                 except DBAPIError as error:
                     db.session.rollback()
                     left -= 1
                     if not left or not isinstance(error.orig, TRANSIENT):
                         raise
+                except (HTTPException, Refusal, BadRequest) as refusal:
+                    _note_end(permission, status_of(refusal))
+                    raise
 
         guarded.permission = permission  # type: ignore[attr-defined]  # tests read it
         describe(guarded, permission=permission)
@@ -60,15 +69,52 @@ def public(view: View) -> View:
     return view
 
 
+def _note_seen(permission: Permission) -> None:
+    act = trail.seen(permission)
+    if act is not None:
+        commit(act)
+
+
+def _note_end(permission: Permission, status: int) -> None:
+    """Of what ended otherwise: nothing new is something seen, nothing at all somebody sent away."""
+    if status == NOTHING_NEW:
+        _note_seen(permission)
+    elif status in TURNED_AWAY:
+        trail.turned_away(g.get("authority"), permission, status, now())
+
+
+NOTHING_NEW = 304
+TURNED_AWAY = frozenset({401, 403, 404})
+
+
 def _let_in(permission: Permission) -> None:
-    g.pop("etag", None)
-    g.pop("idempotency", None)
+    for name in ("etag", "idempotency", "authority", "on_trail", "shown", "glass"):
+        g.pop(name, None)
+    trail.note_origin(permission)
     g.authority = _authority(db.session())
     if g.authority is None:
         abort(401)
     quota.spend(db.session(), db.session().info["clinic_id"], g.authority.name)
-    if not g.authority.may(permission):
+    if not (g.authority.may(permission) or _by_glass(permission)):
         abort(403)
+
+
+def _by_glass(permission: Permission) -> bool:
+    """Whether an emergency opens this door: to read, of the one patient that was named."""
+    who: Authority = g.authority
+    if request.method != "GET" or permission not in BY_GLASS:
+        return False
+    if not who.may(Permission.BREAK_GLASS_ASK):
+        return False
+    about = trail.subject(permission)
+    if about.entity_id is None or about.patient_id is None:
+        return False
+    glass = facts.open_glass(db.session(), who.name, about.patient_id, now())
+    if glass is None:
+        return False
+    g.glass = glass.id
+    g.authority = replace(who, permissions=who.permissions | BY_GLASS)
+    return True
 
 
 def by() -> Authority:
@@ -85,11 +131,13 @@ def now() -> datetime:
     return time
 
 
-def commit(act: Act | None = None) -> None:
-    """End the request's transaction, with its line in the audit trail."""
-    if act is not None:
-        audit.record(db.session(), by(), act, now())
+def commit(act: Act) -> None:
+    """End the request's transaction, with its line in the audit trail: nothing else ends one."""
+    if "glass" in g:
+        act = replace(act, facts={**act.facts, "break_glass": g.glass})
+    audit.record(db.session(), by(), act, now())
     db.session.commit()
+    g.on_trail = True
 
 
 def _authority(session: Session) -> Authority | None:
@@ -111,7 +159,7 @@ def _authority(session: Session) -> Authority | None:
         roles = _licensed(session, key.practitioner_id)
     name = f"key:{key.name}/{key.prefix[3:]}"
     may = keys.granted(Role(key.role), key.scopes)
-    return Authority(name, may, key.practitioner_id, roles)
+    return Authority(name, may, key.practitioner_id, roles, role=key.role)
 
 
 def _works(key: Any) -> bool:

@@ -62,6 +62,9 @@ class ClinicSchema(Schema):
         allow_none=True,
         metadata={"description": "The practitioner who hears of what cannot wait, at any hour."},
     )
+    privacy_officer_id = Id(
+        allow_none=True, metadata={"description": "The practitioner who hears of break-glass."}
+    )
     standby_hours = whole(
         0, 168, metadata={"description": "So near, a freed time is for those on standby alone."}
     )

@@ -181,6 +181,17 @@ def faults(told: Any, here: str = "") -> list[dict[str, str]]:
     return [{"pointer": here or "/", "detail": str(told)}]
 
 
+def status_of(error: Refusal | BadRequest | HTTPException) -> int:
+    """The status that an error leaves with."""
+    if isinstance(error, Refusal):
+        return STATUS[type(error)]
+    if isinstance(error, BadRequest):
+        return error.status
+    if error.code is None and error.response is not None:
+        return int(getattr(error.response, "status_code", 200))
+    return error.code or 500
+
+
 def _refused(refusal: Refusal) -> ResponseReturnValue:
     db.session.rollback()
     log.info("refused", code=refusal.code)

@@ -15,6 +15,7 @@ from structlog.contextvars import bind_contextvars, clear_contextvars
 from uuid_utils.compat import uuid7
 from werkzeug.exceptions import HTTPException
 
+from api import trail
 from api.errors import BadNumber, BadRequest
 
 LARGEST = 256 * 1024
@@ -56,6 +57,7 @@ def _begin() -> None:
     g.request_id = _told_id() or uuid7()
     clear_contextvars()  # a thread serves many
     bind_contextvars(request_id=str(g.request_id), **_trace())
+    trail.note_origin()
     if not request.path.startswith("/api/"):
         return
     for value in (request.path, *request.args.values(), *request.args.keys()):

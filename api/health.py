@@ -61,6 +61,8 @@ def ready() -> ResponseReturnValue:
         return {"status": "ready", "messages": "held"}  # the desk must get in to look through it
     if watching.oldest_due_seconds(db.session(), current_app.config["CLOCK"]()) > OLDEST_DUE:
         return {"status": "not ready", "failing": ["messages"]}, 503
+    if watching.broken_chains(db.session()):  # to be looked at, and no reason to serve nobody
+        return {"status": "ready", "alarms": ["audit"]}
     return {"status": "ready"}
 
 

@@ -1,19 +1,33 @@
-"""The audit trail over REST: what was done and read, by whom."""
+"""The audit trail over REST: what was done and read, by whom, searched and taken along."""
 
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+from uuid import UUID
 
-from marshmallow import Schema, fields
-from sqlalchemy import select
+from flask import Response, stream_with_context
+from marshmallow import Schema, fields, validate
+from sqlalchemy import Select, select
 
-from api import pages
+from api import pages, trail
 from api.blueprint import Blueprint
-from api.caller import requires
-from api.fields import Id, Instant
+from api.caller import commit, requires
+from api.errors import ProblemSchema
+from api.fields import Id, Instant, Text
 from api.pages import PageQuery, page_of
-from models import AuditEvent
+from models import AuditEvent, db
+from models.vocabulary import AuditOutcome
+from scheduler import accesses
+from scheduler.accesses import Part, Who
+from scheduler.audit import Act
 from scheduler.permissions import Permission
 
 blueprint = Blueprint("oversight", __name__, url_prefix="/api/v1", description="Oversight.")
+
+AT_ONCE = 1000
+"""Lines of an export that are fetched at once."""
 
 
 class AuditEventSchema(Schema):
@@ -23,18 +37,66 @@ class AuditEventSchema(Schema):
     sequence = fields.Integer()
     at = Instant()
     actor = fields.String()
+    role = fields.String(allow_none=True)
+    permission = fields.String(allow_none=True, metadata={"description": "What let them in."})
     action = fields.String()
     entity = fields.String()
     entity_id = Id(allow_none=True)
     patient_id = Id(allow_none=True)
+    outcome = fields.Enum(AuditOutcome, by_value=True)
+    address = fields.String(allow_none=True)
+    request_id = Id(allow_none=True)
+    agent_hash = fields.Function(
+        lambda event: event.agent_hash and event.agent_hash.hex(),
+        metadata={"type": ["string", "null"]},
+    )
     facts = fields.Dict()
-    hash = fields.Function(lambda event: event.hash.hex())
+    hash = fields.Function(lambda event: event.hash.hex(), metadata={"type": "string"})
 
 
-class AuditQuery(PageQuery):
+class AuditFilterSchema(Schema):
     """Which acts."""
 
+    start = Instant(data_key="from", load_default=None)
+    end = Instant(data_key="to", load_default=None)
+    actor = Text(most=200, load_default=None, metadata={"description": "How it begins."})
+    action = Text(most=40, load_default=None)
+    entity = Text(most=40, load_default=None)
+    entity_id = Id(load_default=None)
     patient_id = Id(load_default=None)
+    outcome = fields.Enum(AuditOutcome, by_value=True, load_default=None)
+
+
+class AuditQuery(PageQuery, AuditFilterSchema):
+    """Which acts, and how many of them."""
+
+
+class AuditExportQuery(AuditFilterSchema):
+    """Which acts, and how they are written."""
+
+    format = fields.String(
+        validate=validate.OneOf(["jsonl", "csv"]),
+        load_default="jsonl",
+        metadata={"description": "JSON lines, or CSV (RFC 4180) that no sheet reckons with."},
+    )
+
+
+class AccessSchema(Schema):
+    """What somebody did with a part of a patient's record on one day."""
+
+    at = Instant(metadata={"description": "The last time."})
+    who = fields.Enum(Who, by_value=True)
+    name = fields.String(allow_none=True)
+    looked = fields.Boolean(metadata={"description": "Looked at it; else added to it, changed it."})
+    part = fields.Enum(Part, by_value=True)
+    emergency = fields.Boolean()
+    count = fields.Integer()
+
+
+class AccessesSchema(Schema):
+    """Who looked at a patient's record, the newest first."""
+
+    items = fields.List(fields.Nested(AccessSchema))
 
 
 @blueprint.route("/audit-events", methods=["GET"])
@@ -43,7 +105,113 @@ class AuditQuery(PageQuery):
 @blueprint.response(200, page_of(AuditEventSchema))
 def list_audit_events(asked: dict[str, Any]) -> dict[str, Any]:
     """List what was done and read, newest first."""
-    query = select(AuditEvent)
-    if asked["patient_id"] is not None:
-        query = query.where(AuditEvent.patient_id == asked["patient_id"])
+    query = _narrowed(asked)
     return pages.page(query, [AuditEvent.at, AuditEvent.id], asked, newest_first=True)
+
+
+@blueprint.route("/audit-events/export", methods=["GET"])
+@requires(Permission.AUDIT_EXPORT)
+@blueprint.arguments(AuditExportQuery, location="query")
+@blueprint.alt_response(200, content_type="application/jsonl", description="In their order.")
+@blueprint.alt_response(422, schema=ProblemSchema, description="invalid")
+def export_audit_events(asked: dict[str, Any]) -> Response:
+    """Take the trail along as a file, oldest first; that somebody did stands in it."""
+    commit(_exported(asked))
+    write, media_type = _WRITERS[asked["format"]]
+    headers = {"Content-Disposition": f'attachment; filename="audit-events.{asked["format"]}"'}
+    lines = stream_with_context(write(_rows(_narrowed(asked))))
+    return Response(lines, content_type=media_type, headers=headers)
+
+
+@blueprint.route("/patients/<uuid:patient_id>/accesses", methods=["GET"])
+@requires(Permission.ACCESSES_READ)
+@blueprint.response(200, AccessesSchema)
+def list_accesses(patient_id: UUID) -> dict[str, Any]:
+    """Say who looked at a patient's record or changed it, as the patient is told.
+
+    Of the last thousand acts, those of one kind by one person on one day as one.
+    """
+    return {"items": accesses.of_patient(db.session(), patient_id)}
+
+
+def _narrowed(asked: Mapping[str, Any]) -> Select[Any]:
+    return pages.narrowed(
+        select(AuditEvent),
+        asked,
+        {
+            "start": AuditEvent.at.__ge__,
+            "end": AuditEvent.at.__lt__,
+            "actor": lambda told: AuditEvent.actor.startswith(told, autoescape=True),
+            "action": AuditEvent.action.__eq__,
+            "entity": AuditEvent.entity.__eq__,
+            "entity_id": AuditEvent.entity_id.__eq__,
+            "patient_id": AuditEvent.patient_id.__eq__,
+            "outcome": AuditEvent.outcome.__eq__,
+        },
+    )
+
+
+def _exported(asked: Mapping[str, Any]) -> Act:
+    return Act(
+        action="read",
+        entity="audit_event",
+        patient_id=asked["patient_id"],
+        facts={"what": "export", **trail.search()},
+    )
+
+
+def _rows(query: Select[Any]) -> Iterator[AuditEvent]:
+    """All of them in the order of the chain, as far as it goes now; a stretch at a time."""
+    last = 0
+    until = db.session.scalar(select(AuditEvent.sequence).order_by(AuditEvent.sequence.desc()))
+    while True:
+        rows = db.session.scalars(
+            query.where(AuditEvent.sequence > last, AuditEvent.sequence <= until)
+            .order_by(AuditEvent.sequence)
+            .limit(AT_ONCE)
+        ).all()
+        yield from rows
+        db.session.rollback()  # nothing is held while somebody reads slowly
+        if len(rows) < AT_ONCE:
+            return
+        last = rows[-1].sequence
+
+
+def _told(event: AuditEvent) -> dict[str, Any]:
+    shown: dict[str, Any] = _SCHEMA.dump(event)
+    return shown
+
+
+def _as_json(rows: Iterator[AuditEvent]) -> Iterator[str]:
+    for row in rows:
+        yield json.dumps(_told(row), ensure_ascii=False) + "\n"
+
+
+def _as_csv(rows: Iterator[AuditEvent]) -> Iterator[str]:
+    names = list(_SCHEMA.fields)
+    yield _line(names)
+    for row in rows:
+        told = _told(row)
+        yield _line([_cell(told[name]) for name in names])
+
+
+def _line(cells: list[str]) -> str:
+    out = io.StringIO()
+    csv.writer(out).writerow(cells)
+    return out.getvalue()
+
+
+def _cell(value: Any) -> str:
+    """A value as a sheet may hold it: what would begin a formula there gets a quote before it."""
+    if value is None:
+        return ""
+    told = json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
+    return f"'{told}" if told.startswith(("=", "+", "-", "@", "\t", "\r")) else told
+
+
+_SCHEMA = AuditEventSchema()
+
+_WRITERS: Mapping[str, tuple[Callable[[Iterator[AuditEvent]], Iterator[str]], str]] = {
+    "jsonl": (_as_json, "application/jsonl; charset=utf-8"),
+    "csv": (_as_csv, "text/csv; charset=utf-8"),
+}

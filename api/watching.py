@@ -32,6 +32,12 @@ def rests(session: Session) -> bool:
     return queue.resting_since(reading.raw(session)) is not None
 
 
+def broken_chains(session: Session) -> int:
+    """In how many clinics the end of the audit trail does not chain, as workers last saw it."""
+    rows = session.execute(_WORKERS).mappings()
+    return max(((row["stats"] or {}).get("audit", 0) for row in rows), default=0)
+
+
 def messages(session: Session, now: datetime) -> bytes:
     """The figures about messages and webhooks as Prometheus reads them."""
     counts = [dict(row) for row in session.execute(_COUNTS, {"now": now}).mappings()]
@@ -120,6 +126,11 @@ class _Figures:
             for job, number in told.get("failures", {}).items():
                 failed.add_metric([worker, job], number)
         yield failed
+        yield GaugeMetricFamily(
+            "afterglow_audit_chain_breaks",
+            "Clinics in which the end of the audit trail does not chain.",
+            value=max((told.get("audit", 0) for _, told in self.workers), default=0),
+        )
 
 
 class _WebhookFigures:
@@ -149,7 +160,7 @@ class _WebhookFigures:
         yield from (states, oldest, tried)
 
 
-_NO_CHANNELS = frozenset({"failures", "webhooks"})
+_NO_CHANNELS = frozenset({"failures", "webhooks", "audit"})
 """What workers count beside their channels."""
 
 

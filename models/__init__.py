@@ -5,7 +5,7 @@ The floor of the house: models imports nothing of ours. Rules live in scheduler/
 
 from models.access import ApiKey, IdempotencyKey, PatientLink, Quota
 from models.appointment import SERVES, Appointment, AppointmentEvent, Override
-from models.audit import AuditEvent
+from models.audit import AuditEvent, AuditHead, BreakGlass
 from models.base import Base, Tenanted, db, enter_clinic
 from models.checklist import ChecklistItem, Clearance, Departure, Escort, HealthEvent
 from models.clinic import Clinic, Device, Room, Site
@@ -60,7 +60,9 @@ __all__ = [
     "Appointment",
     "AppointmentEvent",
     "AuditEvent",
+    "AuditHead",
     "Base",
+    "BreakGlass",
     "BusyFeed",
     "CadenceOverride",
     "CalendarChange",

@@ -4,7 +4,7 @@ from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ARRAY, LargeBinary, String, UniqueConstraint, text
+from sqlalchemy import ARRAY, Index, LargeBinary, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Tenanted, of_clinic, references, unique_in_clinic
@@ -45,6 +45,7 @@ class ApiKey(Tenanted):
         unique_in_clinic("replaces"),  # it is rotated once; the next time its successor is
         # 256 random bits: unique across clinics gives no one away, and finds the clinic.
         UniqueConstraint("secret_hash", name="uq__api_key__secret_hash"),
+        Index("ix__api_key__prefix", "prefix"),  # whose clinic hears of a key that does not work
     )
 
 

@@ -28,6 +28,8 @@ class Clinic(Base):
     time_zone: Mapped[str]
     on_call_id: Mapped[UUID | None]
     """The clinician who hears of what cannot wait, at any hour. None: who serves the visit does."""
+    privacy_officer_id: Mapped[UUID | None]
+    """Who hears when somebody opens a record in an emergency. None: the front desk does."""
     emergency_text: Mapped[str] = mapped_column(server_default="")
     """What a patient in danger is told to do."""
     settle_minutes: Mapped[int] = mapped_column(server_default=text("3"))
@@ -76,6 +78,12 @@ class Clinic(Base):
             ["practitioner.clinic_id", "practitioner.id"],
             use_alter=True,  # a practitioner needs their clinic first
             name="fk__clinic__on_call",
+        ),
+        ForeignKeyConstraint(
+            ["clinic_id", "privacy_officer_id"],
+            ["practitioner.clinic_id", "practitioner.id"],
+            use_alter=True,
+            name="fk__clinic__privacy_officer",
         ),
     )
 

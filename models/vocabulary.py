@@ -259,6 +259,7 @@ class MessageKind(StrEnum):
     GATE_REOPENED = "gate-reopened"
     PAPERWORK_DUE = "paperwork-due"
     INCIDENT = "incident"
+    BREAK_GLASS = "break-glass"
 
 
 class Condition(StrEnum):
@@ -334,6 +335,7 @@ class TaskKind(StrEnum):
     ONLY_DOSES = "only-doses"
     RESCREEN = "rescreen"
     CHECK_WEBHOOK = "check-webhook"
+    REVIEW_BREAK_GLASS = "review-break-glass"
 
 
 class MessageState(StrEnum):
@@ -393,6 +395,14 @@ class OfferState(StrEnum):
     """Somebody was faster."""
     WITHDRAWN = "withdrawn"
     """The patient waits no more."""
+
+
+class AuditOutcome(StrEnum):
+    """What became of an act in the audit trail (FHIR AuditEvent.outcome)."""
+
+    SUCCESS = "success"
+    DENIED = "denied"
+    FAILURE = "failure"
 
 
 class Role(StrEnum):

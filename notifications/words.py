@@ -274,6 +274,11 @@ STAFF: Mapping[Kind, Words] = {
         "something happened to $patient that needs you now. What it is, and what to do, stands in "
         "the record, and a task in the list. Please look now.",
     ),
+    Kind.BREAK_GLASS: Words(
+        "A record was opened in an emergency",
+        "somebody opened a patient's record in an emergency, with a reason. Who, whose and why "
+        "stands in the list of such openings. Please look at it within a day.",
+    ),
     Kind.WATCH_LATE: Words(
         "Please look after $patient now",
         "something that was to be looked at by now is not noted yet: $patient, at $site. Please "

@@ -28,6 +28,8 @@ class Authority:
     practitioner_id: UUID | None = None
     practitioner_roles: frozenset[str] = frozenset()
     """The roles that their licences let them act in today."""
+    role: str | None = None
+    """As the audit trail has it. None: a patient or a job."""
 
     @property
     def mark(self) -> str:

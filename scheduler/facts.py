@@ -21,6 +21,8 @@ from models import (
     ApiKey,
     Appointment,
     AppointmentEvent,
+    AuditEvent,
+    BreakGlass,
     BusyFeed,
     CadenceOverride,
     ChannelConsent,
@@ -61,6 +63,7 @@ from models import (
 )
 from models.vocabulary import (
     AppointmentStatus,
+    AuditOutcome,
     Channel,
     CourseStatus,
     MessageKind,
@@ -1126,6 +1129,54 @@ def patient_of(session: Session, appointment_id: UUID | None) -> UUID | None:
         return None
     query = select(Appointment.patient_id).where(Appointment.id == appointment_id)
     return session.scalar(query)
+
+
+def patient_on(session: Session, schedule_id: UUID) -> UUID | None:
+    """Whose own schedule it is. None: no patient's."""
+    return session.scalar(select(Patient.id).where(Patient.schedule_id == schedule_id))
+
+
+def lines_about(session: Session, patient_id: UUID, most: int) -> Sequence[AuditEvent]:
+    """The last lines of the audit trail about what was done with a patient's record, newest first.
+
+    To come in is nothing done with it, nor is what came to nothing.
+    """
+    return session.scalars(
+        select(AuditEvent)
+        .where(
+            AuditEvent.patient_id == patient_id,
+            AuditEvent.outcome == AuditOutcome.SUCCESS,
+            AuditEvent.action != "execute",
+        )
+        .order_by(AuditEvent.at.desc(), AuditEvent.sequence.desc())
+        .limit(most)
+    ).all()
+
+
+def open_glass(
+    session: Session, asked_by: str, patient_id: UUID, now: datetime
+) -> BreakGlass | None:
+    """What opens a patient's record to somebody by break-glass. None: nothing does, now."""
+    return session.scalars(
+        select(BreakGlass)
+        .where(
+            BreakGlass.asked_by == asked_by,
+            BreakGlass.patient_id == patient_id,
+            BreakGlass.asked_at <= now,
+            BreakGlass.expires_at > now,
+        )
+        .order_by(BreakGlass.asked_at.desc())
+        .limit(1)
+    ).first()
+
+
+def glasses_since(session: Session, asked_by: str, since: datetime) -> int:
+    """How often somebody has asked for a record by break-glass since."""
+    return session.scalars(
+        select(func.count())
+        .select_from(BreakGlass)
+        .where(BreakGlass.asked_by == asked_by, BreakGlass.asked_at > since)
+    ).one()
 
 
 def therapists_of(session: Session, course_id: UUID, step: Step | None = None) -> frozenset[UUID]:

@@ -16,6 +16,7 @@ from notifications import queue, reading
 from scheduler import (
     booking,
     eligibility,
+    heads,
     integrating,
     notices,
     observing,
@@ -89,5 +90,7 @@ JOBS = (
     Job("forget-events", timedelta(hours=1), forget_events, again=True),
     Job("forget-answers", timedelta(hours=1), forget_answers),
     Job("forget-proposals", timedelta(hours=1), proposals.forget),
+    Job("watch-audit-trail", timedelta(minutes=5), heads.watch),
+    Job("publish-audit-heads", timedelta(hours=1), heads.publish),
     Job("forget-changes", timedelta(minutes=10), forget_changes),
 )

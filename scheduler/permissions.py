@@ -13,9 +13,13 @@ from models.vocabulary import Role
 class Permission(StrEnum):
     """What a door asks for: the resource, and what is done with it."""
 
+    ACCESSES_READ = "accesses:read"
     APPOINTMENTS_READ = "appointments:read"
     APPOINTMENTS_WRITE = "appointments:write"
+    AUDIT_EXPORT = "audit:export"
     AUDIT_READ = "audit:read"
+    BREAK_GLASS_ASK = "break-glass:ask"
+    BREAK_GLASS_REVIEW = "break-glass:review"
     CALENDARS_SHARE = "calendars:share"
     CALENDARS_WITHDRAW = "calendars:withdraw"
     CHECKLISTS_READ = "checklists:read"
@@ -60,9 +64,13 @@ class Permission(StrEnum):
 
 
 MEANS: Mapping[Permission, str] = {
+    Permission.ACCESSES_READ: "who looked at a patient's record, in plain words",
     Permission.APPOINTMENTS_READ: "visits, group sessions, the readiness board",
     Permission.APPOINTMENTS_WRITE: "book, hold, move, cancel, confirm, mark as arrived or noshow",
+    Permission.AUDIT_EXPORT: "take the trail along, as a file",
     Permission.AUDIT_READ: "who did or read what",
+    Permission.BREAK_GLASS_ASK: "open one patient's record for an hour, in an emergency",
+    Permission.BREAK_GLASS_REVIEW: "review who opened one",
     Permission.CALENDARS_SHARE: "make the address at which a practitioner's calendar is read",
     Permission.CALENDARS_WITHDRAW: "end such an address, also a patient's",
     Permission.CHECKLISTS_READ: "the items of a visit or an incident",
@@ -107,6 +115,21 @@ MEANS: Mapping[Permission, str] = {
     Permission.WEBHOOKS_MANAGE: "add, change, test and remove them, send again",
 }
 
+IMPERSONAL = frozenset(
+    {
+        Permission.CALENDARS_SHARE,
+        Permission.KEYS_MANAGE,
+        Permission.OPENINGS_READ,
+        Permission.PROTOCOLS_READ,
+        Permission.PROTOCOLS_WRITE,
+        Permission.SCHEDULES_READ,
+        Permission.SCHEDULES_WRITE,
+        Permission.SETUP_READ,
+        Permission.SETUP_WRITE,
+    }
+)
+"""Their doors show nothing about patients: what is merely looked at there is on no trail."""
+
 _OVERVIEW = frozenset(
     {
         Permission.APPOINTMENTS_READ,
@@ -122,6 +145,7 @@ _OVERVIEW = frozenset(
 
 _STAFF = _OVERVIEW | {
     Permission.APPOINTMENTS_WRITE,
+    Permission.BREAK_GLASS_ASK,
     Permission.CALENDARS_WITHDRAW,
     Permission.CHECKLISTS_READ,
     Permission.CHECKLISTS_WRITE,
@@ -143,11 +167,52 @@ _STAFF = _OVERVIEW | {
 }
 """What whoever works with patients needs."""
 
+_CLINICAL = frozenset(
+    {
+        Permission.CHECKLISTS_READ,
+        Permission.CHECKLISTS_WRITE,
+        Permission.CHECKLISTS_SIGN,
+        Permission.CLEARANCES_READ,
+        Permission.CLEARANCES_WRITE,
+        Permission.COURSES_DECIDE,
+        Permission.HEALTH_READ,
+        Permission.INCIDENTS_READ,
+        Permission.INCIDENTS_WRITE,
+        Permission.MESSAGES_CONTENT,
+        Permission.OBSERVATIONS_READ,
+        Permission.OVERRIDES_WRITE,
+        Permission.QUESTIONNAIRES_READ,
+        Permission.QUESTIONNAIRES_WRITE,
+        Permission.SCREENING_READ,
+        Permission.SCREENING_WRITE,
+        Permission.SESSIONS_WRITE,
+    }
+)
+"""What is known of patients' health, and decided on it: nothing that running a clinic takes."""
+
+BY_GLASS = frozenset(
+    {
+        Permission.APPOINTMENTS_READ,
+        Permission.CHECKLISTS_READ,
+        Permission.CLEARANCES_READ,
+        Permission.COURSES_READ,
+        Permission.ESCORTS_READ,
+        Permission.HEALTH_READ,
+        Permission.INCIDENTS_READ,
+        Permission.OBSERVATIONS_READ,
+        Permission.PATIENTS_READ,
+        Permission.QUESTIONNAIRES_READ,
+        Permission.SCREENING_READ,
+    }
+)
+"""What break-glass opens of one patient: their record, to be read."""
+
 BUNDLES: Mapping[Role, frozenset[Permission]] = {
-    Role.ADMIN: frozenset(Permission) - {Permission.CHECKLISTS_SIGN},
+    Role.ADMIN: frozenset(Permission) - _CLINICAL,
     Role.SCHEDULER: _STAFF | {Permission.PATIENTS_WRITE, Permission.SCHEDULES_WRITE},
     Role.CLINICIAN: _STAFF
     | {
+        Permission.ACCESSES_READ,
         Permission.CALENDARS_SHARE,
         Permission.CHECKLISTS_SIGN,
         Permission.CLEARANCES_WRITE,
@@ -160,6 +225,12 @@ BUNDLES: Mapping[Role, frozenset[Permission]] = {
         Permission.SCREENING_WRITE,
         Permission.SESSIONS_WRITE,
     },
-    Role.AUDITOR: _OVERVIEW | {Permission.AUDIT_READ},
+    Role.AUDITOR: _OVERVIEW
+    | {
+        Permission.ACCESSES_READ,
+        Permission.AUDIT_EXPORT,
+        Permission.AUDIT_READ,
+        Permission.BREAK_GLASS_REVIEW,
+    },
 }
 """What each role is given. What takes a licence is asked where it is done, beside this."""

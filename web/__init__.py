@@ -2,10 +2,10 @@
 
 from flask import Flask
 
-from web import consent, escorting, feeds, hooks, patient, questions, stopping, summing
+from web import accesses, consent, escorting, feeds, hooks, patient, questions, stopping, summing
 
 
 def init_app(app: Flask) -> None:
     """Mount the pages."""
-    for page in (patient, questions, consent, summing, escorting, stopping, hooks, feeds):
+    for page in (patient, questions, consent, summing, accesses, escorting, stopping, hooks, feeds):
         app.register_blueprint(page.blueprint)

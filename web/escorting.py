@@ -4,6 +4,7 @@ GET changes nothing, because link scanners follow it. The address holds a signed
 more; what stands there is read when it is opened.
 """
 
+from dataclasses import replace
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -36,7 +37,7 @@ def _page(escort: Escort, *, is_moved: bool = False) -> str:
     visit = facts.one(db.session(), Appointment, escort.appointment_id)
     site = facts.one(db.session(), Site, visit.site_id)
     ends = visit.ends_at.astimezone(ZoneInfo(site.time_zone))
-    return render_template(
+    page = render_template(
         "escort.html",
         clinic=facts.clinic(db.session()),
         escort=escort,
@@ -50,6 +51,9 @@ def _page(escort: Escort, *, is_moved: bool = False) -> str:
         is_moved=is_moved,
         revision=visit.revision,
     )
+    audit.record(db.session(), escorts.ESCORT, _act("read", escort, visit), now())
+    db.session.commit()
+    return page
 
 
 @blueprint.post("/<token>")
@@ -63,13 +67,7 @@ def answer(token: str) -> ResponseReturnValue:
         return render_template("closed.html", title=CLOSED), 404
     comes = request.form.get("comes") == "yes"
     visit = facts.one(db.session(), Appointment, escort.appointment_id)
-    act = Act(
-        action="update",
-        entity="escort",
-        entity_id=escort.id,
-        patient_id=visit.patient_id,
-        facts={"comes": comes},
-    )
+    act = replace(_act("update", escort, visit), facts={"comes": comes})
     try:
         revision = request.form.get("revision", type=int)
         escorts.answer(db.session(), escort.id, comes=comes, revision=revision, now=now())
@@ -82,6 +80,10 @@ def answer(token: str) -> ResponseReturnValue:
     audit.record(db.session(), escorts.ESCORT, act, now())
     db.session.commit()
     return redirect(f"/e/{token}?answered={'yes' if comes else 'no'}", 303)
+
+
+def _act(action: str, escort: Escort, visit: Appointment) -> Act:
+    return Act(action=action, entity="escort", entity_id=escort.id, patient_id=visit.patient_id)
 
 
 def _find(token: str) -> Escort | None:

@@ -13,7 +13,9 @@ from models import SERVES, Appointment, CalendarFeed, Site, Slot, db, enter_clin
 from models.vocabulary import AppointmentStatus
 from notifications import invitation, links
 from notifications.invitation import Entry, Method
-from scheduler import facts
+from scheduler import audit, facts
+from scheduler.audit import Act
+from scheduler.authority import Authority
 
 blueprint = Blueprint("feeds", __name__, url_prefix="/calendar")
 
@@ -67,8 +69,25 @@ def feed(token: str) -> ResponseReturnValue:
         for entry_id, (visit, site) in shown.items()
     ]
     told = invitation.calendar(entries, Method.PUBLISH, now)
+    audit.record(session, CALENDAR, _act(found, len(entries)), now)
+    session.commit()
     headers = {"Cache-Control": "private, max-age=300", "X-Robots-Tag": "noindex, nofollow"}
     return Response(told, content_type="text/calendar; charset=utf-8", headers=headers)
+
+
+CALENDAR = Authority("calendar")
+"""Whoever knows the address of a calendar."""
+
+
+def _act(feed: CalendarFeed, count: int) -> Act:
+    theirs = facts.patient_on(db.session(), feed.schedule_id)
+    return Act(
+        action="read",
+        entity="calendar_feed",
+        entity_id=feed.id,
+        patient_id=theirs,
+        facts={"count": count},
+    )
 
 
 def _now() -> datetime:

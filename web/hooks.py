@@ -20,7 +20,9 @@ from models import db, enter_clinic
 from models.vocabulary import Channel, MessageState
 from notifications import fallback, queue, reading
 from notifications.queue import Word
-from scheduler import replies
+from scheduler import audit, replies
+from scheduler.audit import Act
+from scheduler.authority import PATIENT
 from scheduler.replies import Heard
 from web import forms
 
@@ -56,6 +58,9 @@ def inbound(clinic_id: UUID) -> ResponseReturnValue:
     if not heard.reference or not heard.sender:
         abort(400)
     reply = replies.hear(db.session(), heard, _now())
+    if reply is not None:
+        act = Act(action="create", entity="reply", entity_id=reply.id, patient_id=reply.patient_id)
+        audit.record(db.session(), PATIENT, act, _now())
     db.session.commit()
     log.info("reply.heard", meaning=None if reply is None else reply.meaning)
     return _empty()

@@ -6,6 +6,7 @@ clinic and nobody else. Acts are POSTs with a token of their own, answered by a 
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from functools import wraps
 from uuid import UUID
@@ -23,7 +24,7 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy import select
 
 from models import Appointment, ChecklistItem, db
-from models.vocabulary import OfferState, Owner, ReplyMeaning, TaskStatus
+from models.vocabulary import AuditOutcome, OfferState, Owner, ReplyMeaning, TaskStatus
 from scheduler import audit, booking, checklists, escorts, facts, offers, replies
 from scheduler.audit import Act
 from scheduler.authority import PATIENT, Call
@@ -107,6 +108,8 @@ def calendar() -> ResponseReturnValue:
     if here is None or not here.is_known:
         return closed()
     told = showing.calendar(db.session(), here, now())
+    audit.record(db.session(), PATIENT, act_of(here, "read", "calendar"), now())
+    db.session.commit()
     headers = {"Content-Disposition": 'attachment; filename="appointment.ics"'}
     return Response(told, content_type="text/calendar; charset=utf-8", headers=headers)
 
@@ -119,7 +122,10 @@ def prove() -> ResponseReturnValue:
         return closed()
     if not visitor.is_own_form(here, request.form.get("form", "")):
         return _ask(here, "Please try once more.")
+    shut = here.link.tries >= visitor.TRIES
     is_right = visitor.prove(db.session(), here, forms.birth_date(request.form))
+    if not shut:  # nobody fills the trail at a link that opens no more
+        audit.record(db.session(), PATIENT, _tried(here, is_right=is_right), now())
     db.session.commit()
     if not is_right:
         return _ask(here, "That is not the date we have. Please check it.")
@@ -279,6 +285,11 @@ def _said(refusal: Exception) -> str:
     if isinstance(refusal, OfferGone):
         return GONE
     return refusal.detail if isinstance(refusal, Refusal) else str(refusal)
+
+
+def _tried(here: Visitor, *, is_right: bool) -> Act:
+    outcome = AuditOutcome.SUCCESS if is_right else AuditOutcome.DENIED
+    return replace(act_of(here, "execute", "birth-date"), outcome=outcome)
 
 
 def act_of(here: Visitor, action: str, what: str = "patient.show") -> Act:

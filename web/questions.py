@@ -94,6 +94,7 @@ def _sent(digest: bytes, number: int, filled: Filled) -> ResponseReturnValue:
     try:
         visit = _page(here, number).visit
         questionnaires.send(db.session(), visit, filled, by=PATIENT, now=now())
+        audit.record(db.session(), PATIENT, act_of(here, "create", "responses"), now())
         db.session.commit()
     except Taken:
         db.session.rollback()

@@ -20,7 +20,7 @@ from scheduler.protocols import SettledBy
 from scheduler.questionnaires import known
 from scheduler.screening import LEFT_OUT
 from web.visitor import Visitor
-from web.words import SUMMARY
+from web.words import ACCESSES, SUMMARY
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,7 @@ class Shown:
     left_out: Sequence[LeftOut] = ()
     """What was agreed that they leave out before this visit."""
     so_far: str | None = None
+    who_looked: str = ""
     """What the page about the whole course is called, in the patient's language."""
     papers: Sequence[tuple[int, Asked]] = ()
     """What is to be signed, or was declined, each with its number."""
@@ -146,6 +147,7 @@ def visit(session: Session, visitor: Visitor, now: datetime) -> Shown:
         sheets=_sheets(session, appointment),
         left_out=_left_out(session, appointment, now),
         so_far=_so_far(appointment, patient),
+        who_looked=languages.translate(patient.language, ACCESSES["title"]),
         papers=_papers(session, appointment, now),
         copies=_copies(session, appointment, starts.tzinfo),
         asks_for_escort=offer is None

@@ -8,7 +8,6 @@ mean is told by a person.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from string import Template
 from zoneinfo import ZoneInfo
 
 from flask import Blueprint, redirect, render_template
@@ -22,7 +21,7 @@ from scheduler.authority import PATIENT
 from scheduler.summaries import Advised, Seen, Summary
 from web import visitor
 from web.patient import act_of, closed, now, seal
-from web.words import KINDS, SUMMARY
+from web.words import KINDS, SUMMARY, sayer
 
 blueprint = Blueprint("summing", __name__, url_prefix="/p/so-far")
 blueprint.after_request(seal)
@@ -54,7 +53,7 @@ def show() -> ResponseReturnValue:
         "summary.html",
         clinic=here.clinic,
         language=language if language in languages.LOCALES else "en",
-        say=sayer(language),
+        say=sayer(language, SUMMARY),
         status=str(found.course.status),
         **_told(found, language, zone),
     )
@@ -63,17 +62,8 @@ def show() -> ResponseReturnValue:
     return page
 
 
-def sayer(language: str) -> Say:
-    """What says the words of the summary in a language."""
-
-    def say(name: str, **values: object) -> str:
-        return Template(languages.translate(language, SUMMARY[name])).substitute(values)
-
-    return say
-
-
 def _told(found: Summary, language: str, zone: ZoneInfo) -> Mapping[str, object]:
-    say, kind = sayer(language), _namer(language)
+    say, kind = sayer(language, SUMMARY), _namer(language)
     left = ", ".join(f"{kind(one)} ({count})" for one, count in found.to_arrange.items())
     return {
         "visits": len(found.took_place),
@@ -89,7 +79,7 @@ def _told(found: Summary, language: str, zone: ZoneInfo) -> Mapping[str, object]
 def _ahead(one: Seen, language: str) -> Line:
     local = one.starts_at.astimezone(one.zone)
     day, time = languages.day(local, language), languages.clock(local, language)
-    unsure = [sayer(language)("unsure")] if one.is_suspended else []
+    unsure = [sayer(language, SUMMARY)("unsure")] if one.is_suspended else []
     return Line(_namer(language)(one.kind), [day, time, one.place, *unsure])
 
 

@@ -3,9 +3,12 @@
 As in messages, no word betrays why somebody comes: a page is read over shoulders too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from string import Template
 
 from models.vocabulary import StepKind
+from notifications import languages
+from scheduler.accesses import Part, Who
 
 SUMMARY: Mapping[str, str] = {
     "title": "Your time with us",
@@ -42,3 +45,61 @@ KINDS: Mapping[StepKind, str] = {
     StepKind.FOLLOW_UP: "Follow-up",
 }
 """What patients call a visit. A protocol's own titles may name a dose."""
+
+ACCESSES: Mapping[str, str] = {
+    "title": "Who looked at your record",
+    "why": "Everybody who works here must have a reason to look at your record. This list says "
+    "who did, or changed something in it, the latest first.",
+    "nobody": "Nobody has looked at it so far.",
+    "older": "If you would like to know about earlier times, or if something here surprises you, "
+    "please ask us.",
+    "emergency": "In an emergency; somebody else looks at whether it was one.",
+    "back": "Back",
+    "questions": "Questions? Call",
+}
+"""Of the page that says who looked at a record."""
+
+LOOKED: Mapping[Part, str] = {
+    Part.DETAILS: "Looked at your details",
+    Part.HEALTH: "Looked at what is noted about your health",
+    Part.LIST: "Looked at your list of things to do",
+    Part.MESSAGES: "Looked at your messages",
+    Part.PAPERS: "Looked at your papers",
+    Part.PLAN: "Looked at the plan of your visits",
+    Part.VISITS: "Looked at your visits",
+    Part.WAY_HOME: "Looked at who takes you home",
+    Part.RECORD: "Looked at your record",
+}
+
+CHANGED: Mapping[Part, str] = {
+    Part.DETAILS: "Changed your details",
+    Part.HEALTH: "Noted something about your health",
+    Part.LIST: "Changed your list of things to do",
+    Part.MESSAGES: "Wrote or changed a message",
+    Part.PAPERS: "Changed your papers",
+    Part.PLAN: "Changed the plan of your visits",
+    Part.VISITS: "Changed your visits",
+    Part.WAY_HOME: "Changed who takes you home",
+    Part.RECORD: "Changed your record",
+}
+
+WHO: Mapping[Who, str] = {
+    Who.PATIENT: "You",
+    Who.ESCORT: "Whoever takes you home",
+    Who.CALENDAR: "A calendar that is kept up to date from here",
+    Who.ADMIN: "administration",
+    Who.DESK: "front desk",
+    Who.CLINICIAN: "your care team",
+    Who.AUDITOR: "somebody who checks what we do",
+    Who.STAFF: "our staff",
+    Who.SYSTEM: "Our system, by itself",
+}
+
+
+def sayer(language: str, words: Mapping[str, str]) -> Callable[..., str]:
+    """What says `words` by their names in a language."""
+
+    def say(name: str, **values: object) -> str:
+        return Template(languages.translate(language, words[name])).substitute(values)
+
+    return say

@@ -39,6 +39,7 @@ APPEND_ONLY = {
     "departure",
     "instrument_wording",
     "audit_event",
+    "audit_head",
     "wording",
     "cadence_override",
     "channel_consent",

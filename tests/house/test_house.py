@@ -1,5 +1,6 @@
 """Rules of the house that no linter knows."""
 
+import ast
 import json
 import re
 from collections.abc import Iterator
@@ -48,8 +49,9 @@ def test_every_word_is_in_the_glossary() -> None:
 @pytest.mark.parametrize(
     ("word", "allowed"),
     [
-        # Only an edge ends a transaction.
+        # Only an edge ends a transaction, and the API where the trail's line is written.
         (r"\.commit\(", {"api/", "web/"}),
+        (r"session\.commit\(", {"api/caller.py", "api/trail.py", "api/quota.py", "web/"}),
         # Reads that rules need are easy to count; edges read for showing.
         (
             r"\bselect\(",
@@ -74,6 +76,18 @@ def test_words_that_have_one_home(word: str, allowed: set[str]) -> None:
     homes -= {"scheduler/checklists.py"} if word == r"\bselect\(" else set()
 
     assert {home for home in homes if not home.startswith(tuple(allowed or {"-"}))} == set()
+
+
+def test_pages_end_no_transaction_without_a_line_of_the_audit_trail() -> None:
+    """But for what the provider of messages says of them: that is nobody's record."""
+    silent = set()
+    for path in (ROOT / "web").glob("*.py"):
+        for one in ast.walk(ast.parse(path.read_text())):
+            if isinstance(one, ast.FunctionDef):
+                told = ast.unparse(one)
+                if "session.commit()" in told and "audit.record(" not in told:
+                    silent.add((path.stem, one.name))
+    assert silent == {("hooks", "status")}
 
 
 def test_wall_time_is_never_reckoned_in_sql() -> None:

@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 from itertools import product
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -240,7 +241,7 @@ class TestWhatBecameOfThem:
         make_world(committed, "Another Practice")
         committed.commit()
         refresher = Refresher(worker_engine, clock, Fetcher(()).fetch)
-        at_work = Worker(worker_engine, clock, [], [], refresher, 1)
+        at_work = Worker(worker_engine, clock, [], [], refresher, 1, Path("/nonexistent"))
         at_work.do(Job("fails", timedelta(minutes=1), fails))
         at_work.sweep()
         counted = f'afterglow_job_failures_total{{job="fails",worker="{at_work.id}"}} 1.0'

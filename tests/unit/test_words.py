@@ -13,7 +13,7 @@ from models.vocabulary import Channel, MessageKind, Recipient, ReplyMeaning
 from notifications import answers, gsm, languages, mail, paper, templates
 from notifications.templates import Links
 from notifications.words import FRAME, SEVERAL, Words, kinds_to, words_for
-from web.words import KINDS, SUMMARY
+from web.words import ACCESSES, CHANGED, KINDS, LOOKED, SUMMARY, WHO
 
 SAID = [(kind, recipient) for recipient in Recipient for kind in sorted(kinds_to(recipient))]
 LINKS = Links({UUID(int=1): "https://clinic.example/p/" + "x" * 43}, "https://clinic.example/u/x")
@@ -22,7 +22,8 @@ LINKS = Links({UUID(int=1): "https://clinic.example/p/" + "x" * 43}, "https://cl
 def texts() -> list[str]:
     words = [words_for(kind, recipient) for kind, recipient in SAID] + list(SEVERAL.values())
     told = {text for one in words for text in (one.subject, one.body, one.sms) if text}
-    pages = {*SUMMARY.values(), *KINDS.values(), *paper.WORDS.values()}
+    pages = {*ACCESSES.values(), *LOOKED.values(), *CHANGED.values(), *WHO.values()}
+    pages |= {*SUMMARY.values(), *KINDS.values(), *paper.WORDS.values()}
     return sorted(told | set(FRAME.values()) | pages)
 
 
@@ -37,7 +38,9 @@ def test_every_text_is_translated_and_asks_for_the_same(language: str) -> None:
 
 
 def test_the_pages_betray_nothing_either() -> None:
-    for told, language in product([*SUMMARY.values(), *KINDS.values()], languages.LOCALES):
+    pages = (SUMMARY, KINDS, ACCESSES, LOOKED, CHANGED, WHO)
+    said = [told for words in pages for told in words.values()]
+    for told, language in product(said, languages.LOCALES):
         assert templates.betrays(languages.translate(language, told)) == []
 
 

@@ -1,0 +1,67 @@
+"""The audit trail from a shell: is it as it was written?"""
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import click
+
+import shell
+from database.opening import Opened
+from models import enter_clinic
+from scheduler import heads as trail_heads
+from scheduler.chain import Head
+from shell import OneLine
+
+
+@click.group()
+def audit() -> None:
+    """The audit trail: who did or read what."""
+
+
+@audit.command()
+@click.option("--clinic", help="The clinic's id. Default: every clinic.")
+@click.option(
+    "--heads",
+    multiple=True,
+    type=click.Path(exists=True, path_type=Path),
+    help="A file or a folder of heads that were published and kept elsewhere.",
+)
+@click.option("--after", default=0, help="Begin after this line, which is known to be right.")
+def verify(clinic: str | None, heads: tuple[Path, ...], after: int) -> None:
+    """Recompute the chain of the audit trail, and name the first line that is wrong."""
+    settings = shell.settings()
+    try:
+        kept = trail_heads.read(*heads)
+    except (ValueError, OSError) as error:
+        raise OneLine(f"--heads: {error}") from error
+    with shell.running(settings) as opened:
+        clinics = shell.clinics(opened)
+        asked = list(clinics) if clinic is None else [shell.one_clinic(opened, clinic)]
+        gone = set() if clinic is not None else kept.keys() - clinics.keys()
+        for one in sorted(gone):
+            click.echo(f"{one}: this clinic is not here, and heads of it were published.")
+        wrong = [_is_wrong(opened, (one, clinics[one]), kept.get(one, ()), after) for one in asked]
+    sys.exit(1 if gone or any(wrong) else 0)
+
+
+def _is_wrong(opened: Opened, clinic: tuple[UUID, str], heads: Sequence[Head], after: int) -> bool:
+    """Look through a clinic's trail, and say what is found. Whether something is wrong."""
+    clinic_id, name = clinic
+    with shell.session(opened) as session:
+        enter_clinic(session, clinic_id)
+        count = max(0, trail_heads.length(session) - after)
+
+        def watched(lines: Iterable[Any]) -> Iterator[Any]:
+            with click.progressbar(lines, count, label=name, file=sys.stderr) as shown:
+                yield from shown
+
+        fault = trail_heads.verify(session, heads, after=after, watched=watched)
+    if fault is None:
+        click.echo(f"{name} ({clinic_id}): lines looked at: {count}. All as written.")
+        return False
+    who = "" if fault.id is None else f" ({fault.id})"
+    click.echo(f"{name} ({clinic_id}): line {fault.sequence}{who} {fault.wrong}.")
+    return True
