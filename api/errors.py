@@ -1,5 +1,6 @@
 """Everything that goes wrong, as problem documents (RFC 9457): one shape, one media type."""
 
+import contextlib
 import uuid
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -7,7 +8,7 @@ from typing import Any, NoReturn
 
 import psycopg
 import structlog
-from flask import Flask, g
+from flask import Flask, current_app, g
 from flask.typing import ResponseReturnValue
 from marshmallow import INCLUDE, Schema, fields
 from psycopg.errors import (
@@ -16,11 +17,12 @@ from psycopg.errors import (
     SerializationFailure,
     UniqueViolation,
 )
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from webargs.flaskparser import abort
 from werkzeug.exceptions import HTTPException
 
+from api import trail
 from models import db
 from scheduler.errors import (
     AtCapacity,
@@ -271,6 +273,8 @@ def _busy(error: Exception) -> ResponseReturnValue:
 def _unexpected(error: Exception) -> ResponseReturnValue:
     db.session.rollback()
     log.error("unexpected", exc_info=error)
+    with contextlib.suppress(SQLAlchemyError):  # the fault may be the database's own
+        trail.failed(current_app.config["CLOCK"]())
     return problem(500, "internal", "Something went wrong here. Nothing was changed.")
 
 

@@ -112,7 +112,14 @@ def list_audit_events(asked: dict[str, Any]) -> dict[str, Any]:
 @blueprint.route("/audit-events/export", methods=["GET"])
 @requires(Permission.AUDIT_EXPORT)
 @blueprint.arguments(AuditExportQuery, location="query")
-@blueprint.alt_response(200, content_type="application/jsonl", description="In their order.")
+@blueprint.doc(
+    responses={
+        "200": {
+            "description": "In the order in which they were written.",
+            "content": {kind: {} for kind in ("application/jsonl", "text/csv")},
+        }
+    }
+)
 @blueprint.alt_response(422, schema=ProblemSchema, description="invalid")
 def export_audit_events(asked: dict[str, Any]) -> Response:
     """Take the trail along as a file, oldest first; that somebody did stands in it."""

@@ -77,6 +77,7 @@ def note_origin(permission: Permission | None = None) -> None:
         permission=permission,
     )
     audit.come_from(db.session(), origin)
+    g.asked = permission
 
 
 def subject(permission: Permission) -> Subject:
@@ -154,6 +155,13 @@ def turned_away(by: Authority | None, permission: Permission, status: int, now: 
     note_origin(permission)
     audit.record(session, by, act, now)
     session.commit()
+
+
+def failed(now: datetime) -> None:
+    """Write that somebody who was let in met a fault of ours."""
+    by, asked = g.get("authority"), g.get("asked")
+    if by is not None and asked is not None:
+        turned_away(by, asked, 500, now)
 
 
 def _known_by_prefix(session: Session) -> Authority | None:

@@ -64,13 +64,16 @@ class TestBreakGlass:
         assert admin.post("/break-glass", told).status_code == 404
 
     def test_is_told_at_once_and_waits_until_somebody_else_has_looked(
-        self, admin: Caller, key: Keyring, session: Session, world: World
+        self, admin: Caller, doctor: Caller, key: Keyring, session: Session, world: World
     ) -> None:
         glass = self.ask(admin, world).json
         message = session.scalars(
             select(Message).where(Message.kind == MessageKind.BREAK_GLASS)
         ).one()
         assert (message.recipient, message.due_at) == ("front-desk", SUNDAY_NOON)
+        body = doctor.get(f"/messages/{message.id}").json["body"]
+        assert "somebody opened a patient's record in an emergency" in body
+        assert self.REASON not in body
         task = session.scalars(select(Task).where(Task.kind == TaskKind.REVIEW_BREAK_GLASS)).one()
         assert (task.status, task.urgent, task.patient_id) == (TaskStatus.REQUESTED, False, None)
         auditor = key(Role.AUDITOR)

@@ -14,12 +14,15 @@ from sqlalchemy.orm import Session
 
 import demonstration
 from api import keys, trail
-from models import AuditEvent, enter_clinic
+from api.caller import requires
+from app import build
+from database.access import Access
+from models import AuditEvent, db, enter_clinic
 from models.vocabulary import AuditOutcome, Role
 from scheduler.brakes import AT_ONCE, MOST_KNOWN, SECONDS_EACH, Brake
 from scheduler.permissions import BUNDLES, IMPERSONAL, Permission
 from tests.factories import World, make_world
-from tests.integration.conftest import Caller, Clock, Keyring
+from tests.integration.conftest import Caller, Clock, Keyring, settings
 
 AGENT = {"User-Agent": "a browser", "X-Request-Id": "01a222ac-6ea7-7244-8bf2-200432a37e84"}
 NOW = datetime(2027, 1, 4, 14, tzinfo=UTC)
@@ -213,6 +216,21 @@ class TestTurnedAway:
         for _ in range(AT_ONCE + 15):
             assert stranger.get("/patients").status_code == 403
         assert len(lines(session)) == before + AT_ONCE
+
+    def test_a_fault_of_ours_is_written_down_too(
+        self, database: Access, committed: Session, committed_world: World
+    ) -> None:
+        def breaks() -> None:
+            raise LookupError("a fault of ours")
+
+        app = build(settings(), database.service, Clock())
+        view = requires(Permission.PATIENTS_READ)(breaks)
+        app.add_url_rule("/api/v1/breaks", view_func=view)
+        assert caller(app, committed, Role.SCHEDULER).get("/breaks").status_code == 500
+        line = last(committed)
+        assert (line.outcome, line.permission) == (AuditOutcome.FAILURE, "patients:read")
+        with app.app_context():
+            db.engine.dispose()
 
     def test_what_was_left_out_is_counted(self) -> None:
         brake = Brake()
