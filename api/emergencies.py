@@ -14,6 +14,7 @@ from api.errors import ProblemSchema
 from api.fields import Id, Instant, Text
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
+from api.preconditions import conditional
 from api.shelf import Shelf
 from models import BreakGlass, db
 from scheduler import emergencies
@@ -104,6 +105,7 @@ def read_opening_of_record(glass_id: UUID) -> Any:
 
 @blueprint.route("/<uuid:glass_id>/review", methods=["POST"])
 @requires(Permission.BREAK_GLASS_REVIEW)
+@conditional
 @blueprint.arguments(VerdictSchema)
 @idempotent
 @blueprint.response(200, BreakGlassSchema)

@@ -47,8 +47,11 @@ class AuditEventSchema(Schema):
     address = fields.String(allow_none=True)
     request_id = Id(allow_none=True)
     agent_hash = fields.Function(
-        lambda event: event.agent_hash and event.agent_hash.hex(),
-        metadata={"type": ["string", "null"]},
+        lambda event: (event.agent_hash or b"").hex(),
+        metadata={
+            "type": "string",
+            "description": "Empty: the caller's program said nothing.",
+        },
     )
     facts = fields.Dict()
     hash = fields.Function(lambda event: event.hash.hex(), metadata={"type": "string"})
