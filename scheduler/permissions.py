@@ -126,6 +126,8 @@ IMPERSONAL = frozenset(
         Permission.SCHEDULES_WRITE,
         Permission.SETUP_READ,
         Permission.SETUP_WRITE,
+        Permission.WEBHOOKS_READ,
+        Permission.WEBHOOKS_MANAGE,
     }
 )
 """Their doors show nothing about patients: what is merely looked at there is on no trail."""

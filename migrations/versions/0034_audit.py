@@ -1,6 +1,6 @@
 """Audit: where an act came from and what became of it, published heads, break-glass.
 
-Revision ID: 0032_audit
+Revision ID: 0034_audit
 """
 
 from typing import Any
@@ -11,10 +11,12 @@ from alembic import op
 from migrations import codes
 from migrations.tenancy import CLINIC, guard, of_clinic, reference, service, worker
 
-revision = "0032_audit"
-down_revision = "0031_answered"
+revision = "0034_audit"
+down_revision = "0033_webhooks"
 branch_labels = None
 depends_on = None
+phase = "contract"
+"""The function that writes the trail takes more than it did."""
 
 COLUMNS: dict[str, Any] = {
     "role": sa.String(),
