@@ -42,6 +42,7 @@ from api import (
     protocols,
     quota,
     repairs,
+    reports,
     schedules,
     screening,
     summaries,
@@ -93,6 +94,7 @@ RESOURCES = (
     webhooks,
     webhook_deliveries,
     emergencies,
+    reports,
 )
 
 SPEC: dict[str, Any] = {

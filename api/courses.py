@@ -1,7 +1,9 @@
 """Courses over REST: open one for a patient, see how far it is, end it."""
 
+from datetime import date
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from flask import Response, request
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
@@ -10,8 +12,8 @@ from sqlalchemy import select
 from api import edge, preconditions, showing
 from api.blueprint import Blueprint
 from api.caller import by, now, requires
-from api.errors import ProblemSchema
-from api.fields import Id, Instant, Text
+from api.errors import ProblemSchema, invalid
+from api.fields import Day, Id, Instant, Text
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from api.preconditions import conditional
@@ -66,6 +68,7 @@ class CourseSchema(Schema):
     status = fields.Enum(CourseStatus, by_value=True)
     opened_by = fields.String()
     created_at = Instant()
+    referred_on = Day(allow_none=True, metadata={"description": "The day of the referral."})
 
 
 class CourseFlagSchema(Schema):
@@ -91,6 +94,11 @@ class NewCourseSchema(Schema):
     patient_id = Id(required=True)
     protocol_code = fields.String()
     protocol_version_id = Id()
+    referred_on = Day(
+        load_default=None,
+        allow_none=True,
+        metadata={"description": "The day of the referral, today at the latest; for reports."},
+    )
 
     @validates_schema
     def names_one(self, data: dict[str, Any], **_: Any) -> None:
@@ -144,7 +152,10 @@ def list_courses(asked: dict[str, Any]) -> dict[str, Any]:
 def open_course(told: dict[str, Any]) -> Response:
     """Open a course: a step for every visit that the protocol asks for."""
     version_id = told.get("protocol_version_id") or _newest(told["protocol_code"])
-    course = courses.open_course(db.session(), told["patient_id"], version_id, by=by())
+    _refuse_to_come(told["referred_on"])
+    course = courses.open_course(
+        db.session(), told["patient_id"], version_id, by=by(), referred_on=told["referred_on"]
+    )
     db.session.refresh(course)
     preconditions.tag(course.version)
     return edge.done(
@@ -270,6 +281,13 @@ def _newest(code: str) -> UUID:
     if found is None:
         raise NotFound(f"There is no signed protocol {code!r}.", field="protocol_code")
     return found
+
+
+def _refuse_to_come(day: date | None) -> None:
+    """Refuse a referral that has not taken place yet, by the clinic's day."""
+    zone = ZoneInfo(facts.clinic(db.session()).time_zone)
+    if day is not None and day > now().astimezone(zone).date():
+        invalid("referred_on", "This day is still to come.")
 
 
 def _whole(course: Course) -> dict[str, Any]:

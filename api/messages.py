@@ -1,6 +1,6 @@
 """Messages over REST: what is planned, what was said, and in which words."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +11,7 @@ from sqlalchemy import Select, select, text
 from api import edge, pages, preconditions
 from api.blueprint import Blueprint
 from api.caller import commit, now, requires
+from api.deprecation import deprecated
 from api.errors import ProblemSchema
 from api.fields import Id, Instant
 from api.idempotency import idempotent
@@ -26,6 +27,9 @@ from scheduler.errors import WrongStatus
 from scheduler.permissions import Permission
 
 blueprint = Blueprint("messages", __name__, url_prefix="/api/v1", description="What is said.")
+
+_OUTDATED = datetime(2026, 12, 1, tzinfo=UTC)
+_SUNSET = datetime(2027, 12, 1, tzinfo=UTC)
 
 RESEND_WITHIN = timedelta(hours=12)
 
@@ -163,8 +167,13 @@ def resend(message_id: UUID) -> Response:
 @requires(Permission.MESSAGES_READ)
 @blueprint.arguments(ReportQuery, location="query")
 @blueprint.response(200, ReportSchema)
+@blueprint.doc(deprecated=True)
+@deprecated(_OUTDATED, _SUNSET, "/api/v1/reports/deliveries")
 def report(asked: dict[str, Any]) -> dict[str, Any]:
-    """Count what became of the messages due in a period, by kind and channel; archived included."""
+    """Count what became of the messages due in a period, by kind and channel; archived included.
+
+    Use /reports/deliveries.
+    """
     rows = db.session.execute(_REPORT, {"begin": asked["from_"], "end": asked["to"]}).mappings()
     return {"items": [dict(row) for row in rows]}
 

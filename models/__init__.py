@@ -7,6 +7,7 @@ from models.access import ApiKey, IdempotencyKey, PatientLink, Quota
 from models.appointment import SERVES, Appointment, AppointmentEvent, Override
 from models.audit import AuditEvent, AuditHead, BreakGlass
 from models.base import Base, Tenanted, db, enter_clinic
+from models.bulk import Import, ImportFault
 from models.checklist import ChecklistItem, Clearance, Departure, Escort, HealthEvent
 from models.clinic import Clinic, Device, Room, Site
 from models.consent import Consent, ConsentText
@@ -19,6 +20,7 @@ from models.people import Patient, Practitioner, Qualification
 from models.plan import Disruption, Proposal
 from models.protocol import Protocol, ProtocolVersion
 from models.questionnaire import InstrumentWording, QuestionnaireDraft, QuestionnaireResponse
+from models.report import ReadinessSnapshot
 from models.schedule import (
     TAKEN_BY,
     BusyFeed,
@@ -85,6 +87,8 @@ __all__ = [
     "GroupSession",
     "HealthEvent",
     "IdempotencyKey",
+    "Import",
+    "ImportFault",
     "Incident",
     "InstrumentWording",
     "MedicineRuling",
@@ -104,6 +108,7 @@ __all__ = [
     "QuestionnaireDraft",
     "QuestionnaireResponse",
     "Quota",
+    "ReadinessSnapshot",
     "Receipt",
     "Reconciliation",
     "Reply",

@@ -1,6 +1,6 @@
 """Courses: one patient under one version of a protocol (FHIR CarePlan), step by step."""
 
-from datetime import datetime
+from datetime import date, datetime
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, Index, text
@@ -19,6 +19,8 @@ class Course(Tenanted):
     protocol_version_id: Mapped[UUID]
     status: Mapped[CourseStatus]
     opened_by: Mapped[str]
+    referred_on: Mapped[date | None]
+    """The day of the referral that it follows. None: nobody said."""
     version: Mapped[int] = mapped_column(server_default=text("1"))
 
     __table_args__ = (

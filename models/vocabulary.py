@@ -443,5 +443,22 @@ class Severity(StrEnum):
     BLOCK = "block"
 
 
+class ImportKind(StrEnum):
+    """What the lines of an import are about."""
+
+    SITES = "sites"
+    ROOMS = "rooms"
+    DEVICES = "devices"
+    PRACTITIONERS = "practitioners"
+    PATIENTS = "patients"
+
+
+class ImportFormat(StrEnum):
+    """How a file of many records is written."""
+
+    CSV = "csv"
+    NDJSON = "ndjson"
+
+
 STAGE_ORDER: dict[Stage, int] = {stage: number for number, stage in enumerate(Stage)}
 """Stages as numbers, so that `at or before` can be asked."""

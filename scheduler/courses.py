@@ -1,6 +1,6 @@
 """Courses: open one for a patient, and end it."""
 
-from datetime import datetime
+from datetime import date, datetime
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -15,9 +15,16 @@ from scheduler.errors import CourseClosed
 
 
 def open_course(
-    session: Session, patient_id: UUID, protocol_version_id: UUID, *, by: Authority
+    session: Session,
+    patient_id: UUID,
+    protocol_version_id: UUID,
+    *,
+    by: Authority,
+    referred_on: date | None = None,
 ) -> Course:
     """Put a patient under a signed protocol version, with a step for each visit it asks for.
+
+    `referred_on`: the day on which somebody sent them here for it.
 
     Refuses with `NotFound`, and with `NotSigned` for a draft.
     """
@@ -29,6 +36,7 @@ def open_course(
         protocol_version_id=protocol_version_id,
         status=CourseStatus.ACTIVE,
         opened_by=by.name,
+        referred_on=referred_on,
         version=1,
     )
     session.add(course)

@@ -48,6 +48,7 @@ class Permission(StrEnum):
     PROTOCOLS_WRITE = "protocols:write"
     QUESTIONNAIRES_READ = "questionnaires:read"
     QUESTIONNAIRES_WRITE = "questionnaires:write"
+    REPORTS_READ = "reports:read"
     SCHEDULES_READ = "schedules:read"
     SCHEDULES_WRITE = "schedules:write"
     SCREENING_READ = "screening:read"
@@ -100,6 +101,7 @@ MEANS: Mapping[Permission, str] = {
     Permission.PROTOCOLS_WRITE: "write and sign them",
     Permission.QUESTIONNAIRES_READ: "answers, scores, the curve of a course",
     Permission.QUESTIONNAIRES_WRITE: "enter answers for a patient",
+    Permission.REPORTS_READ: "figures of the clinic that name nobody",
     Permission.SCHEDULES_READ: "opening hours, closures, calendars kept elsewhere",
     Permission.SCHEDULES_WRITE: "close a schedule, read in such a calendar",
     Permission.SCREENING_READ: "conditions, medicines, who is eligible",
@@ -122,6 +124,7 @@ IMPERSONAL = frozenset(
         Permission.OPENINGS_READ,
         Permission.PROTOCOLS_READ,
         Permission.PROTOCOLS_WRITE,
+        Permission.REPORTS_READ,
         Permission.SCHEDULES_READ,
         Permission.SCHEDULES_WRITE,
         Permission.SETUP_READ,
@@ -211,7 +214,8 @@ BY_GLASS = frozenset(
 
 BUNDLES: Mapping[Role, frozenset[Permission]] = {
     Role.ADMIN: frozenset(Permission) - _CLINICAL,
-    Role.SCHEDULER: _STAFF | {Permission.PATIENTS_WRITE, Permission.SCHEDULES_WRITE},
+    Role.SCHEDULER: _STAFF
+    | {Permission.PATIENTS_WRITE, Permission.REPORTS_READ, Permission.SCHEDULES_WRITE},
     Role.CLINICIAN: _STAFF
     | {
         Permission.ACCESSES_READ,
@@ -233,6 +237,7 @@ BUNDLES: Mapping[Role, frozenset[Permission]] = {
         Permission.AUDIT_EXPORT,
         Permission.AUDIT_READ,
         Permission.BREAK_GLASS_REVIEW,
+        Permission.REPORTS_READ,
     },
 }
 """What each role is given. What takes a licence is asked where it is done, beside this."""

@@ -44,6 +44,7 @@ APPEND_ONLY = {
     "cadence_override",
     "channel_consent",
     "receipt",
+    "readiness_snapshot",
     "message_archive",
     "webhook_event",
     "webhook_attempt",
