@@ -32,6 +32,7 @@ import clock
 import config
 import logs
 from database import access, migrating, opening
+from intake.bulk import Importer
 from intake.feeds import Refresher
 from intake.fetching import Fetcher
 from models import enter_clinic
@@ -66,6 +67,7 @@ class Worker:
     """One for each channel: a slow one does not hold up the others."""
     dispatchers: Sequence[Dispatcher]
     refresher: Refresher
+    importer: Importer
     sweep_seconds: float
     heads: Path
     """Where the heads of the audit trail are written."""
@@ -95,6 +97,7 @@ class Worker:
             dispatcher.delivery.stop.set()
             dispatcher.stop.set()
         self.refresher.stop.set()
+        self.importer.stop.set()
         for thread in dispatching:
             thread.join(20)
         scheduler.shutdown(wait=True)
@@ -182,6 +185,10 @@ class Worker:
                 enter_clinic(session, clinic_id)
                 heads.ship(session, self.heads)
 
+    def read_in(self) -> None:
+        """Read the files that clinics have handed in."""
+        self.importer.work(self._clinics())
+
     def _clinics(self) -> Sequence[UUID]:
         with self.engine.begin() as connection:
             return connection.execute(text("SELECT clinic_id FROM clinic")).scalars().all()
@@ -209,6 +216,7 @@ class Worker:
             ("tidy-webhooks", 5.0, self.tidy_webhooks),
             ("refresh-feeds", 5 * self.sweep_seconds, self.refresh_feeds),
             ("ship-heads", 60.0, self.ship_heads),
+            ("read-in", self.sweep_seconds, self.read_in),
         ]
         every += [(job.name, job.every.total_seconds(), partial(self.do, job)) for job in JOBS]
         for name, seconds, run in every:
@@ -285,6 +293,7 @@ def make(settings: config.Settings) -> Worker:
         deliveries,
         dispatchers,
         refresher,
+        Importer(engine, now),
         settings.sweep_seconds,
         settings.heads,
         heralds,

@@ -20,11 +20,13 @@ from api import (
     eligibility,
     emergencies,
     errors,
+    exports,
     feeds,
     groups,
     guards,
     happenings,
     health,
+    imports,
     incidents,
     instruments,
     keyring,
@@ -95,6 +97,8 @@ RESOURCES = (
     webhook_deliveries,
     emergencies,
     reports,
+    imports,
+    exports,
 )
 
 SPEC: dict[str, Any] = {

@@ -7,16 +7,19 @@ that no database stores. All of that is refused here, before anything else looks
 import json
 import re
 import sys
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
-from flask import Flask, Request, Response, g, request
+from flask import Flask, Request, Response, current_app, g, request
 from structlog.contextvars import bind_contextvars, clear_contextvars
 from uuid_utils.compat import uuid7
 from werkzeug.exceptions import HTTPException
 
 from api import trail
 from api.errors import BadNumber, BadRequest
+
+View = Callable[..., Any]
 
 LARGEST = 256 * 1024
 MOST = sys.float_info.max
@@ -62,10 +65,30 @@ def _begin() -> None:
         return
     for value in (request.path, *request.args.values(), *request.args.keys()):
         _refuse_odd_letters(value)
-    if request.method in {"POST", "PUT", "PATCH"} and not request.is_json:
+    taken = getattr(current_app.view_functions.get(request.endpoint or ""), "takes", None)
+    if taken is not None:
+        _refuse_unless(taken)
+    elif request.method in {"POST", "PUT", "PATCH"} and not request.is_json:
         has_body = bool(request.content_length) or request.headers.get("Transfer-Encoding")
         if has_body:
             raise BadRequest(415, "unsupported-media-type", "Send JSON: application/json.")
+
+
+def takes(*media_types: str, most: int) -> Callable[[View], View]:
+    """Let a view read bodies of these media types, of so many bytes, in place of JSON."""
+
+    def decorate(view: View) -> View:
+        view.takes = media_types, most  # type: ignore[attr-defined]
+        return view
+
+    return decorate
+
+
+def _refuse_unless(taken: tuple[tuple[str, ...], int]) -> None:
+    media_types, request.max_content_length = taken
+    if request.mimetype not in media_types:
+        told = " or ".join(media_types)
+        raise BadRequest(415, "unsupported-media-type", f"Send {told}.")
 
 
 def _seal(response: Response) -> Response:

@@ -98,6 +98,8 @@ def _wait_for_nobody(scope: dict[str, str]) -> None:
 
 
 def _fingerprint() -> bytes:
+    if request.mimetype and not request.is_json:
+        return hashlib.sha256(request.query_string + b"\0" + request.get_data()).digest()
     read = request.get_json() if request.get_data() else None
     return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).digest()
 

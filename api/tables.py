@@ -9,12 +9,10 @@ import orjson
 from flask import Response, request, stream_with_context
 from marshmallow import fields, validate
 
+from scheduler.records import COMMANDS
+
 CSV = "text/csv"
 NDJSON = "application/x-ndjson"
-
-_COMMANDS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""What a spreadsheet takes for the beginning of a formula; the last four are the wide ones.
-Source: https://owasp.org/www-community/attacks/CSV_Injection"""
 
 
 def asked_format(*names: str) -> fields.String:
@@ -36,7 +34,7 @@ def wants_csv(told: str | None) -> bool:
 def plain(value: Any) -> Any:
     """A cell: words that begin like a formula get a quote in front, so that they stay words."""
     if isinstance(value, str):
-        return f"'{value}" if value.startswith(_COMMANDS) else value
+        return f"'{value}" if value.startswith(COMMANDS) else value
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list):

@@ -1,7 +1,7 @@
 """A clinic from a folder: read everything, tell every fault, then write it, whole or not at all."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -13,7 +13,7 @@ from uuid_utils.compat import uuid7
 
 from intake import calendars, tables
 from intake.calendars import Leave
-from intake.faults import ClinicFaults, Fault, Notes
+from intake.faults import ClinicFaults, Notes
 from intake.tables import Row
 from models import (
     Clinic,
@@ -60,6 +60,16 @@ class Licence:
     valid_until: date
     regions: tuple[str, ...]
 
+    def columns(self) -> dict[str, Any]:
+        """The same as its row has it."""
+        return {
+            "role": self.role,
+            "licence": self.number,
+            "valid_from": self.valid_from,
+            "valid_until": self.valid_until,
+            "regions": list(self.regions),
+        }
+
 
 @dataclass(slots=True)
 class Person:
@@ -100,10 +110,10 @@ def read(folder: Path, now: datetime | None = None) -> ClinicFiles:
     """
     notes = Notes()
     since = now or datetime(2026, 1, 1, tzinfo=UTC)
-    clinics = [_clinic(row) for row in tables.rows(folder, "clinic.csv", _CLINIC, notes)]
+    clinics = [_clinic(row) for row in tables.rows(folder, "clinic.csv", CLINIC, notes)]
     if len(clinics) != 1:
         notes.add("clinic.csv", 2, "-", f"There must be one clinic here, not {len(clinics)}.")
-    sites = [_site(row) for row in tables.rows(folder, "sites.csv", _SITE, notes)]
+    sites = [read_site(row) for row in tables.rows(folder, "sites.csv", SITE, notes)]
     _unique(notes, "sites.csv", "name", (site["name"] for site in sites))
     zones = {site["name"]: site["time_zone"] for site in sites}
     files = ClinicFiles(
@@ -137,7 +147,7 @@ def store(session: Session, files: ClinicFiles, by: str, now: datetime) -> UUID:
     ):
         for place in places:
             schedule_id = _schedule(session, kind, place.name)
-            _open(session, schedule_id, [place.hours], ids)
+            open_hours(session, schedule_id, [place.hours], ids)
             session.add(
                 model(
                     id=uuid7(),
@@ -148,7 +158,7 @@ def store(session: Session, files: ClinicFiles, by: str, now: datetime) -> UUID:
                 )
             )
     for person in files.people:
-        _store_person(session, person, ids)
+        store_person(session, person, ids)
     for patient in files.patients:
         name = patient["record_number"]
         schedule_id = _schedule(session, ActorKind.PATIENT, name)
@@ -169,7 +179,8 @@ def _clinic(row: Row) -> dict[str, str]:
     }
 
 
-def _site(row: Row) -> dict[str, Any]:
+def read_site(row: Row) -> dict[str, Any]:
+    """A site."""
     return {
         "name": row.text("name"),
         "address": row.text("address"),
@@ -191,32 +202,36 @@ def _holidays(row: Row) -> dict[str, Any]:
 def _places(
     folder: Path, name: str, zones: dict[str, str], notes: Notes, *, required: bool = True
 ) -> list[Place]:
-    found = []
-    for row in tables.rows(folder, name, _PLACE, notes, required=required):
-        site = row.text("site")
-        if site and site not in zones:
-            row.fault("site", f"{site!r} is not a site; name one of sites.csv.")
-        opens = row.read("opens", tables.wall, time(0))
-        closes = row.read("closes", tables.wall, time(23, 55))
-        first = datetime.combine(FIRST_MONDAY, opens)
-        minutes = (datetime.combine(FIRST_MONDAY, closes) - first) // timedelta(minutes=1)
-        if minutes < 5:
-            row.fault("closes", "It must close after it opens.")
-        rule = f"FREQ=WEEKLY;BYDAY={row.read('weekdays', tables.weekdays, 'MO')}"
-        hours = Shift(place=site, first_start=first, minutes=minutes, rule=rule)
-        found.append(Place(site, row.text("name"), row.text("kind"), hours))
+    rows = tables.rows(folder, name, PLACE, notes, required=required)
+    found = [read_place(row, zones) for row in rows]
     _unique(notes, name, "name", (f"{place.site}: {place.name}" for place in found))
     return found
+
+
+def read_place(row: Row, zones: Collection[str]) -> Place:
+    """A room or a device, at one of the sites."""
+    site = row.text("site")
+    if site and site not in zones:
+        row.fault("site", f"{site!r} is not a site; name one that is there.")
+    opens = row.read("opens", tables.wall, time(0))
+    closes = row.read("closes", tables.wall, time(23, 55))
+    first = datetime.combine(FIRST_MONDAY, opens)
+    minutes = (datetime.combine(FIRST_MONDAY, closes) - first) // timedelta(minutes=1)
+    if minutes < 5:
+        row.fault("closes", "It must close after it opens.")
+    rule = f"FREQ=WEEKLY;BYDAY={row.read('weekdays', tables.weekdays, 'MO')}"
+    hours = Shift(place=site, first_start=first, minutes=minutes, rule=rule)
+    return Place(site, row.text("name"), row.text("kind"), hours)
 
 
 def _people(folder: Path, zones: dict[str, str], now: datetime, notes: Notes) -> list[Person]:
     """Read practitioners: a line each, and one more for every further licence."""
     found: dict[str, Person] = {}
-    for row in tables.rows(folder, "practitioners.csv", _PERSON, notes):
+    for row in tables.rows(folder, "practitioners.csv", PERSON, notes):
         slug = row.text("calendar")
         if slug not in found:
-            found[slug] = _person(row, slug)
-        licence = _licence(row)
+            found[slug] = read_person(row, slug)
+        licence = read_licence(row)
         if licence is not None:
             found[slug].licences.append(licence)
     people = list(found.values())
@@ -234,7 +249,8 @@ def _people(folder: Path, zones: dict[str, str], now: datetime, notes: Notes) ->
     return people
 
 
-def _person(row: Row, slug: str) -> Person:
+def read_person(row: Row, slug: str) -> Person:
+    """A practitioner, without licences yet."""
     return Person(
         slug,
         row.text("name"),
@@ -247,7 +263,8 @@ def _person(row: Row, slug: str) -> Person:
     )
 
 
-def _licence(row: Row) -> Licence | None:
+def read_licence(row: Row) -> Licence | None:
+    """A licence; None if its role is none."""
     role = row.text("role")
     if role not in set(PractitionerRole):
         row.fault("role", f"{role!r} is not a role; use one of {', '.join(PractitionerRole)}.")
@@ -261,13 +278,14 @@ def _licence(row: Row) -> Licence | None:
 
 
 def _patients(folder: Path, notes: Notes) -> list[dict[str, Any]]:
-    found = [_patient(row) for row in tables.rows(folder, "patients.csv", _PATIENT, notes)]
+    found = [read_patient(row) for row in tables.rows(folder, "patients.csv", PATIENT, notes)]
     numbers = (patient["record_number"] for patient in found)
     _unique(notes, "patients.csv", "record_number", numbers)
     return found
 
 
-def _patient(row: Row) -> dict[str, Any]:
+def read_patient(row: Row) -> dict[str, Any]:
+    """A patient."""
     language = row.text("language")
     if language not in LANGUAGES:
         row.fault("language", f"{language!r}: use one of {', '.join(sorted(LANGUAGES))}.")
@@ -317,9 +335,10 @@ def _is_plain(slug: str) -> bool:
     return slug.isascii() and all(letter.isalnum() or letter == "-" for letter in slug)
 
 
-def _store_person(session: Session, person: Person, sites: dict[str, UUID]) -> None:
+def store_person(session: Session, person: Person, sites: dict[str, UUID]) -> UUID:
+    """Write a practitioner with licences, hours and leave. Flushes."""
     schedule_id = _schedule(session, ActorKind.PRACTITIONER, person.name, person.lanes)
-    _open(session, schedule_id, person.shifts, sites)
+    open_hours(session, schedule_id, person.shifts, sites)
     session.add_all(
         Closure(
             id=uuid7(),
@@ -341,29 +360,28 @@ def _store_person(session: Session, person: Person, sites: dict[str, UUID]) -> N
     session.add(practitioner)
     session.flush()
     session.add_all(
-        Qualification(
-            id=uuid7(),
-            practitioner_id=practitioner.id,
-            role=one.role,
-            licence=one.number,
-            valid_from=one.valid_from,
-            valid_until=one.valid_until,
-            regions=list(one.regions),
-        )
+        Qualification(id=uuid7(), practitioner_id=practitioner.id, **one.columns())
         for one in person.licences
     )
+    return practitioner.id
 
 
 def _schedule(session: Session, kind: ActorKind, name: str, lanes: int = 1) -> UUID:
-    schedule = Schedule(id=uuid7(), actor_kind=kind, name=name, lanes=lanes)
-    session.add(schedule)
+    return schedules(session, kind, [(name, lanes)])[0]
+
+
+def schedules(session: Session, kind: ActorKind, told: Iterable[tuple[str, int]]) -> list[UUID]:
+    """Make schedules of these names, with so many lanes. Flushes."""
+    made = [Schedule(id=uuid7(), actor_kind=kind, name=name, lanes=lanes) for name, lanes in told]
+    session.add_all(made)
     session.flush()
-    return schedule.id
+    return [one.id for one in made]
 
 
-def _open(
+def open_hours(
     session: Session, schedule_id: UUID, shifts: Iterable[Shift], sites: dict[str, UUID]
 ) -> None:
+    """Let a schedule be open at these shifts."""
     session.add_all(
         OpeningHours(
             id=uuid7(),
@@ -404,10 +422,10 @@ def _store_protocols(
 
 
 NOWHERE: tuple[str, ...] = ()
-_CLINIC = ("name", "email", "phone", "time_zone", "emergency_text")
-_SITE = ("name", "address", "phone", "time_zone", "holiday_region", "holidays_worked")
-_PLACE = ("site", "name", "kind", "weekdays", "opens", "closes")
-_PERSON = (
+CLINIC = ("name", "email", "phone", "time_zone", "emergency_text")
+SITE = ("name", "address", "phone", "time_zone", "holiday_region", "holidays_worked")
+PLACE = ("site", "name", "kind", "weekdays", "opens", "closes")
+PERSON = (
     "calendar",
     "name",
     "email",
@@ -419,7 +437,7 @@ _PERSON = (
     "valid_until",
     "regions",
 )
-_PATIENT = (
+PATIENT = (
     "record_number",
     "given_name",
     "family_name",
@@ -431,4 +449,4 @@ _PATIENT = (
     "region",
 )
 
-__all__ = ["ClinicFaults", "ClinicFiles", "Fault", "read", "store"]
+__all__ = ["ClinicFaults", "ClinicFiles", "read", "store"]

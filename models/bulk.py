@@ -19,8 +19,8 @@ class Import(Tenanted):
     format: Mapped[ImportFormat]
     dry_run: Mapped[bool] = mapped_column(server_default=text("false"))
     """Whether it is only looked at: every fault is told and nothing is kept."""
-    content: Mapped[str | None]
-    """What was handed in. None once it has been read: it is kept no longer than needed."""
+    content: Mapped[str | None] = mapped_column(deferred=True)
+    """What was handed in; read when asked for. None once it was read: it is kept no longer."""
     total: Mapped[int]
     """How many records it has."""
     done: Mapped[int] = mapped_column(server_default=text("0"))

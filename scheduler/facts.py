@@ -39,6 +39,7 @@ from models import (
     FreedTime,
     GroupSession,
     HealthEvent,
+    Import,
     Incident,
     InstrumentWording,
     Message,
@@ -137,6 +138,15 @@ def feed_to_write(session: Session, feed_id: UUID) -> BusyFeed | None:
     """A feed of the clinic, locked; None: there is none any more."""
     query = select(BusyFeed).where(BusyFeed.id == feed_id).with_for_update()
     return session.scalar(query.execution_options(populate_existing=True))
+
+
+def import_to_read(session: Session) -> Import | None:
+    """The file that waits longest to be read, locked.
+
+    None: there is none, or another process is at it.
+    """
+    query = select(Import).where(Import.ended_at.is_(None)).order_by(Import.id).limit(1)
+    return session.scalars(query.with_for_update(skip_locked=True)).first()
 
 
 def clinic(session: Session) -> Clinic:

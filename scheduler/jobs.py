@@ -17,6 +17,7 @@ from scheduler import (
     booking,
     eligibility,
     heads,
+    imports,
     integrating,
     notices,
     observing,
@@ -94,5 +95,6 @@ JOBS = (
     Job("forget-proposals", timedelta(hours=1), proposals.forget),
     Job("watch-audit-trail", timedelta(minutes=5), heads.watch),
     Job("publish-audit-heads", timedelta(hours=1), heads.publish),
+    Job("forget-imports", timedelta(hours=1), imports.forget),
     Job("forget-changes", timedelta(minutes=10), forget_changes),
 )

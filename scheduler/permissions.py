@@ -20,6 +20,8 @@ class Permission(StrEnum):
     AUDIT_READ = "audit:read"
     BREAK_GLASS_ASK = "break-glass:ask"
     BREAK_GLASS_REVIEW = "break-glass:review"
+    BULK_EXPORT = "bulk:export"
+    BULK_IMPORT = "bulk:import"
     CALENDARS_SHARE = "calendars:share"
     CALENDARS_WITHDRAW = "calendars:withdraw"
     CHECKLISTS_READ = "checklists:read"
@@ -72,6 +74,8 @@ MEANS: Mapping[Permission, str] = {
     Permission.AUDIT_READ: "who did or read what",
     Permission.BREAK_GLASS_ASK: "open one patient's record for an hour, in an emergency",
     Permission.BREAK_GLASS_REVIEW: "review who opened one",
+    Permission.BULK_EXPORT: "take out everything of a kind, patients and their contacts too",
+    Permission.BULK_IMPORT: "read in files of sites, rooms, devices, practitioners and patients",
     Permission.CALENDARS_SHARE: "make the address at which a practitioner's calendar is read",
     Permission.CALENDARS_WITHDRAW: "end such an address, also a patient's",
     Permission.CHECKLISTS_READ: "the items of a visit or an incident",

@@ -113,8 +113,10 @@ def _imports() -> None:
         reference("import_fault", "import_id", "import", ondelete="CASCADE"),
     )
     op.create_index("ix__import_fault__import", "import_fault", ["clinic_id", "import_id", "id"])
-    guard("import", service_may="SELECT, INSERT", worker_may="SELECT, UPDATE, DELETE")
-    guard("import_fault", service_may="SELECT", worker_may="SELECT, INSERT, DELETE")
+    guard(
+        "import", service_may="SELECT, INSERT, UPDATE, DELETE", worker_may="SELECT, UPDATE, DELETE"
+    )
+    guard("import_fault", service_may="SELECT, INSERT", worker_may="SELECT, INSERT")
 
 
 def _code(name: str, *codes: str) -> sa.Enum:

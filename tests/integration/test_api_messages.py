@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
+from intake.bulk import Importer
 from intake.feeds import Refresher
 from intake.fetching import Fetcher
 from models import Message, Protocol
@@ -241,7 +242,9 @@ class TestWhatBecameOfThem:
         make_world(committed, "Another Practice")
         committed.commit()
         refresher = Refresher(worker_engine, clock, Fetcher(()).fetch)
-        at_work = Worker(worker_engine, clock, [], [], refresher, 1, Path("/nonexistent"))
+        importer = Importer(worker_engine, clock)
+        nowhere = Path("/nonexistent")
+        at_work = Worker(worker_engine, clock, [], [], refresher, importer, 1, nowhere)
         at_work.do(Job("fails", timedelta(minutes=1), fails))
         at_work.sweep()
         counted = f'afterglow_job_failures_total{{job="fails",worker="{at_work.id}"}} 1.0'

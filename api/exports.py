@@ -1,0 +1,143 @@
+"""Exports over REST: everything of a kind, as CSV or JSON lines, streamed in one order.
+
+Each page is read in a transaction of its own and begins after the last key of the one before,
+so that no more than a page is held, however much there is and however slowly it is taken.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date, datetime, time
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+from flask import Response
+from marshmallow import Schema
+from sqlalchemy import select
+
+from api import tables
+from api.blueprint import Blueprint
+from api.caller import commit, requires
+from api.fields import write_instant
+from models import (
+    Appointment,
+    Course,
+    CourseStep,
+    Device,
+    Patient,
+    Practitioner,
+    Qualification,
+    Room,
+    Site,
+    db,
+)
+from scheduler.audit import Act
+from scheduler.permissions import Permission
+
+blueprint = Blueprint("exports", __name__, url_prefix="/api/v1/exports", description="In bulk.")
+
+AT_ONCE = 500
+
+_PLACE = ("id", "site_id", "schedule_id", "name", "kind", "created_at")
+
+KINDS: dict[str, tuple[Any, tuple[str, ...]]] = {
+    "sites": (
+        Site,
+        ("id", "name", "address", "phone", "time_zone", "holiday_region", "holidays_worked"),
+    ),
+    "rooms": (Room, _PLACE),
+    "devices": (Device, _PLACE),
+    "practitioners": (
+        Practitioner,
+        ("id", "schedule_id", "name", "email", "phone", "created_at"),
+    ),
+    "qualifications": (
+        Qualification,
+        ("id", "practitioner_id", "role", "licence", "valid_from", "valid_until", "regions"),
+    ),
+    "patients": (
+        Patient,
+        (
+            *("id", "schedule_id", "record_number", "given_name", "family_name", "birth_date"),
+            *("email", "phone", "time_zone", "language", "region", "channels", "opted_out"),
+            *("unreachable", "quiet_from", "quiet_until", "created_at"),
+        ),
+    ),
+    "courses": (
+        Course,
+        (
+            *("id", "patient_id", "protocol_version_id", "status", "opened_by", "referred_on"),
+            "created_at",
+        ),
+    ),
+    "course-steps": (
+        CourseStep,
+        ("id", "course_id", "key", "position", "kind", "planned_at", "skipped_at", "outcome"),
+    ),
+    "appointments": (
+        Appointment,
+        (
+            *("id", "patient_id", "course_id", "course_step_id", "protocol_version_id", "visit"),
+            *("kind", "site_id", "status", "progress", "starts_at", "ends_at", "held_until"),
+            *("confirmed_at", "move_requested_at", "suspended_at", "booked_by"),
+            *("group_session_id", "place", "created_at"),
+        ),
+    ),
+}
+
+
+class ExportQuery(Schema):
+    """How it is to be written."""
+
+    format = tables.asked_format("ndjson", "csv")
+
+
+def _mount(name: str, model: Any, columns: tuple[str, ...]) -> Callable[..., Any]:
+    def export(asked: dict[str, Any]) -> Response:
+        as_csv = tables.wants_csv(asked["format"])
+        told = {"kind": name, "format": "csv" if as_csv else "ndjson"}
+        commit(Act(action="execute", entity="export", facts=told))
+        return tables.stream(name, columns, _pages(model, columns), as_csv=as_csv)
+
+    export.__name__ = f"export_{name.replace('-', '_')}"
+    export.__doc__ = (
+        f"Take out all {name.replace('-', ' ')}, in the order in which they were made.\n\n"
+        "Columns: " + ", ".join(columns) + ". An answer that breaks off is not whole."
+    )
+    content = {one: {"schema": {"type": "string"}} for one in (tables.NDJSON, tables.CSV)}
+    view = blueprint.doc(responses={"200": {"description": "All.", "content": content}})(export)
+    view = blueprint.arguments(ExportQuery, location="query")(view)
+    view = requires(Permission.BULK_EXPORT)(view)
+    mounted: Callable[..., Any] = blueprint.route(f"/{name}", methods=["GET"])(view)
+    return mounted
+
+
+def _pages(model: Any, columns: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
+    last: UUID | None = None
+    while True:
+        query = select(model).order_by(model.id).limit(AT_ONCE)
+        rows = db.session.scalars(query if last is None else query.where(model.id > last)).all()
+        page = [{name: _told(getattr(row, name)) for name in columns} for row in rows]
+        if rows:
+            last = rows[-1].id
+        db.session.expunge_all()
+        db.session.rollback()  # nothing of the database is held while this page is taken
+        if page:
+            yield page
+        if len(page) < AT_ONCE:
+            return
+
+
+def _told(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return write_instant(value)
+    if isinstance(value, time):
+        return value.strftime("%H:%M")
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, Enum):
+        return value.value
+    return str(value) if isinstance(value, UUID) else value
+
+
+for _name, (_model, _columns) in KINDS.items():
+    _mount(_name, _model, _columns)
