@@ -29,6 +29,7 @@ from models import (
     Room,
     Site,
     db,
+    enter_clinic,
 )
 from scheduler.audit import Act
 from scheduler.permissions import Permission
@@ -96,7 +97,8 @@ def _mount(name: str, model: Any, columns: tuple[str, ...]) -> Callable[..., Any
         as_csv = tables.wants_csv(asked["format"])
         told = {"kind": name, "format": "csv" if as_csv else "ndjson"}
         commit(Act(action="execute", entity="export", facts=told))
-        return tables.stream(name, columns, _pages(model, columns), as_csv=as_csv)
+        pages = _pages(model, columns, db.session.info["clinic_id"])
+        return tables.stream(name, columns, pages, as_csv=as_csv)
 
     export.__name__ = f"export_{name.replace('-', '_')}"
     export.__doc__ = (
@@ -111,9 +113,11 @@ def _mount(name: str, model: Any, columns: tuple[str, ...]) -> Callable[..., Any
     return mounted
 
 
-def _pages(model: Any, columns: Sequence[str]) -> Iterator[list[dict[str, Any]]]:
+def _pages(model: Any, columns: Sequence[str], clinic_id: UUID) -> Iterator[list[dict[str, Any]]]:
+    """The rows of a clinic; the request's own session is over by the time they are taken."""
     last: UUID | None = None
     while True:
+        enter_clinic(db.session(), clinic_id)
         query = select(model).order_by(model.id).limit(AT_ONCE)
         rows = db.session.scalars(query if last is None else query.where(model.id > last)).all()
         page = [{name: _told(getattr(row, name)) for name in columns} for row in rows]

@@ -7,10 +7,12 @@ import threading
 from typing import Any
 
 import pytest
+from flask import Flask
 from sqlalchemy import Engine, event, func, select
 from sqlalchemy.orm import Session
 
 import intake.bulk
+from api import keys
 from intake.bulk import Importer
 from models import (
     AuditEvent,
@@ -584,3 +586,26 @@ class TestExports:
 
         assert str(world.patient_id) in told
         assert str(other.patient_id) not in told
+
+    def test_a_connection_of_its_own_for_every_page_is_still_the_clinic_s(
+        self,
+        app: Flask,
+        committed: Session,
+        committed_world: World,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """What the request has entered is gone when its answer is streamed."""
+        make_patient(committed)
+        _, secret = keys.issue(committed, "admin", Role.ADMIN, None, SUNDAY_NOON)
+        committed.commit()
+        make_world(committed, "Another Practice")
+        committed.commit()
+        enter_clinic(committed, committed_world.clinic_id)
+        monkeypatch.setattr("api.exports.AT_ONCE", 1)
+
+        told = Caller(app.test_client(), secret).get("/exports/patients").get_data(as_text=True)
+
+        assert [json.loads(row)["id"] for row in told.splitlines()] == [
+            str(key) for key in committed.scalars(select(Patient.id).order_by(Patient.id))
+        ]
+        assert len(told.splitlines()) == 2
