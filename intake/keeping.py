@@ -61,7 +61,9 @@ class Kind:
             return []
         missing = [(one, "This column is missing.") for one in self.columns if one not in columns]
         more = [one for one in columns if one not in self.columns]
-        return missing + [("-", f"The column {one!r} is not known.") for one in more]
+        wrong = missing + [("-", f"The column {one!r} is not known.") for one in more]
+        twice = sorted({one for one in self.columns if columns.count(one) > 1})
+        return wrong + [(one, "This column is here twice.") for one in twice]
 
     def look(self, session: Session, lines: Sequence[Cells]) -> Before:
         """What is there already of what these lines name."""

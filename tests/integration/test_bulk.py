@@ -241,6 +241,7 @@ class TestLines:
         [
             (HEAD.replace("region", "state"), [(2, "-"), (2, "region")]),
             (HEAD.replace(",region", ""), [(2, "region")]),
+            (HEAD.replace("region", "email"), [(2, "email"), (2, "region")]),
         ],
     )
     def test_a_table_of_other_columns_says_which(

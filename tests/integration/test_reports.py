@@ -40,6 +40,7 @@ from tests.factories import (
     make_world,
     protocol_content,
 )
+from tests.groups import make_circle
 from tests.integration.conftest import Caller, Clock, Keyring
 from tests.statements import statements
 
@@ -260,6 +261,35 @@ class TestUtilisation:
             ("10", "therapist"): 480,
             ("11", "monitor"): 3 * 480,
         }
+
+    def test_a_group_session_takes_its_room_once(
+        self, admin: Caller, session: Session, world: World
+    ) -> None:
+        circle = make_circle(session, world)
+        session.commit()
+        made = admin.post(
+            "/group-sessions",
+            {
+                "protocol_version_id": str(circle.version_id),
+                "visit": "preparation",
+                "starts_at": MONDAY_9.isoformat(),
+                "assignments": circle.staff(0, 1),
+            },
+        )
+        assert made.status_code == 201, made.json
+        path = f"/group-sessions/{made.json['id']}/places"
+        for member in circle.members:
+            place = {
+                "patient_id": str(member.patient_id),
+                "course_step_id": str(member.steps["preparation"]),
+            }
+            assert admin.post(path, place).status_code == 201
+
+        rows = read(admin, "utilisation")
+
+        start, end = (datetime.fromisoformat(made.json[name]) for name in ("starts_at", "ends_at"))
+        booked = [row["booked_minutes"] for row in rows if row["of"] == "room"]
+        assert sum(booked) == (end - start) // MINUTE
 
     def test_what_is_booked_as_a_role_is_the_time_of_its_slots(
         self, admin: Caller, session: Session, world: World
