@@ -154,10 +154,10 @@ def _mount(name: str, row: type[Schema], report: Report) -> Callable[..., Any]:
         answer.headers["Vary"] = "Accept"
         return answer
 
-    read.__doc__ = f"{row.__doc__}\n\nA part of the period with nothing to count has no row."
+    more = "A part of the period with nothing to count has no row. As CSV by `Accept: text/csv`."
+    read.__doc__ = f"{row.__doc__}\n\n{more}"
     read.__name__ = f"report_{name.replace('-', '_')}"
-    content = {"application/json": {"schema": shape}, tables.CSV: {"schema": {"type": "string"}}}
-    view = blueprint.doc(responses={"200": {"description": row.__doc__, "content": content}})(read)
+    view = blueprint.response(200, shape, description=row.__doc__)(read)
     view = blueprint.alt_response(422, schema=ProblemSchema, description="unfit")(view)
     view = blueprint.arguments(FigureQuery, location="query")(view)
     view = requires(Permission.REPORTS_READ)(view)
