@@ -99,7 +99,7 @@ class IntegrationWindowSchema(FigureSchema):
     share = _maybe("in_time / (in_time + outside + missing).")
 
 
-class DeliverySchema(FigureSchema):
+class ReportedDeliverySchema(FigureSchema):
     """What became of messages, counted where and when they were due."""
 
     kind = fields.String()
@@ -169,7 +169,7 @@ for _name, _row, _report in (
     ("utilisation", UtilisationSchema, reports.utilisation),
     ("no-shows", NoShowSchema, reports.no_shows),
     ("integration-window", IntegrationWindowSchema, reports.integration_window),
-    ("deliveries", DeliverySchema, reports.deliveries),
+    ("deliveries", ReportedDeliverySchema, reports.deliveries),
     ("readiness", ReadinessFigureSchema, reports.readiness),
     ("time-to-first-dose", FirstDoseSchema, reports.time_to_first_dose),
 ):

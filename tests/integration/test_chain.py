@@ -17,6 +17,7 @@ import auditing
 import worker
 from database.access import Access
 from database.opening import Opened
+from intake.bulk import Importer
 from intake.feeds import Refresher
 from intake.fetching import Fetcher
 from models import AuditEvent, enter_clinic
@@ -158,7 +159,8 @@ class TestTheChain:
         tmp_path: Path,
     ) -> None:
         refresher = Refresher(worker_engine, clock, Fetcher(()).fetch)
-        at_work = worker.Worker(worker_engine, clock, [], [], refresher, 1, tmp_path)
+        importer = Importer(worker_engine, clock)
+        at_work = worker.Worker(worker_engine, clock, [], [], refresher, importer, 1, tmp_path)
         watch = next(job for job in JOBS if job.name == "watch-audit-trail")
         for statement, breaks in (
             ("SELECT 1", 0),
@@ -185,7 +187,9 @@ class TestTheChain:
         self, worker_engine: Engine, clinic_id: UUID, clock: Clock, tmp_path: Path
     ) -> None:
         refresher = Refresher(worker_engine, clock, Fetcher(()).fetch)
-        at_work = worker.Worker(worker_engine, clock, [], [], refresher, 1, tmp_path / "heads")
+        importer = Importer(worker_engine, clock)
+        folder = tmp_path / "heads"
+        at_work = worker.Worker(worker_engine, clock, [], [], refresher, importer, 1, folder)
         at_work.do(next(job for job in JOBS if job.name == "publish-audit-heads"))
         at_work.ship_heads()
 

@@ -34,6 +34,13 @@ QUERIES = {
     "/api/v1/sites/<uuid:site_id>/holidays": "?year=2027",
     "/api/v1/message-preview": "?kind=reminder",
 }
+QUERIES |= {
+    f"/api/v1/reports/{name}": "?from=2027-01-01&to=2027-02-01"
+    for name in (
+        *("utilisation", "no-shows", "integration-window"),
+        *("deliveries", "readiness", "time-to-first-dose"),
+    )
+}
 """What some doors want to be told."""
 
 

@@ -1,6 +1,6 @@
 """Figures: how visits stood two days ahead, when a course was referred; files read in by lines.
 
-Revision ID: 0032_figures
+Revision ID: 0035_figures
 """
 
 import sqlalchemy as sa
@@ -9,10 +9,11 @@ from sqlalchemy.dialects import postgresql
 
 from migrations.tenancy import guard, of_clinic, reference, worker
 
-revision = "0032_figures"
-down_revision = "0031_answered"
+revision = "0035_figures"
+down_revision = "0034_audit"
 branch_labels = None
 depends_on = None
+phase = "expand"
 
 KINDS = ("sites", "rooms", "devices", "practitioners", "patients")
 READ_IN = (
