@@ -22,7 +22,7 @@ from api.shelf import Shelf, changes_of
 from models import CalendarFeed, Patient, Practitioner, Qualification, Schedule, db
 from models.vocabulary import ActorKind, Channel, PractitionerRole
 from notifications import links
-from scheduler import facts
+from scheduler import facts, notices, reopening
 from scheduler.audit import Act
 from scheduler.errors import NotFound, Unfit
 from scheduler.permissions import Permission
@@ -199,11 +199,17 @@ def change_qualification(
     """Let a licence end sooner or later, or hold in other states.
 
     Whoever serves a visit without one on its day cannot begin it: see to those by a disruption.
+    Where there are such visits ahead, staff have a task at once.
     """
     row = facts.one(db.session(), Qualification, qualification_id)
     if row.practitioner_id != practitioner_id:
         raise NotFound("There is no such qualification.")
-    return QUALIFICATIONS.change(qualification_id, changes, check=_refuse_backwards)
+    return QUALIFICATIONS.change(
+        qualification_id,
+        changes,
+        check=_refuse_backwards,
+        then=lambda licence: notices.see_to_licence(db.session(), licence, now()),
+    )
 
 
 def _refuse_backwards(row: Qualification) -> None:
@@ -257,13 +263,23 @@ def read_patient(patient_id: UUID) -> Response:
 @blueprint.arguments(changes_of(PatientSchema))
 @blueprint.response(200, PatientSchema)
 def change_patient(changes: dict[str, Any], patient_id: UUID) -> Response:
-    """Change what is known of a patient. A new address is tried again if the old one failed."""
+    """Change what is known of a patient. A new address is tried again if the old one failed.
+
+    Where a visit ahead cannot take place any more by their age, or by the state where they are,
+    staff have a task at once.
+    """
     patient = facts.one(db.session(), Patient, patient_id)
     _refuse_without_consent(changes.get("channels", ()), patient_id)
     fresh = {channel.value for name, channel in _ADDRESSES.items() if name in changes}
     if fresh & set(patient.unreachable):
         changes["unreachable"] = [code for code in patient.unreachable if code not in fresh]
-    return PATIENTS.change(patient_id, changes)
+    if not changes.keys() & {"birth_date", "region"}:
+        return PATIENTS.change(patient_id, changes)
+    ahead = facts.booked_ahead(db.session(), patient_id, now())
+    before = reopening.settled(db.session(), ahead, now())
+    return PATIENTS.change(
+        patient_id, changes, then=lambda _: reopening.tell(db.session(), ahead, before, now())
+    )
 
 
 def _refuse_without_consent(channels: Sequence[str], patient_id: UUID | None) -> None:

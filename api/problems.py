@@ -146,6 +146,7 @@ _AFTER_REFUSAL = {
     "step-already-booked": "Move the visit that is there instead.",
     "step-skipped": "Take the skipping back first: POST .../unskip.",
     "too-early": "Come back at the time that the answer names.",
+    "too-late": "Move the visit first, to a time ahead.",
     "too-many-holds": "Book or let go of some of the held times.",
     "too-many-webhooks": "Remove one that is not needed, or let one ask for more types.",
     "too-young": "The protocol is not for this patient; nobody may pass over it.",

@@ -67,10 +67,12 @@ class Shelf:
         *,
         told: Iterable[str] | None = None,
         check: Callable[[Any], object] | None = None,
+        then: Callable[[Any], object] | None = None,
     ) -> Response:
         """Change one, if the caller has seen it as it is, and if it stands up to `check` then.
 
-        `told` are the fields that the caller named, where more than those change.
+        `told` are the fields that the caller named, where more than those change. `then` is done
+        with it once it is changed.
         """
         version = preconditions.seen_version()
         row = facts.to_change(db.session(), self.model, row_id, version)
@@ -83,6 +85,8 @@ class Shelf:
             facts.one(db.session(), Schedule, row.schedule_id).name = changes["name"]
         row.version += 1
         db.session.flush()
+        if then is not None:
+            then(row)
         preconditions.tag(row.version)
         named = sorted(changes if told is None else told)
         return edge.done(self.schema, row, self.act("update", row, named))

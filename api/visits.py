@@ -67,7 +67,14 @@ class ReadinessSchema(Schema):
 
     ready = fields.Boolean()
     stage = fields.Enum(Stage, by_value=True, allow_none=True)
-    gates = fields.List(fields.Nested(GateSchema))
+    gates = fields.List(
+        fields.Nested(GateSchema),
+        metadata={
+            "description": "Those of the protocol, in its order. Then what the service itself asks "
+            "of every visit, present only where it speaks against this one: `credentials`, "
+            "`minimum-age`."
+        },
+    )
 
 
 class EscortSchema(Schema):

@@ -4,8 +4,8 @@ Functions here take an open session and `now`, flush, and never commit: the edge
 the work (a request, a job) ends it. A refusal leaves nothing behind once the edge rolls back.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -50,6 +50,7 @@ from scheduler.history import Happened
 from scheduler.judging import Proposal
 from scheduler.lifecycle import Action, State
 from scheduler.placing import BENDABLE, Named, Placement, Wish
+from scheduler.reopening import Settled
 from scheduler.waiting import Stretch
 
 RELEASING, OFFERING = Authority("job:holds"), Authority("job:waitlist")
@@ -199,7 +200,9 @@ def reschedule(
     nothing for the patient. Refuses with `HoldExpired` if it is a hold that has run out, and
     with `Unfit` if it is a place in a group session: a cohort moves as one.
     """
-    return _arrive(session, _leave(session, call, now), move, by, now)
+    left = _leave(session, call, now)
+    with _told(session, left.appointment, now):
+        return _arrive(session, left, move, by, now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +255,8 @@ def _move_all(
 ) -> tuple[dict[UUID, list[Appointment]], dict[UUID, Refusal]]:
     refused: dict[UUID, Refusal] = {}
     leaving: dict[UUID, list[tuple[Shift, _Leaving | None]]] = {}
+    stood = _standing(session, wanted, now)
+    settled = reopening.settled(session, [one for its in stood.values() for one in its], now)
     for patient_id, shifts in wanted.items():
         try:
             leaving[patient_id] = [_depart(session, shift, now) for shift in shifts]
@@ -264,9 +269,22 @@ def _move_all(
                 done[patient_id] = [
                     _settle(session, shift, left, by, now) for shift, left in under_way
                 ]
+                _tell(session, stood[patient_id], settled, now)
         except Refusal as refusal:
             refused[patient_id] = refusal
     return done, refused
+
+
+def _standing(
+    session: Session, wanted: Mapping[UUID, Sequence[Shift]], now: datetime
+) -> dict[UUID, list[Appointment]]:
+    """The visits of each patient of which a move may open something anew, before any leaves."""
+    found = {}
+    for patient_id, shifts in wanted.items():
+        moved = facts.visits_named(session, [one.call.id for one in shifts if one.call])
+        ahead = facts.booked_ahead(session, patient_id, now)
+        found[patient_id] = list({one.id: one for one in (*ahead, *moved)}.values())
+    return found
 
 
 def _depart(session: Session, shift: Shift, now: datetime) -> tuple[Shift, _Leaving | None]:
@@ -348,7 +366,8 @@ def bring_along(session: Session, appointment_id: UUID, cohort: Cohort) -> Chang
     patient = left.about.patient.schedule_id
     wish = Wish(left.about.visit, cohort.move.starts_at, patient, None, moving=appointment.id)
     moving = _Moving(left, wish, cohort.placement, cohort.move.reasons)
-    return _carry_out(session, moving, cohort.by, cohort.now)
+    with _told(session, appointment, cohort.now):
+        return _carry_out(session, moving, cohort.by, cohort.now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,6 +381,7 @@ class _Moving:
 
 
 def _carry_out(session: Session, moving: _Moving, by: Authority, now: datetime) -> Changed:
+    """Move a visit. What lapses by that is the caller's to tell: others may move along."""
     left, wish, placement, reasons = moving.left, moving.wish, moving.placement, moving.reasons
     appointment, about = left.appointment, left.about
     proposal = Proposal(
@@ -379,8 +399,6 @@ def _carry_out(session: Session, moving: _Moving, by: Authority, now: datetime) 
     }
     elsewhere = left.site_id != placement.site.site_id
     is_moved = elsewhere or left.moved_from != wish.starts_at
-    ahead = _ahead(session, appointment, now) if is_moved else []
-    settled = reopening.settled(session, ahead, now)
     _shift(appointment, wish, placement)
     appointment.revision += is_moved  # before reasons are kept: they speak for the new time
     _take(session, appointment, wish, placement)
@@ -411,8 +429,21 @@ def _carry_out(session: Session, moving: _Moving, by: Authority, now: datetime) 
     if appointment.status is AppointmentStatus.BOOKED:
         subject = facts.subject(session, appointment, about, now)
         outbox.announce_move(session, subject, now, elsewhere=elsewhere)
-        reopening.tell(session, ahead, settled, now)
     return Changed(appointment, out)
+
+
+@contextmanager
+def _told(session: Session, moved: Appointment, now: datetime) -> Iterator[None]:
+    """Tell of what lapses by the move of a visit."""
+    ahead = _ahead(session, moved, now)
+    settled = reopening.settled(session, ahead, now)
+    yield
+    _tell(session, ahead, settled, now)
+
+
+def _tell(session: Session, visits: Sequence[Appointment], settled: Settled, now: datetime) -> None:
+    booked = [one for one in visits if one.status is AppointmentStatus.BOOKED]
+    reopening.tell(session, booked, settled, now)
 
 
 def _ahead(session: Session, moved: Appointment, now: datetime) -> list[Appointment]:
@@ -459,15 +490,17 @@ def cancel(session: Session, call: Call, *, by: Authority, now: datetime) -> Cha
 
 
 def take_back(session: Session, visit: Appointment, after: State, now: datetime) -> None:
-    """Undo what a visit stands for: its time is free, and what is planned about it is off."""
+    """Undo what a visit stands for: its time is free, and what is planned about it is off.
+
+    What lapses by that for other visits is the caller's to tell.
+    """
     was_standing = visit.status is AppointmentStatus.BOOKED
     _free(session, visit)
     about = facts.brief_of(session, visit)
-    with falling_away(session, visit, now):
-        visit.status, visit.progress, visit.held_until = after.status, after.progress, None
-        visit.revision += 1
-        visit.version += 1
-        session.flush()
+    visit.status, visit.progress, visit.held_until = after.status, after.progress, None
+    visit.revision += 1
+    visit.version += 1
+    session.flush()
     links.revoke(session, visit.id, now)
     outbox.supersede(session, visit.id, now)
     if was_standing and visit.starts_at > now:

@@ -25,6 +25,9 @@ Conditions = Mapping[str, frozenset[str]]
 
 WEEK = 7
 
+RESERVED = frozenset({"credentials", "minimum-age"})
+"""Codes of gates that the service itself puts on visits."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -112,8 +115,16 @@ def _gates_by(content: Told, by: str) -> Iterator[tuple[str, Told]]:
                 yield f"/visits/{key}/gates/{number}", gate
 
 
+def _taken_codes(gates: Sequence[Told], here: str) -> Iterator[Fault]:
+    for number, gate in enumerate(gates):
+        if gate["code"] in RESERVED:
+            detail = "The service itself asks this of every visit; call the gate otherwise."
+            yield Fault(f"{here}/{number}/code", detail)
+
+
 def _bad_gates(visit: Told, here: str) -> Iterator[Fault]:
     yield from _twice(visit["gates"], "code", f"{here}/gates")
+    yield from _taken_codes(visit["gates"], f"{here}/gates")
     yield from _bad_checklist(visit, f"{here}/checklist")
     settling = {item.get("gate") for item in visit["checklist"]}
     for number, gate in enumerate(visit["gates"]):

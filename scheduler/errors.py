@@ -206,3 +206,9 @@ class TooEarly(Refusal):
     """It is not yet time for this."""
 
     code = "too-early"
+
+
+class TooLate(Refusal):
+    """The day for this is over."""
+
+    code = "too-late"

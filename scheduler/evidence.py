@@ -5,7 +5,7 @@ many queries as one visit does.
 """
 
 import typing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache, lru_cache, partial
 from typing import Any, NamedTuple
@@ -15,12 +15,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models import Appointment
-from models.vocabulary import Progress, Stage
+from models.vocabulary import Place, Progress, Stage
 from scheduler import facts, lines, readiness, rules
 from scheduler.facts import Brief
-from scheduler.lines import Key, Lines, OfPatient
+from scheduler.lines import Asked, Key, Lines, OfPatient
 from scheduler.protocols import Protocol, Step, Visit
-from scheduler.readiness import EarlierStep, Known, Readiness
+from scheduler.readiness import SOUND, Amiss, EarlierStep, Known, Readiness
 
 Before = tuple[tuple[EarlierStep, ...] | None, bool]
 """The steps before a visit, None outside courses; and whether it is the first of its kind."""
@@ -60,6 +60,7 @@ class Told(NamedTuple):
     of_patient: str
     of_course: str
     of_all: str
+    amiss: Amiss
 
 
 KEPT = 2000
@@ -72,8 +73,19 @@ def judge(session: Session, visits: Sequence[Seen], now: datetime) -> dict[Any, 
         visit.id: _judged(
             told, readiness.moment(visit.starts_at, now, under_way=visit.progress is not None)
         )
-        for visit, told in _told(session, visits)
+        for visit, told in _told(session, visits, amiss(session, visits, now))
     }
+
+
+def amiss(session: Session, visits: Sequence[Seen], now: datetime) -> Mapping[str, Amiss]:
+    """What the service itself asks of visits and does not find, by visit: of most nothing."""
+    asked = []
+    protocol = cache(partial(facts.protocol, session))
+    for visit in visits:
+        over = protocol(visit.protocol_version_id)
+        by_video = over.visits[visit.visit].place is Place.TELEHEALTH
+        asked.append(Asked(visit.id, over.minimum_age, by_video))
+    return lines.amiss(session, asked, now)
 
 
 @lru_cache(maxsize=KEPT)
@@ -87,7 +99,7 @@ def _judged(told: Told, at: datetime) -> Readiness:
 
 def known(session: Session, visits: Sequence[Seen]) -> dict[Any, Known]:
     """Everything that the gates of each visit are judged by."""
-    return {visit.id: _known(told) for visit, told in _told(session, visits)}
+    return {visit.id: _known(told) for visit, told in _told(session, visits, {})}
 
 
 def before_booking(session: Session, about: Brief, moving: UUID | None = None) -> Known | None:
@@ -158,7 +170,9 @@ def unready(session: Session, ids: Sequence[UUID], now: datetime) -> set[UUID]:
     }
 
 
-def _told(session: Session, visits: Sequence[Seen]) -> Iterator[tuple[Seen, Told]]:
+def _told(
+    session: Session, visits: Sequence[Seen], wrong: Mapping[str, Amiss]
+) -> Iterator[tuple[Seen, Told]]:
     found = lines.read(
         session,
         [visit.patient_id for visit in visits],
@@ -180,6 +194,7 @@ def _told(session: Session, visits: Sequence[Seen]) -> Iterator[tuple[Seen, Told
                 of(visit.patient_id),
                 of(course_id),
                 of_all,
+                wrong.get(str(visit.id), SOUND),
             ),
         )
 
@@ -214,6 +229,7 @@ def _known(told: Told) -> Known:
         eligibility=of_patient.eligible(told.course_id),
         doses=tuple([at for at in of_patient.doses.values() if at < starts_at]),
         overridden=of_visit.overridden,
+        amiss=told.amiss,
     )
 
 

@@ -628,6 +628,59 @@ def licences_ending(session: Session, first: date, last: date) -> Sequence[Quali
     ).all()
 
 
+def licences_ended(session: Session, now: datetime) -> Sequence[Qualification]:
+    """Licences after whose last day there may be visits ahead, or were: a task says so."""
+    later = aliased(Qualification)
+    has_visits = exists().where(
+        Practitioner.clinic_id == Qualification.clinic_id,
+        Practitioner.id == Qualification.practitioner_id,
+        Slot.clinic_id == Practitioner.clinic_id,
+        Slot.schedule_id == Practitioner.schedule_id,
+        Slot.role == Qualification.role,
+        Slot.starts_at > now,
+        Slot.starts_at > Qualification.valid_until,  # since midnight somewhere: looked at again
+    )
+    has_task = exists().where(
+        Task.clinic_id == Qualification.clinic_id,
+        Task.subject_id == Qualification.id,
+        Task.kind == TaskKind.RENEW_CREDENTIAL,
+        Task.status == TaskStatus.REQUESTED,
+        Task.note.is_not(None),
+    )
+    is_followed = exists().where(
+        later.clinic_id == Qualification.clinic_id,
+        later.practitioner_id == Qualification.practitioner_id,
+        later.role == Qualification.role,
+        later.valid_until > Qualification.valid_until,
+    )
+    return session.scalars(
+        select(Qualification)
+        .where((has_visits & ~is_followed) | has_task)
+        .order_by(Qualification.id)
+    ).all()
+
+
+def served_ahead(session: Session, licence: Qualification, now: datetime) -> Sequence[Appointment]:
+    """The booked visits ahead that the holder of a licence serves in its role."""
+    return session.scalars(
+        select(Appointment)
+        .join(Slot, SERVES)
+        .join(
+            Practitioner,
+            (Practitioner.clinic_id == Slot.clinic_id)
+            & (Practitioner.schedule_id == Slot.schedule_id),
+        )
+        .where(
+            Practitioner.id == licence.practitioner_id,
+            Slot.role == licence.role,
+            Appointment.status == AppointmentStatus.BOOKED,
+            Appointment.starts_at > now,
+        )
+        .distinct()
+        .order_by(Appointment.starts_at, Appointment.id)
+    ).all()
+
+
 def told_to_staff(
     session: Session, kind: MessageKind, task: TaskKind, since: datetime
 ) -> Sequence[Message]:
@@ -1093,6 +1146,31 @@ def is_override_replaced(session: Session, override_id: UUID) -> bool:
     return session.scalars(select(exists().where(Override.replaces == override_id))).one()
 
 
+def doses_given(session: Session, patient_id: UUID, but: UUID) -> Sequence[datetime]:
+    """When doses were given to a patient, in other visits than `but`.
+
+    Of a visit of which nobody noted when, as of one from another system, its start.
+    """
+    query = (
+        select(func.coalesce(AppointmentEvent.at, Appointment.starts_at))
+        .select_from(Appointment)
+        .outerjoin(
+            AppointmentEvent,
+            (AppointmentEvent.clinic_id == Appointment.clinic_id)
+            & (AppointmentEvent.appointment_id == Appointment.id)
+            & (AppointmentEvent.action == "start-dosing"),
+        )
+        .where(
+            Appointment.patient_id == patient_id,
+            Appointment.id != but,
+            Appointment.kind == StepKind.DOSING,
+            Appointment.status.in_((AppointmentStatus.CHECKED_IN, AppointmentStatus.FULFILLED)),
+        )
+        .order_by(Appointment.starts_at, Appointment.id)
+    )
+    return session.scalars(query).all()
+
+
 def unlicensed(session: Session, visit: Appointment, day: date) -> Sequence[str]:
     """The roles in which somebody serves a visit without a licence that holds on `day`."""
     holds = (
@@ -1335,6 +1413,26 @@ def missed(session: Session, now: datetime) -> Sequence[Appointment]:
             Appointment.status == AppointmentStatus.BOOKED,
             Appointment.suspended_at.is_(None),  # it is not the patient who let that one down
             Appointment.ends_at <= now - patience,
+        )
+        .order_by(Appointment.id)
+        .limit(200)
+    ).all()
+
+
+def suspended_and_over(session: Session, now: datetime) -> Sequence[Appointment]:
+    """Suspended visits whose time is over, and of which no open task says so."""
+    return session.scalars(
+        select(Appointment)
+        .where(
+            Appointment.status == AppointmentStatus.BOOKED,
+            Appointment.suspended_at.is_not(None),
+            Appointment.ends_at <= now,
+            ~exists().where(
+                Task.clinic_id == Appointment.clinic_id,
+                Task.subject_id == Appointment.id,
+                Task.kind == TaskKind.DECIDE_VISIT,
+                Task.status == TaskStatus.REQUESTED,
+            ),
         )
         .order_by(Appointment.id)
         .limit(200)

@@ -8,10 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from sqlalchemy.orm import Session
 
-from models.vocabulary import Severity, Stage
+from models import Appointment
+from models import Site as SiteRow
+from models.vocabulary import AppointmentStatus, Severity, Stage, StepKind
 from scheduler import evidence, facts, readiness, rules, written
 from scheduler.actors import Assignment, Site
 from scheduler.authority import Authority, Reasons
@@ -19,7 +22,7 @@ from scheduler.errors import NotReady, OffGrid, RuleBroken, StartsInThePast, Too
 from scheduler.facts import Brief
 from scheduler.intervals import GRANULE
 from scheduler.readiness import Judged
-from scheduler.rules import Broken, Candidate
+from scheduler.rules import Booked, Broken, Candidate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,21 +101,60 @@ def _weigh_rules(broken: list[Broken], reasons: Reasons, by: Authority) -> list[
     if missing:
         raise RuleBroken(
             "The time breaks a rule of the protocol. Give a reason for each in `reasons`.",
-            rules=[
-                {
-                    "code": rule.code,
-                    "severity": rule.severity,
-                    "detail": rule.detail,
-                    "who": _who(rule),
-                }
-                for rule in missing
-            ],
+            rules=told_rules(missing),
         )
     for rule in broken:
-        reasons.refuse_unless_lifted(
-            rule.code, rule.lift, by, anyone=rule.severity is Severity.WARN
-        )
+        refuse_unless_lifted(reasons, rule, by)
     return [rule.code for rule in broken]
+
+
+def refuse_unless_lifted(reasons: Reasons, rule: Broken, by: Authority) -> None:
+    """Refuse with `MayNotOverride` whoever may not pass over a rule."""
+    is_warning = rule.severity is Severity.WARN
+    reasons.refuse_unless_lifted(rule.code, rule.lift, by, anyone=is_warning)
+
+
+def broken_by_doses(session: Session, visit: Appointment, now: datetime) -> list[Broken]:
+    """The caps and gaps that a dose in a visit would break, by when doses were given.
+
+    The plan was judged when the visit was booked; on the day it matters what became of it. Asked
+    as of the visit's start, and as of now once the patient is here.
+    """
+    if visit.kind is not StepKind.DOSING:
+        return []
+    at = readiness.moment(visit.starts_at, now, under_way=visit.progress is not None)
+    zone = ZoneInfo(facts.one(session, SiteRow, visit.site_id).time_zone)
+    doses = [
+        Booked(None, StepKind.DOSING, AppointmentStatus.FULFILLED, given_at)
+        for given_at in facts.doses_given(session, visit.patient_id, visit.id)
+    ]
+    protocol = facts.protocol(session, visit.protocol_version_id)
+    return rules.judge_frequency(Candidate(None, visit.kind, at, zone), protocol, doses)
+
+
+def refuse_broken(session: Session, visit: Appointment, now: datetime) -> None:
+    """Refuse with `RuleBroken` a dose too soon after others, unless a reason was given for it."""
+    given = {code for _, code in facts.passed_over(session, [visit.id])}
+    missing = [one for one in broken_by_doses(session, visit, now) if one.code not in given]
+    if missing:
+        raise RuleBroken(
+            "By when doses were given, a rule of the protocol keeps this one from being given "
+            "now. Who may pass over it gives the visit a reason first.",
+            rules=told_rules(missing),
+        )
+
+
+def told_rules(broken: list[Broken]) -> list[dict[str, object]]:
+    """Broken rules as a refusal shows them."""
+    return [
+        {
+            "code": rule.code,
+            "severity": rule.severity,
+            "detail": rule.detail,
+            "who": _who(rule),
+        }
+        for rule in broken
+    ]
 
 
 def told(gates: list[Judged]) -> list[dict[str, object]]:

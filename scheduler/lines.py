@@ -4,12 +4,13 @@ A board of a thousand visits takes as many queries as one visit does.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from functools import lru_cache, partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import orjson
 from sqlalchemy import text
@@ -25,8 +26,19 @@ from models.vocabulary import (
     TaskStatus,
     WayHome,
 )
+from scheduler import rules
 from scheduler.measuring import Measured
-from scheduler.readiness import Companion, Duty, Item, Leaving, Renewal, Shutting, Vouched
+from scheduler.readiness import (
+    SOUND,
+    Amiss,
+    Companion,
+    Duty,
+    Item,
+    Leaving,
+    Renewal,
+    Shutting,
+    Vouched,
+)
 from scheduler.screening import Decided, Medicine, Reconciled, Ruled, Ruling, Screen
 
 Key = UUID | str
@@ -130,6 +142,44 @@ def read(
     """Read everything that gates of these patients, visits and courses are judged by."""
     asked = {"patients": array(patients), "visits": array(visits), "courses": array(courses)}
     return Lines({row.subject: row.told for row in session.execute(_LINES, asked).all()})
+
+
+class Asked(NamedTuple):
+    """A visit of which it is asked whether something is amiss."""
+
+    id: Key
+    minimum_age: int
+    by_video: bool
+    """Then who serves it must be licensed in the state where the patient is."""
+
+
+def amiss(session: Session, asked: Sequence[Asked], now: datetime) -> Mapping[str, Amiss]:
+    """What the service itself asks of these visits and does not find; of most nothing.
+
+    Licences are asked for on the day of the visit, and where that is over and the visit is not,
+    on today.
+    """
+    if not asked:
+        return {}
+    told = {name: f"{{{','.join(map(str, column))}}}" for name, column in _columns(asked)}
+    found: dict[str, Amiss] = {}
+    for row in session.execute(_AMISS, {**told, "now": now}):
+        zone = ZoneInfo(row.time_zone)
+        day, last = (one.astimezone(zone).date() for one in (row.starts_at, row.latest))
+        roles, too_young = found.get(row.id, SOUND)
+        if row.role is not None and not all(_holds(row.held, one) for one in (day, last)):
+            roles = tuple(dict.fromkeys((*roles, row.role)))
+        too_young = too_young or rules.age_on(day, row.birth_date) < row.minimum_age
+        found[row.id] = Amiss(roles, too_young)
+    return {visit_id: one for visit_id, one in found.items() if one != SOUND}
+
+
+def _holds(held: Sequence[Sequence[date]] | None, day: date) -> bool:
+    return any(first <= day <= last for first, last in held or ())
+
+
+def _columns(asked: Sequence[Asked]) -> Iterator[tuple[str, Sequence[object]]]:
+    return zip(("visits", "ages", "by_video"), zip(*asked, strict=True), strict=True)
 
 
 def array(keys: Iterable[Key | None]) -> str:
@@ -481,3 +531,52 @@ _LINES = text(
     """
 )
 """What there is of each patient, visit and course, in the order of time: a board asks once."""
+
+_AMISS = text(
+    """
+    WITH asked AS (
+        SELECT a.clinic_id, a.id, a.group_session_id, p.birth_date, w.minimum_age, s.time_zone,
+               CASE WHEN w.by_video THEN coalesce(p.region, '') END AS region, a.starts_at,
+               CASE WHEN a.status <> 'fulfilled' THEN greatest(a.starts_at, :now)
+                    ELSE a.starts_at END AS latest
+          FROM unnest(CAST(:visits AS uuid[]), CAST(:ages AS integer[]),
+                      CAST(:by_video AS boolean[])) AS w (id, minimum_age, by_video)
+          JOIN appointment a ON a.id = w.id
+          JOIN site s ON s.clinic_id = a.clinic_id AND s.id = a.site_id
+          JOIN patient p ON p.clinic_id = a.clinic_id AND p.id = a.patient_id
+    ), served AS (
+        SELECT a.id, s.role, s.schedule_id
+          FROM asked a
+          JOIN slot s ON s.clinic_id = a.clinic_id AND s.appointment_id = a.id
+        UNION
+        SELECT a.id, s.role, s.schedule_id
+          FROM asked a
+          JOIN slot s ON s.clinic_id = a.clinic_id AND s.group_session_id = a.group_session_id
+    ), doubtful AS (
+        SELECT a.id, t.role, t.schedule_id
+          FROM asked a
+          JOIN served t ON t.id = a.id
+         WHERE t.role NOT IN ('patient', 'room', 'device')
+           AND NOT EXISTS (SELECT FROM practitioner r
+                             JOIN qualification q ON q.clinic_id = r.clinic_id
+                                                 AND q.practitioner_id = r.id
+                            WHERE r.schedule_id = t.schedule_id AND q.role = t.role
+                              AND q.valid_from < CAST(a.starts_at AS date) - 1
+                              AND q.valid_until > CAST(a.latest AS date) + 1
+                              AND (a.region IS NULL OR a.region = ANY(q.regions)))
+    )
+    SELECT CAST(a.id AS text) AS id, a.time_zone, a.birth_date, a.minimum_age, a.starts_at,
+           a.latest, d.role, d.schedule_id,
+           (SELECT array_agg(ARRAY[q.valid_from, q.valid_until])
+              FROM practitioner r
+              JOIN qualification q ON q.clinic_id = r.clinic_id AND q.practitioner_id = r.id
+             WHERE r.clinic_id = a.clinic_id AND r.schedule_id = d.schedule_id AND q.role = d.role
+               AND (a.region IS NULL OR a.region = ANY(q.regions))) AS held
+      FROM asked a
+      LEFT JOIN doubtful d ON d.id = a.id
+     WHERE d.id IS NOT NULL
+        OR a.birth_date > CAST(a.starts_at AS date) - (a.minimum_age + 1) * 366
+     ORDER BY a.id, d.role
+    """
+)
+"""Only what may be amiss comes back, give or take a day: which day it is there, Python tells."""

@@ -11,12 +11,13 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy.orm import Session
 
-from models import Message
+from models import Message, Qualification
 from models.vocabulary import MessageKind, Owner, Recipient, TaskKind
 from notifications import outbox
 from notifications.outbox import Notice
 from notifications.wall_time import at_wall_time
-from scheduler import facts, tasks
+from scheduler import evidence, facts, tasks
+from scheduler.readiness import SOUND
 from scheduler.tasks import Wanted
 
 AGENDA_AT = time(7, 0)
@@ -88,7 +89,34 @@ def warn_of_credentials(session: Session, now: datetime) -> int:
                 kind=TaskKind.RENEW_CREDENTIAL, subject_id=one.id, due_at=max(ends, now)
             )
             tasks.ask(session, wanted)
+    for licence in facts.licences_ended(session, now):
+        see_to_licence(session, licence, now)
     return told
+
+
+def see_to_licence(session: Session, licence: Qualification, now: datetime) -> None:
+    """Let a task stand while a licence leaves visits ahead that nobody may begin.
+
+    Its note says how many, and when the first is. It ends by itself once they were given to
+    somebody else, moved or cancelled, or the licence holds again.
+    """
+    zone = ZoneInfo(facts.clinic(session).time_zone)
+    served = facts.served_ahead(session, licence, now)
+    amiss = evidence.amiss(session, served, now)
+    left = [one for one in served if licence.role in amiss.get(str(one.id), SOUND).unlicensed]
+    first = min((one.starts_at for one in left), default=now)
+    day = first.astimezone(zone).date()
+    wanted = Wanted(
+        kind=TaskKind.RENEW_CREDENTIAL,
+        subject_id=licence.id,
+        due_at=min(first, now + DAY),
+        urgent=True,
+        note=f"Visits ahead that nobody may begin: {len(left)}, the first on {day}.",
+    )
+    if left:
+        tasks.keep(session, wanted, now, stands=True)
+    elif not 0 <= (licence.valid_until - now.astimezone(zone).date()).days <= TASK_DAYS:
+        tasks.keep(session, wanted, now, stands=False)
 
 
 def set_tasks(session: Session, now: datetime) -> int:

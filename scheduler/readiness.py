@@ -10,8 +10,8 @@ Source: FHIR R5 PlanDefinition.action.condition (`kind = start`) for gates as co
 of an action; which gates a visit has, and how long they hold, is protocol data.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
@@ -120,6 +120,19 @@ class EarlierStep:
         return not (self.fulfilled or self.skipped)
 
 
+class Amiss(NamedTuple):
+    """What the service itself asks of a visit, as far as it is not so."""
+
+    unlicensed: tuple[str, ...] = ()
+    """The roles in which somebody serves it without a licence that holds on the day."""
+    too_young: bool = False
+    """Whether the patient is younger on the day than the protocol allows."""
+
+
+SOUND = Amiss()
+"""Nothing is."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Known:
     """Everything that gates are judged by. Nobody changes it.
@@ -168,6 +181,7 @@ class Known:
     """What was last decided about the course."""
     overridden: Mapping[str, datetime] = field(default_factory=dict)
     """When a gate was last opened by a reason."""
+    amiss: Amiss = SOUND
 
 
 @dataclass(slots=True)
@@ -209,7 +223,10 @@ _MINUTE = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Readiness:
-    """How every gate of a visit stands, in the order of the protocol."""
+    """How every gate of a visit stands, in the order of the protocol.
+
+    At the end comes what the service itself asks (`DEMANDS`), where that speaks against it.
+    """
 
     gates: tuple[Judged, ...]
 
@@ -254,7 +271,38 @@ def assess(gates: Iterable[Gate], known: Known, at: datetime) -> Readiness:
     counts for a visit that starts on 31 March 09:00.
     """
     due = _due(known)
-    return Readiness(tuple([_judge(gate, known, at, due) for gate in gates]))
+    judged = [_judge(gate, known, at, due) for gate in gates]
+    return Readiness((*judged, *_demanded(known)))
+
+
+CREDENTIALS = Gate(
+    code="credentials",
+    title="Everybody who serves it holds a licence on the day",
+    shuts=Stage.ARRIVAL,
+    settled_by=SettledBy.CLEARANCE,
+    holds=None,
+    holds_first=None,
+    ends_on=frozenset(),
+    longest_gap=None,
+    kinds=frozenset(),
+    minutes=timedelta(0),
+    who=("admin",),
+    lift=frozenset(),
+)
+AGE = replace(CREDENTIALS, code="minimum-age", title="The patient is old enough for the protocol")
+DEMANDS = frozenset({CREDENTIALS.code, AGE.code})
+"""Gates that no protocol puts on a visit, and no reason takes off it; admins see to them."""
+
+
+def _demanded(known: Known) -> Iterator[Judged]:
+    """What the service itself asks and does not find, each as a gate that nothing opens."""
+    unlicensed, too_young = known.amiss
+    if unlicensed:
+        detail = f"No licence that holds on the day: {', '.join(unlicensed)}."
+        yield Judged(CREDENTIALS, _FAILED, detail, known.starts_at, is_fixed=True)
+    if too_young:
+        detail = "The patient is younger on the day than the protocol allows."
+        yield Judged(AGE, _FAILED, detail, known.starts_at, is_fixed=True)
 
 
 def _due(known: Known) -> dict[str, datetime]:

@@ -20,7 +20,7 @@ from notifications import outbox
 from scheduler import evidence, facts, tasks, telling
 from scheduler.apart import apart
 from scheduler.protocols import SettledBy
-from scheduler.readiness import Judged, Readiness
+from scheduler.readiness import DEMANDS, Judged, Readiness
 from scheduler.tasks import Wanted
 from scheduler.telling import Reader, Said
 
@@ -51,6 +51,11 @@ class _Told:
     def has_lapsed(self) -> bool:
         """Whether anything was settled before."""
         return any(was_settled for _, was_settled in self.gates)
+
+    @property
+    def concerns_patient(self) -> bool:
+        """Whether any of that is the patient's to hear of: who may serve them is the clinic's."""
+        return any(settled and one.gate.code not in DEMANDS for one, settled in self.gates)
 
 
 def settled(session: Session, visits: Sequence[Appointment], now: datetime) -> Settled:
@@ -148,19 +153,30 @@ def _codes(task: Task | None) -> list[str]:
 def _since(before: Readiness, after: Readiness, taken_back: bool) -> list[tuple[Judged, bool]]:
     """The gates that people are to hear of: settled before and not now, or to be decided on now."""
     earlier = {one.gate.code: one for one in before.gates}
-    pairs = [(one, earlier[one.gate.code]) for one in after.gates]
-    return [
-        (one, not was.is_shut)
-        for one, was in pairs
-        if (not was.is_shut and (_is_against(one, was) or (taken_back and one.is_shut)))
-        or (_waits(one) and not _waits(was))
-    ]
+    told = []
+    for one in after.gates:
+        was = earlier.get(one.gate.code)
+        if was is None:  # what the service itself asks is told only where it speaks against it
+            told.append((one, True))
+        elif _is_news(one, was, taken_back):
+            told.append((one, not was.is_shut))
+    return told
+
+
+def _is_news(one: Judged, was: Judged, taken_back: bool) -> bool:
+    if was.is_shut:
+        return _waits(one) and not _waits(was)
+    return one.is_shut and (taken_back or _is_against(one, was))
 
 
 def _is_against(one: Judged, was: Judged) -> bool:
     """Whether it is shut by more than that it is asked again."""
     is_news = was.state is GateState.OVERRIDDEN and one.is_shut and one.since is not None
-    return one.state in {GateState.EXPIRED, GateState.FAILED} or _waits(one) or is_news
+    is_undone = one.gate.settled_by is SettledBy.STEPS and one.is_shut
+    return one.state in _AGAINST or is_undone or _waits(one) or is_news
+
+
+_AGAINST = frozenset({GateState.EXPIRED, GateState.FAILED})
 
 
 def _waits(one: Judged) -> bool:
@@ -206,7 +222,7 @@ def _readers(session: Session, its: Sequence[_Told], now: datetime) -> list[Read
     """Who hears of it: the desk, the patient of what had been settled, and who may decide."""
     visit = its[0].visit
     readers = telling.desk(session)
-    if any(one.has_lapsed for one in its):
+    if any(one.concerns_patient for one in its):
         readers += telling.patient(session, visit)
     roles = {role for one in its for judged in one.waiting for role in judged.lift}
     if roles:

@@ -91,6 +91,14 @@ def judge(candidate: Candidate, protocol: Protocol, others: Iterable[Booked]) ->
     return [rule for rule in broken if rule.severity is not Severity.OFF]
 
 
+def judge_frequency(
+    candidate: Candidate, protocol: Protocol, others: Iterable[Booked]
+) -> list[Broken]:
+    """List the caps and gaps that `candidate` breaks, given other visits that took place."""
+    broken = _frequency(candidate, protocol, list(others))
+    return [rule for rule in broken if rule.severity is not Severity.OFF]
+
+
 def judge_notice(
     visit: Visit, starts_at: datetime, now: datetime, zone: ZoneInfo
 ) -> Iterator[Broken]:

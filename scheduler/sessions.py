@@ -37,12 +37,15 @@ from scheduler.errors import (
     NotReady,
     Taken,
     TooEarly,
+    TooLate,
+    TooYoung,
     Unfit,
     WrongStatus,
 )
 from scheduler.history import Happened
 from scheduler.lifecycle import Action
 from scheduler.placing import Wish
+from scheduler.readiness import SOUND
 
 JOB = Authority("job:noshows")
 
@@ -52,11 +55,13 @@ def act(
 ) -> Appointment:
     """Take a visit one step further on its day.
 
-    Refuses with `WrongStatus`, with `NotReady` and the gates that are shut, and with
-    `TooEarly` for a noshow before the visit has begun, or for an arrival before its day. Nothing
-    begins with somebody whose licence does not hold on the day (`NotQualified`), nor where
-    somebody whom the protocol wants on site is not there (`NotOpen`). In a group session nobody
-    begins for whom there are too few staff (`Understaffed`).
+    Refuses with `WrongStatus`, with `NotReady` and the gates that are shut, with `TooEarly` for a
+    noshow before the visit has begun, or for an arrival before its day, and with `TooLate` for one
+    after it. Nothing begins with somebody whose licence does not hold on the day, or today
+    (`NotQualified`), with somebody too young (`TooYoung`), nor where somebody whom the protocol
+    wants on site is not there (`NotOpen`); no dose too soon after those that were given
+    (`RuleBroken`). In a group session nobody begins for whom there are too few staff
+    (`Understaffed`).
     """
     # The course before the visit: two last visits may be fulfilled at once.
     course = steps.course_in_hand(session, call.id) if action is Action.FULFIL else None
@@ -68,10 +73,11 @@ def act(
     after = lifecycle.follow(action, before, appointment.kind)
     if shared is not None:
         seating.refuse_understaffed(session, shared)
-    _refuse_too_early(session, appointment, action, now)
+    _refuse_at_another_time(session, appointment, action, now)
     if action in {Action.ARRIVE, Action.START_DOSING}:
-        _refuse_unlicensed(session, appointment)
-        _refuse_alone(session, appointment)
+        _refuse_amiss(session, appointment, now)
+        _refuse_alone(session, appointment, now)
+        judging.refuse_broken(session, appointment, now)
     if (stage := lifecycle.stage_of(action, appointment.kind)) is not None:
         _refuse_unless_ready(session, appointment, stage, now)
     if action is Action.ARRIVE and appointment.suspended_at is not None:
@@ -108,11 +114,12 @@ def correct(session: Session, call: Call, *, by: Authority, now: datetime) -> Ap
     was_here = before.progress is not None or before.status is AppointmentStatus.FULFILLED
     if was_here and not by.practitioner_roles:
         raise MayNotOverride("A clinician takes back what was noted of a day.", who=["clinician"])
-    booking.take_back(session, appointment, after, now)
-    happened = Happened(action=Action.ENTER_IN_ERROR, before=before, reason=call.reason)
-    history.record(session, appointment, happened, by, now)
-    if course is not None and appointment.course_step_id is not None:
-        steps.reopen(session, course, appointment.course_step_id, now)
+    with reopening.told_after(session, appointment.patient_id, now):
+        booking.take_back(session, appointment, after, now)
+        happened = Happened(action=Action.ENTER_IN_ERROR, before=before, reason=call.reason)
+        history.record(session, appointment, happened, by, now)
+        if course is not None and appointment.course_step_id is not None:
+            steps.reopen(session, course, appointment.course_step_id, now)
     return appointment
 
 
@@ -121,11 +128,13 @@ def override(
 ) -> list[Override]:
     """Open gates of a visit with a reason each, for the time at which it stands now.
 
-    Refuses with `NotFound` for a gate that the visit does not have, with `NotReady` for one
-    that no reason opens as things stand, and with `MayNotOverride` if `by` holds none of the
-    roles that the protocol asks for.
+    Also a cap or a gap that a dose would break by when others were given. Refuses with `NotFound`
+    for a gate that the visit does not have, with `NotReady` for one that no reason opens as
+    things stand, and with `MayNotOverride` if `by` holds none of the roles that the protocol
+    asks for.
     """
     appointment = facts.to_change(session, Appointment, appointment_id, None)
+    broken = {one.code: one for one in judging.broken_by_doses(session, appointment, now)}
     judged = evidence.judge(session, [appointment], now)[appointment.id]
     gates = {one.gate.code: one for one in judged.gates}
     fixed = [one for one in judged.gates if one.gate.code in reasons.given and one.is_fixed]
@@ -133,9 +142,12 @@ def override(
         raise NotReady("No reason opens this now.", gates=judging.told(fixed))
     overrides = []
     for code, reason in reasons.given.items():
-        if code not in gates:
+        if code in gates:
+            reasons.refuse_unless_lifted(code, gates[code].lift, by)
+        elif code in broken:
+            judging.refuse_unless_lifted(reasons, broken[code], by)
+        else:
             raise NotFound(f"This visit has no gate {code!r}.", gates=sorted(gates))
-        reasons.refuse_unless_lifted(code, gates[code].lift, by)
         overrides.append(
             Override(
                 id=uuid7(),
@@ -231,52 +243,66 @@ def mark_noshows(session: Session, now: datetime) -> int:
     return marked
 
 
-def _refuse_too_early(
+def _refuse_at_another_time(
     session: Session, appointment: Appointment, action: Action, now: datetime
 ) -> None:
     if action is Action.NOSHOW and now < appointment.starts_at:
         raise TooEarly("Nobody has missed a visit that has not begun.")
     if action is Action.ARRIVE:
-        zone = ZoneInfo(facts.one(session, Site, appointment.site_id).time_zone)
-        if now.astimezone(zone).date() < appointment.starts_at.astimezone(zone).date():
+        zone = _zone_of(session, appointment)
+        today = now.astimezone(zone).date()
+        if today < appointment.starts_at.astimezone(zone).date():
             raise TooEarly("The visit is not today. Move it first, if it takes place now.")
+        if today > appointment.ends_at.astimezone(zone).date():
+            raise TooLate("The day of the visit is over. Move it first, if it takes place now.")
 
 
-def _refuse_unlicensed(session: Session, appointment: Appointment) -> None:
-    """A licence is asked for on the day as well: nobody may pass over one that has ended."""
-    zone = ZoneInfo(facts.one(session, Site, appointment.site_id).time_zone)
-    day = appointment.starts_at.astimezone(zone).date()
-    roles = facts.unlicensed(session, appointment, day)
-    if roles:
-        told = ", ".join(roles)
+def _zone_of(session: Session, appointment: Appointment) -> ZoneInfo:
+    return ZoneInfo(facts.one(session, Site, appointment.site_id).time_zone)
+
+
+def _refuse_amiss(session: Session, appointment: Appointment, now: datetime) -> None:
+    """What was asked at the booking is asked on the day as well: nobody may pass over it."""
+    amiss = evidence.amiss(session, [appointment], now).get(str(appointment.id), SOUND)
+    if amiss.unlicensed:
+        told = ", ".join(amiss.unlicensed)
         raise NotQualified(
-            f"Whoever serves this visit as {told} holds no licence on {day}. Give it to somebody "
-            "else first.",
-            roles=list(roles),
+            f"Whoever serves this visit as {told} holds no licence on the day, where the patient "
+            "is. Give it to somebody else first.",
+            roles=list(amiss.unlicensed),
         )
+    if amiss.too_young:
+        least = facts.protocol(session, appointment.protocol_version_id).minimum_age
+        raise TooYoung(f"The protocol is for people of {least} and older.")
 
 
-def _refuse_alone(session: Session, appointment: Appointment) -> None:
-    """Who only stands by has no slot, so nothing else would say that they have gone."""
+def _refuse_alone(session: Session, appointment: Appointment, now: datetime) -> None:
+    """Who only stands by has no slot, so nothing else would say that they have gone.
+
+    On a later day than the visit's they must be there on that one as well.
+    """
     visit = facts.protocol(session, appointment.protocol_version_id).visits[appointment.visit]
     if not any(phase.present for phase in visit.phases):
         return
+    zone = _zone_of(session, appointment)
+    moments = {one.astimezone(zone).date(): one for one in (now, appointment.starts_at)}
     patient = facts.one(session, Patient, appointment.patient_id)
-    wish = Wish(
-        visit,
-        appointment.starts_at,
-        None,
-        named=(),
-        region=facts.region_of(patient, visit),
-        site_id=appointment.site_id,
-    )
-    roles = placing.absent(session, wish)
-    if roles:
-        raise NotOpen(
-            f"The protocol wants a {' and a '.join(roles)} on site throughout, who works there "
-            "then and holds a licence on the day. Let them come first.",
-            roles=roles,
+    for starts_at in moments.values():
+        wish = Wish(
+            visit,
+            starts_at,
+            None,
+            named=(),
+            region=facts.region_of(patient, visit),
+            site_id=appointment.site_id,
         )
+        roles = placing.absent(session, wish)
+        if roles:
+            raise NotOpen(
+                f"The protocol wants a {' and a '.join(roles)} on site throughout, who works "
+                "there then and holds a licence on the day. Let them come first.",
+                roles=roles,
+            )
 
 
 def _refuse_unless_ready(

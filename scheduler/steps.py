@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from models import Course, CourseStep
 from models.vocabulary import AppointmentStatus, CourseStatus, Owner, TaskKind
-from scheduler import facts, rules, tasks
+from scheduler import facts, reopening, rules, tasks
 from scheduler.authority import Authority, Call
 from scheduler.errors import CourseClosed, StepAlreadyBooked, TooEarly, Unfit
 from scheduler.protocols import Protocol
@@ -46,8 +46,9 @@ def unskip(session: Session, call: Call, *, now: datetime) -> CourseStep:
     """
     course, step = _to_change(session, call)
     if step.skipped_at is not None:
-        step.skipped_at = step.skipped_by = step.skip_reason = None
-        _keep(session, course, step, now)
+        with reopening.told_after(session, course.patient_id, now):
+            step.skipped_at = step.skipped_by = step.skip_reason = None
+            _keep(session, course, step, now)
     return step
 
 
@@ -67,10 +68,11 @@ def conclude(
         raise Unfit("The protocol lists no such outcome.", field="outcome", outcomes=list(listed))
     if step.id not in facts.steps_with(session, course.id, [AppointmentStatus.FULFILLED]):
         raise TooEarly("A step has an outcome once its visit is fulfilled.")
-    step.outcome, step.outcome_by, step.outcome_at = outcome, by.name, now
-    session.flush()
-    _refuse_cut_off(session, course, protocol)
-    _keep(session, course, step, now)
+    with reopening.told_after(session, course.patient_id, now):  # other steps may belong by it
+        step.outcome, step.outcome_by, step.outcome_at = outcome, by.name, now
+        session.flush()
+        _refuse_cut_off(session, course, protocol)
+        _keep(session, course, step, now)
     return step
 
 

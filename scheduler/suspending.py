@@ -45,7 +45,22 @@ def review(session: Session, now: datetime) -> int:
     visits, zones = [visit for visit, _ in booked], {visit.id: zone for visit, zone in booked}
     changed = apart(session, "suspend-unready", visits, partial(_review, session, zones, now))
     session.execute(_SETTLE_TASKS, {"now": now})
-    return changed
+    return changed + _ask_again(session, now)
+
+
+def _ask_again(session: Session, now: datetime) -> int:
+    """Ask what becomes of suspended visits whose time is over, as long as nobody decides.
+
+    Nobody comes late to them, and no job says that the patient did not come. Returns how many.
+    """
+    over = facts.suspended_and_over(session, now)
+    for visit in over:
+        tasks.keep(session, _to_decide(visit, due_at=now, note=OVER), now, stands=True)
+    return len(over)
+
+
+OVER = "Its time is over. Move it, cancel it, or note that the patient did not come."
+"""What is said of a suspended visit that is over."""
 
 
 def resume(
@@ -117,21 +132,25 @@ def _suspend(session: Session, visit: Appointment, shut: Sequence[Judged], now: 
     session.flush()
     told = {"open": [one.gate.code for one in shut]}
     history.record(session, visit, Happened(action="suspend", before=before, facts=told), JOB, now)
-    wanted = Wanted(
-        kind=TaskKind.DECIDE_VISIT,
-        subject_id=visit.id,
-        due_at=visit.starts_at,
-        owner=Owner.FRONT_DESK,
-        urgent=True,
-        patient_id=visit.patient_id,
-        appointment_id=visit.id,
-    )
-    tasks.keep(session, wanted, now, stands=True)
+    tasks.keep(session, _to_decide(visit, due_at=visit.starts_at), now, stands=True)
     outbox.supersede(session, visit.id, now, kind=MessageKind.VISIT_RESUMED)
     # Staff may have booked it a moment ago and be about to give their reasons.
     settled_at = now + timedelta(minutes=facts.clinic(session).settle_minutes)
     said = _said(visit, MessageKind.VISIT_SUSPENDED, settled_at)
     telling.tell(session, visit, said, _everybody(session, visit), now)
+
+
+def _to_decide(visit: Appointment, *, due_at: datetime, note: str | None = None) -> Wanted:
+    return Wanted(
+        kind=TaskKind.DECIDE_VISIT,
+        subject_id=visit.id,
+        due_at=due_at,
+        owner=Owner.FRONT_DESK,
+        urgent=True,
+        patient_id=visit.patient_id,
+        appointment_id=visit.id,
+        note=note,
+    )
 
 
 def _everybody(session: Session, visit: Appointment) -> list[Reader]:

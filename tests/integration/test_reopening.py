@@ -29,6 +29,7 @@ from scheduler import (
     happenings,
     reopening,
     sessions,
+    steps,
 )
 from scheduler.authority import Authority, Call, Reasons
 from scheduler.booking import Move, Order
@@ -474,3 +475,71 @@ def test_no_task_ends_while_somebody_asks_for_it_again(
     committed.expire_all()
     assert committed.scalars(select(Task.status).where(_ANEW)).all() == [TaskStatus.REQUESTED]
     assert {one.recipient for one in messages(committed) if one.state == "scheduled"} == BOTH
+
+
+def test_a_repair_that_moves_a_visit_past_what_holds_tells_so(
+    session: Session, desk: Caller, world: World, visits: list[Appointment]
+) -> None:
+    first = visits[0].id
+    closed = {
+        "schedule_id": str(world.therapist),
+        "from": MONDAY_9.isoformat(),
+        "to": (MONDAY_9 + 3 * DAY - timedelta(hours=1)).isoformat(),
+    }
+    noted = desk.post("/disruptions", closed)
+    assert noted.status_code == 201, noted.json
+    done = desk.post(f"/disruptions/{noted.json['disruption']['id']}/accept")
+    assert done.status_code == 200, done.json
+    assert not done.json["refused"]
+
+    session.expire_all()
+    visit = facts.one(session, Appointment, first)
+    assert state(session, visit, "medications") is GateState.EXPIRED
+    assert told(session) == {Recipient.FRONT_DESK, Recipient.PATIENT}
+    notes = session.scalars(select(Task.note).where(Task.kind == TaskKind.SETTLE_ANEW)).all()
+    assert notes == ["medications"]
+
+
+class TestSteps:
+    @pytest.fixture
+    def dose(self, session: Session, world: World) -> Appointment:
+        """A dose on Tuesday, which an integration on Monday comes before."""
+        told = protocol_content() | {"code": "test-steps"}
+        told["visits"]["dosing"]["gates"] = [
+            gate("integrated", "arrival", "steps", kinds=["integration"])
+        ]
+        told["visits"]["dosing"]["checklist"] = []
+        told["steps"] = [{"key": "i", "visit": "integration"}, {"key": "d", "visit": "dosing"}]
+        version_id = make_protocol(session, told)
+        course = courses.open_course(session, world.patient_id, version_id, by=DESK)
+        self.talk, step = facts.steps_of(session, course.id)
+        order = Order(patient_id=world.patient_id, starts_at=MONDAY_9 + DAY, course_step_id=step.id)
+        return booking.book(session, order, by=DESK, now=SUNDAY_NOON)
+
+    def test_an_integration_that_never_was_opens_what_rests_on_it(
+        self, session: Session, world: World, dose: Appointment
+    ) -> None:
+        order = Order(patient_id=world.patient_id, starts_at=MONDAY_9, course_step_id=self.talk.id)
+        talk = booking.book(session, order, by=DESK, now=SUNDAY_NOON)
+        for action in (Action.ARRIVE, Action.FULFIL):
+            sessions.act(session, Call(talk.id, None), action, by=DOCTOR, now=MONDAY_9)
+        assert state(session, dose, "integrated") is GateState.MET
+        call = Call(talk.id, None, "of another patient")
+        sessions.correct(session, call, by=DOCTOR, now=MONDAY_9 + MINUTE)
+        self._is_told(session, dose)
+
+    def test_so_does_one_that_is_asked_for_after_all(
+        self, session: Session, dose: Appointment
+    ) -> None:
+        call = Call(self.talk.id, None, "not wanted")
+        steps.skip(session, call, by=DOCTOR, now=SUNDAY_NOON)
+        assert state(session, dose, "integrated") is GateState.MET
+        assert not told(session)
+        steps.unskip(session, Call(self.talk.id, None), now=SUNDAY_NOON + MINUTE)
+        self._is_told(session, dose)
+
+    def _is_told(self, session: Session, dose: Appointment) -> None:
+        assert state(session, dose, "integrated") is GateState.OPEN
+        assert told(session) == {Recipient.FRONT_DESK, Recipient.PATIENT}
+        task = session.scalars(select(Task).where(Task.kind == TaskKind.SETTLE_ANEW)).one()
+        assert (task.subject_id, task.note) == (dose.id, "integrated")

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 from flask.testing import FlaskClient
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, select, update
 from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
@@ -393,3 +393,24 @@ class TestWhatIsSaid:
         said = sweep(EVENING + 15 * MINUTE)
         assert any("See you" in one for one in said)
         assert any("All is settled" in one for one in said)
+
+
+class TestOver:
+    def test_one_whose_time_is_over_stays_a_task_until_somebody_decides(
+        self, session: Session, visit: Appointment
+    ) -> None:
+        suspending.review(session, EVENING)
+        looked_at = {"status": "completed", "settled_by": "key:desk", "settled_at": EVENING}
+        session.execute(update(Task).values(**looked_at))
+        over = visit.ends_at + MINUTE
+        assert sessions.mark_noshows(session, over + DAY) == 0
+        suspending.review(session, over - 2 * MINUTE)
+        assert task(session) is TaskStatus.COMPLETED
+
+        suspending.review(session, over)
+        assert task(session) is TaskStatus.REQUESTED
+        assert session.scalars(select(Task.note)).one() == suspending.OVER
+
+        sessions.act(session, Call(visit.id, None), Action.NOSHOW, by=DOCTOR, now=over)
+        suspending.review(session, over + MINUTE)
+        assert task(session) is TaskStatus.COMPLETED

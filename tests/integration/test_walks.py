@@ -50,6 +50,8 @@ DEEDS = [
     "stay",
     "go_wrong",
     "look_after",
+    "born",
+    "license",
     "review",
     "move",
     "cancel",

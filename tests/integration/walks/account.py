@@ -108,12 +108,27 @@ class Account:
     """When something last did, which ends the clearance."""
     cared_for: bool = True
     left: Left | None = None
+    of_age: bool = True
+    licensed_until: date = date(2030, 12, 31)
+    """The last day of the licence of somebody who serves the visit."""
+    last_dose: datetime | None = None
+    """When a dose was given before this one."""
     reasons: list[Given] = field(default_factory=list)
 
     def shut(self, stage: str, at: datetime) -> set[str]:
         """The gates that are asked at a stage and shut."""
         asked = STAGES[stage]
         return {code for code, shuts in GATES.items() if shuts in asked} & self.all_shut(at)
+
+    def amiss(self, *moments: datetime) -> set[str]:
+        """What the service itself asks on the days of these moments and does not find."""
+        days = {one.astimezone(ZoneInfo(ZONE)).date() for one in moments}
+        found = set() if self.of_age else {"minimum-age"}
+        return found | ({"credentials"} if max(days) > self.licensed_until else set())
+
+    def is_rested(self, at: datetime) -> bool:
+        """Whether two days have passed since the dose before."""
+        return self.last_dose is None or at >= self.last_dose + 2 * DAY
 
     def all_shut(self, at: datetime) -> set[str]:
         """The gates that are neither met nor passed over."""

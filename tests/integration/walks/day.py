@@ -48,16 +48,18 @@ LIFT = {code: {"prescriber"} for code in GATES} | {
 
 def content() -> dict[str, Any]:
     """One dose with a gate of nearly every kind."""
-    told = protocol_content() | {"code": "test-walks", "caps": [], "gaps": []}
+    told = protocol_content() | {"code": "test-walks", "caps": []}
     told["screening"] = _SCREENING
     told["incidents"] = [_CRISIS]
-    told["steps"] = [{"key": "dosing", "visit": "dosing"}]
+    told["steps"] = [{"key": "before", "visit": "before"}, {"key": "dosing", "visit": "dosing"}]
     dosing = told["visits"]["dosing"]
+    phases = [one for one in dosing["phases"] if "present" not in one]
+    before = {**dosing, "gates": [], "checklist": [], "phases": phases}
     dosing["gates"] = _gates()
     dosing["checklist"] = [_FASTING, _QUESTIONS]
     dosing["ways_home"] = {"ways": ["escort"], "source": SOURCE}
     dosing["suspend"] = {"when": {"hours": -2, "from": "start"}, "source": SOURCE}
-    told["visits"] = {"dosing": dosing}
+    told["visits"] = {"before": before, "dosing": dosing}
     return told
 
 

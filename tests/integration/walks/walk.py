@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from itertools import pairwise
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -17,6 +18,8 @@ from models import (
     Course,
     Departure,
     Override,
+    Patient,
+    Qualification,
     Reconciliation,
     Screen,
     Slot,
@@ -72,7 +75,7 @@ from scheduler.permissions import Permission
 from scheduler.questionnaires import Filled as OnPage
 from scheduler.questionnaires import New
 from scheduler.screens import NewDecision, NewScreen
-from tests.factories import DAY, MONDAY_9, SUNDAY_NOON, make_protocol, make_world
+from tests.factories import DAY, MONDAY_9, SUNDAY_NOON, ZONE, make_protocol, make_world
 from tests.integration.walks import account
 from tests.integration.walks.account import Account, Asked, Cleared, Decided, Filled, Given, latest
 from tests.integration.walks.day import DESK, DOCTOR, GATES, HOUR, LIFT, MINUTE, NURSE, content
@@ -120,6 +123,14 @@ DECIDED: Mapping[int, tuple[EligibilityOutcome, str | None, int | None, int | No
 deferred, and in how many it is looked at again."""
 
 
+FRIDAY_9 = MONDAY_9 - 3 * DAY
+LAST_DOSE = MONDAY_9 - 2 * DAY - 15 * MINUTE
+"""The gap of two days is over a quarter of an hour before the visit, and no sooner."""
+
+LICENSED: Mapping[int, date] = {8: date(2026, 3, 1), 9: date(2026, 3, 2)}
+"""Until when somebody who serves the visit holds a licence, by the number of the step."""
+
+
 @dataclass(frozen=True, slots=True)
 class Start:
     """Where every walk begins: a visit is booked, and nothing else is done."""
@@ -133,10 +144,21 @@ def set_out(session: Session) -> Start:
     world = make_world(session)
     version_id = make_protocol(session, content())
     course = courses.open_course(session, world.patient_id, version_id, by=DESK)
-    [step] = facts.steps_of(session, course.id)
+    first, step = facts.steps_of(session, course.id)
+    give_before(session, world.patient_id, first.id)
     write(session, SUNDAY_NOON, renews=False)
     order = Order(patient_id=world.patient_id, starts_at=MONDAY_9, course_step_id=step.id)
     return Start(world.clinic_id, booking.book(session, order, by=DESK, now=SUNDAY_NOON).id)
+
+
+def give_before(session: Session, patient_id: UUID, step_id: UUID) -> None:
+    """Give a dose so long before that on Monday the gap is over a while before the visit."""
+    order = Order(patient_id=patient_id, starts_at=FRIDAY_9, course_step_id=step_id)
+    visit = booking.book(session, order, by=DESK, now=FRIDAY_9 - DAY)
+    call = Call(visit.id, None)
+    sessions.act(session, call, Action.ARRIVE, by=DOCTOR, now=FRIDAY_9)
+    for action in (Action.START_DOSING, Action.START_RECOVERY, Action.DISCHARGE, Action.FULFIL):
+        sessions.act(session, call, action, by=DOCTOR, now=LAST_DOSE)
 
 
 def write(session: Session, now: datetime, *, renews: bool) -> ConsentText:
@@ -158,6 +180,7 @@ class Walk:
         self.texts = list(session.scalars(select(ConsentText)))
         self.account.texts = [(one.written_at, one.renews) for one in self.texts]
         self.responses: dict[UUID, Filled] = {}
+        self.account.last_dose = LAST_DOSE
         self.screens: list[Screen] = []
         self.lists: list[Reconciliation] = []
         self.departures: list[Departure] = []
@@ -192,7 +215,13 @@ class Walk:
     def _act(self, action: Action, by: Authority) -> None:
         before, at = (self.visit.status, self.visit.progress), self.at
         sessions.act(self.session, Call(self.visit.id, None), action, by=by, now=self.now)
+        starts_at = self.visit.starts_at
+        if action in {Action.ARRIVE, Action.START_DOSING}:
+            assert not self.account.amiss(starts_at, self.now)
+            assert self.account.is_rested(at)
         if action is Action.ARRIVE:
+            zone = ZoneInfo(ZONE)
+            assert self.now.astimezone(zone).date() == starts_at.astimezone(zone).date()
             assert not self.account.shut("arrival", at)
         if action is Action.START_DOSING:
             assert before == (AppointmentStatus.ARRIVED, Progress.WAITING)
@@ -410,8 +439,24 @@ class Walk:
         self.session.refresh(self.visit)
         due = self.visit.starts_at - 120 * MINUTE <= self.now < self.visit.ends_at
         if self.visit.status is AppointmentStatus.BOOKED and due:
-            is_ready = not self.account.shut("arrival", self.at)
+            wrong = self.account.amiss(self.visit.starts_at, self.now)
+            is_ready = not (self.account.shut("arrival", self.at) or wrong)
             assert (self.visit.suspended_at is None) is is_ready
+
+    def _born(self, number: int, by: Authority) -> None:
+        """The day on which the patient was born is put right."""
+        self.account.of_age = number < 8
+        patient = facts.one(self.session, Patient, self.patient_id)
+        patient.birth_date = date(1990, 1, 1) if number < 8 else date(2008, 3, 20)
+        self.session.flush()
+
+    def _license(self, number: int, by: Authority) -> None:
+        """The licence of the monitor is ended, or renewed."""
+        until = LICENSED.get(number, date(2030, 12, 31))
+        query = select(Qualification).where(Qualification.role == "monitor")
+        self.session.scalars(query).one().valid_until = until
+        self.session.flush()
+        self.account.licensed_until = until
 
     def _override(self, number: int, by: Authority) -> None:
         code = list(GATES)[number % len(GATES)]
@@ -509,7 +554,8 @@ class Walk:
         if self.visit.status in UNDER_WAY:
             judged = evidence.judge(self.session, [self.visit], self.now)[self.visit.id]
             shut = {one.gate.code for one in judged.gates if one.is_shut}
-            assert shut == self.account.all_shut(self.at)
+            wrong = self.account.amiss(self.visit.starts_at, self.now)
+            assert shut == self.account.all_shut(self.at) | wrong
 
     def take_back(self) -> None:
         """Whatever came of it, one act takes it back, and the step can be booked again."""
@@ -525,6 +571,8 @@ class Walk:
         assert self.session.scalars(query).one() == 0
         assert self.course.status is CourseStatus.ACTIVE
         self._go_on(0, DOCTOR)
+        self._born(0, DESK)
+        self._license(0, DESK)
         monday = next(
             MONDAY_9 + n * 7 * DAY for n in range(60) if MONDAY_9 + n * 7 * DAY > self.now
         )

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from models.vocabulary import ClearanceOutcome, TaskStatus
-from scheduler.readiness import Item
+from models.vocabulary import ClearanceOutcome, GateState, Stage, TaskStatus
+from scheduler import checking, readiness
+from scheduler.readiness import Amiss, Item, Judged, Known, assess
 from tests.unit.gates.test_words import gate, taken, vouched_for
 from tests.unit.gates.trials import AT, DAY, HOUR, MET, MINUTE, OVERRIDDEN, judge
 
@@ -34,6 +35,56 @@ def test_it_is_due_when_the_first_of_its_items_is(items: list[Item]) -> None:
 
 def test_an_item_that_is_due_after_the_start_puts_nothing_off() -> None:
     assert judge(gate("checklist"), items=[item("g", -HOUR)]).due_at == AT
+
+
+@pytest.mark.parametrize(
+    ("amiss", "codes", "details"),
+    [
+        (Amiss(), [], []),
+        (
+            Amiss(("monitor", "therapist")),
+            ["credentials"],
+            ["No licence that holds on the day: monitor, therapist."],
+        ),
+        (
+            Amiss(too_young=True),
+            ["minimum-age"],
+            ["The patient is younger on the day than the protocol allows."],
+        ),
+        (
+            Amiss(("monitor",), too_young=True),
+            ["credentials", "minimum-age"],
+            [
+                "No licence that holds on the day: monitor.",
+                "The patient is younger on the day than the protocol allows.",
+            ],
+        ),
+    ],
+)
+def test_what_the_service_asks_is_told_at_the_end_where_it_is_not_so(
+    amiss: Amiss, codes: list[str], details: list[str]
+) -> None:
+    """Nothing opens it: no reason, and nobody's."""
+    given = {"credentials": AT, "minimum-age": AT}
+    known = Known(starts_at=AT, ends_at=AT + HOUR, overridden=given, amiss=amiss)
+    first, *rest = assess([gate("clearance")], known, AT - DAY).gates
+
+    assert first.gate.code == "g"
+    assert [one.gate.code for one in rest] == codes
+    for one, detail in zip(rest, details, strict=True):
+        assert one == Judged(
+            one.gate, GateState.FAILED, detail, AT, None, True, frozenset(), None, None
+        )
+        assert one.is_shut
+        assert (one.gate.shuts, one.gate.who, one.gate.lift) == (
+            Stage.ARRIVAL,
+            ("admin",),
+            frozenset(),
+        )
+
+
+def test_no_protocol_may_call_a_gate_as_the_service_does() -> None:
+    assert readiness.DEMANDS == checking.RESERVED
 
 
 def test_a_reason_changes_nothing_but_the_state() -> None:
