@@ -91,6 +91,16 @@ _ACTORS = """
                    ('patient', 'patient', :courses)) AS kinds (kind, role, many)
       CROSS JOIN LATERAL generate_series(0, many - 1) AS n
 """
+_CLINICIANS = """
+    INSERT INTO practitioner (id, schedule_id, name, email)
+    SELECT gen_random_uuid(), id, name, replace(name, ' ', '.') || '@example.com'
+      FROM schedule WHERE actor_kind = 'practitioner' AND name LIKE 'ahead %'
+"""
+_LICENCES = """
+    INSERT INTO qualification (id, practitioner_id, role, licence, valid_from, valid_until)
+    SELECT gen_random_uuid(), id, split_part(name, ' ', 2), 'NY-1', '2020-01-01', '2030-12-31'
+      FROM practitioner WHERE name LIKE 'ahead %'
+"""
 _PATIENTS = """
     INSERT INTO patient (id, schedule_id, record_number, given_name, family_name, birth_date,
                          email, phone, time_zone)
@@ -290,7 +300,7 @@ _OVERRIDES = """
      WHERE a.booked_by = 'ahead' AND nth % 12 = 6
 """
 _FILL = (
-    *(_ACTORS, _PATIENTS, _COURSES, _STEPS, _PREPARED, _VISITS, _SLOTS),
+    *(_ACTORS, _CLINICIANS, _LICENCES, _PATIENTS, _COURSES, _STEPS, _PREPARED, _VISITS, _SLOTS),
     *(
         _CLEARANCES,
         _SCREENS,

@@ -545,25 +545,25 @@ _AMISS = text(
           JOIN site s ON s.clinic_id = a.clinic_id AND s.id = a.site_id
           JOIN patient p ON p.clinic_id = a.clinic_id AND p.id = a.patient_id
     ), served AS (
-        SELECT a.id, s.role, s.schedule_id
+        SELECT a.id, a.region, a.starts_at, a.latest, s.role, s.schedule_id
           FROM asked a
           JOIN slot s ON s.clinic_id = a.clinic_id AND s.appointment_id = a.id
-        UNION
-        SELECT a.id, s.role, s.schedule_id
+        UNION ALL
+        SELECT a.id, a.region, a.starts_at, a.latest, s.role, s.schedule_id
           FROM asked a
           JOIN slot s ON s.clinic_id = a.clinic_id AND s.group_session_id = a.group_session_id
+         WHERE a.group_session_id IS NOT NULL
     ), doubtful AS (
-        SELECT a.id, t.role, t.schedule_id
-          FROM asked a
-          JOIN served t ON t.id = a.id
+        SELECT DISTINCT t.id, t.role, t.schedule_id
+          FROM served t
          WHERE t.role NOT IN ('patient', 'room', 'device')
            AND NOT EXISTS (SELECT FROM practitioner r
                              JOIN qualification q ON q.clinic_id = r.clinic_id
                                                  AND q.practitioner_id = r.id
                             WHERE r.schedule_id = t.schedule_id AND q.role = t.role
-                              AND q.valid_from < CAST(a.starts_at AS date) - 1
-                              AND q.valid_until > CAST(a.latest AS date) + 1
-                              AND (a.region IS NULL OR a.region = ANY(q.regions)))
+                              AND q.valid_from < CAST(t.starts_at AS date) - 1
+                              AND q.valid_until > CAST(t.latest AS date) + 1
+                              AND (t.region IS NULL OR t.region = ANY(q.regions)))
     )
     SELECT CAST(a.id AS text) AS id, a.time_zone, a.birth_date, a.minimum_age, a.starts_at,
            a.latest, d.role, d.schedule_id,
