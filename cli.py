@@ -14,8 +14,10 @@ from typing import BinaryIO
 
 import click
 import honcho.manager
+from email_validator import EmailNotValidError, validate_email
 from honcho.manager import Manager
 from honcho.printer import Printer
+from sqlalchemy.orm import Session
 
 import auditing
 import checkup
@@ -29,6 +31,8 @@ import rehearsal
 from api import keys
 from database import access
 from database.opening import Opened
+from identity import accounts
+from identity.accounts import Invitation
 from models import enter_clinic
 from models.vocabulary import Role
 from notifications import bounces, delivery
@@ -38,6 +42,7 @@ from scheduler import audit as audit_trail
 from scheduler import replies
 from scheduler.audit import Act
 from scheduler.authority import Authority
+from scheduler.errors import Taken
 from shell import OneLine
 from shell import clinics as _clinics
 from shell import one_clinic as _one_clinic
@@ -114,7 +119,8 @@ def import_clinic(directory: Path) -> None:
 @main.command()
 @click.argument("name")
 @click.option("--clinic", help="The clinic's id; needed only if there are several.")
-def create_admin(name: str, clinic: str | None) -> None:
+@click.option("--email", help="Invite somebody called NAME at this address as an admin, too.")
+def create_admin(name: str, clinic: str | None, email: str | None) -> None:
     """Make an admin's API key called NAME, and show it once."""
     settings = _settings()
     with _running(settings) as opened, _session(opened) as session:
@@ -123,6 +129,8 @@ def create_admin(name: str, clinic: str | None) -> None:
         key, secret = keys.issue(session, name, Role.ADMIN, None, now)
         made = Act(action="create", entity="api_key", entity_id=key.id)
         audit_trail.record(session, Authority("cli:create-admin"), made, now)
+        if email is not None:
+            _invite(session, name, email, now)
         session.commit()
     click.echo(secret)
 
@@ -159,6 +167,15 @@ def _hear_calendar(opened: Opened, rsvp: Rsvp, now: datetime) -> str:
             if reply is not None:
                 return f"The patient says: {reply.meaning}."
     return "Nothing new."
+
+
+def _invite(session: Session, name: str, email: str, now: datetime) -> None:
+    """Invite an admin: the worker mails them a link, to var/outbox without a mail server."""
+    try:
+        address = validate_email(email, check_deliverability=False).normalized
+        accounts.invite(session, Invitation(email=address, name=name, roles=[Role.ADMIN]), now)
+    except (EmailNotValidError, Taken) as error:
+        raise OneLine(f"--email {email}: {error}") from error
 
 
 def _demonstration(settings: config.Settings, opened: Opened) -> demonstration.Demonstration:

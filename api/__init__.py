@@ -47,9 +47,11 @@ from api import (
     reports,
     schedules,
     screening,
+    signed_in,
     summaries,
     talk,
     together,
+    users,
     visits,
     waitlist,
     webhook_deliveries,
@@ -99,6 +101,8 @@ RESOURCES = (
     reports,
     imports,
     exports,
+    users,
+    signed_in,
 )
 
 SPEC: dict[str, Any] = {
@@ -114,15 +118,22 @@ SPEC: dict[str, Any] = {
             "contact": {"name": "Whoever runs the service for the clinic"},
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "security": [{"key": []}],
+        "security": [{"key": []}, {"session": []}],
         "servers": [{"url": "/", "description": "Where this document came from."}],
         "components": {
             "securitySchemes": {
+                "session": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": "__Host-afterglow",
+                    "description": "A signed-in browser; what changes something also sends "
+                    "X-CSRF-Token, as GET /api/v1/session tells it.",
+                },
                 "key": {
                     "type": "http",
                     "scheme": "bearer",
                     "description": "An API key: Authorization: Bearer ag_...",
-                }
+                },
             }
         },
     },

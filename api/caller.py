@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from functools import wraps
 from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from flask import abort, current_app, g, request
@@ -13,16 +14,16 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 from werkzeug.exceptions import HTTPException
 
-from api import keys, quota, trail
+from api import browsers, keys, quota, trail
 from api.describing import describe
 from api.errors import TRANSIENT, BadRequest, status_of
-from models import Clinic, Qualification, db
+from models import Clinic, Qualification, UserAccount, db
 from models.vocabulary import Role
 from scheduler import audit, facts
 from scheduler.audit import Act
 from scheduler.authority import Authority
 from scheduler.errors import Refusal
-from scheduler.permissions import BY_GLASS, Permission
+from scheduler.permissions import BUNDLES, BY_GLASS, Permission
 
 View = Callable[..., Any]
 
@@ -30,9 +31,10 @@ TRIES = 3
 """How often a request is begun anew that PostgreSQL ended for another's sake."""
 
 
-def requires(permission: Permission) -> Callable[[View], View]:
+def requires(permission: Permission, *, step_up: bool = False) -> Callable[[View], View]:
     """Let callers in who may do this; 401 without a good key, 403 without the permission.
 
+    `step_up`: a person must have given their second factor within the last minutes.
     What takes a clinician's licence is asked where it is done, beside this. What the door shows
     is on the audit trail before it leaves, and so is whoever was turned away.
     """
@@ -43,7 +45,7 @@ def requires(permission: Permission) -> Callable[[View], View]:
             left = TRIES
             while True:
                 try:
-                    _let_in(permission)
+                    _let_in(permission, step_up)
                     answer = view(*args, **kwargs)
                     _note_seen(permission)
                     return answer
@@ -57,6 +59,7 @@ def requires(permission: Permission) -> Callable[[View], View]:
                     raise
 
         guarded.permission = permission  # type: ignore[attr-defined]  # tests read it
+        guarded.step_up = step_up  # type: ignore[attr-defined]
         describe(guarded, permission=permission)
         return guarded
 
@@ -87,8 +90,8 @@ NOTHING_NEW = 304
 TURNED_AWAY = frozenset({401, 403, 404})
 
 
-def _let_in(permission: Permission) -> None:
-    for name in ("etag", "idempotency", "authority", "on_trail", "shown", "glass"):
+def _let_in(permission: Permission, step_up: bool) -> None:
+    for name in ("etag", "idempotency", "authority", "on_trail", "shown", "glass", "signed_in"):
         g.pop(name, None)
     trail.note_origin(permission)
     g.authority = _authority(db.session())
@@ -97,6 +100,8 @@ def _let_in(permission: Permission) -> None:
     quota.spend(db.session(), db.session().info["clinic_id"], g.authority.name)
     if not (g.authority.may(permission) or _by_glass(permission)):
         abort(403)
+    if step_up:
+        browsers.refuse_unless_fresh(now())
 
 
 def _by_glass(permission: Permission) -> bool:
@@ -141,7 +146,13 @@ def commit(act: Act) -> None:
 
 
 def _authority(session: Session) -> Authority | None:
-    """The caller behind the key; its clinic is entered. None without a key that works."""
+    """The caller behind the key, or the person behind the session; their clinic is entered.
+
+    With an Authorization header no cookie counts. None without anything that works.
+    """
+    if "Authorization" not in request.headers:
+        user = browsers.user(session, now())
+        return None if user is None else _of_user(session, user)
     token = request.authorization
     if token is None or token.type != "bearer" or not token.token:
         return None
@@ -154,9 +165,7 @@ def _authority(session: Session) -> Authority | None:
     if key.last_used_on != now().date():
         session.execute(_USED, {"id": key.id, "on": now().date()})
         session.commit()  # for itself: a read commits nothing
-    roles: frozenset[str] = frozenset()
-    if key.practitioner_id is not None:
-        roles = _licensed(session, key.practitioner_id)
+    roles = _licensed(session, key.practitioner_id)
     name = f"key:{key.name}/{key.prefix[3:]}"
     may = keys.granted(Role(key.role), key.scopes)
     return Authority(name, may, key.practitioner_id, roles, role=key.role)
@@ -166,8 +175,17 @@ def _works(key: Any) -> bool:
     return key.revoked_at is None and (key.expires_at is None or key.expires_at > now())
 
 
-def _licensed(session: Session, practitioner_id: Any) -> frozenset[str]:
+def _of_user(session: Session, user: UserAccount) -> Authority:
+    """Somebody signed in: they may do what any of their roles may."""
+    permissions = frozenset().union(*(BUNDLES[Role(role)] for role in user.roles))
+    roles = _licensed(session, user.practitioner_id)
+    return Authority(f"user:{user.id}", permissions, user.practitioner_id, roles)
+
+
+def _licensed(session: Session, practitioner_id: UUID | None) -> frozenset[str]:
     """The roles that the practitioner's licences let them act in today, by the clinic's day."""
+    if practitioner_id is None:
+        return frozenset()
     zone = session.scalars(select(Clinic.time_zone)).one()
     today = now().astimezone(ZoneInfo(zone)).date()
     held = session.scalars(

@@ -70,6 +70,9 @@ class ClinicSchema(Schema):
     )
     standby_at_once = whole(1, 50, metadata={"description": "To how many of those at once."})
     noshow_after_minutes = whole(1, 100_000)
+    session_idle_minutes = whole(
+        5, 60, metadata={"description": "Who signed in and does nothing so long signs in anew."}
+    )
     default_protocol_id = Id(allow_none=True)
 
 

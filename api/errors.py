@@ -34,6 +34,8 @@ from scheduler.errors import (
     NoOpening,
     NotFound,
     NotOpen,
+    NotOwnPage,
+    NotProven,
     NotQualified,
     NotReady,
     NotSigned,
@@ -49,15 +51,18 @@ from scheduler.errors import (
     StartsInThePast,
     StepAlreadyBooked,
     StepSkipped,
+    StepUpNeeded,
     Taken,
     TooEarly,
     TooLate,
     TooManyHolds,
+    TooManyTries,
     TooManyWebhooks,
     TooYoung,
     Understaffed,
     Unfit,
     UnfitAssignment,
+    WeakPassword,
     WrongStatus,
 )
 
@@ -71,6 +76,8 @@ STATUS: dict[type[Refusal], int] = {
     NoOpening: 409,
     NotFound: 404,
     NotOpen: 422,
+    NotOwnPage: 403,
+    NotProven: 422,
     NotQualified: 422,
     NotReady: 422,
     NotSigned: 422,
@@ -85,15 +92,18 @@ STATUS: dict[type[Refusal], int] = {
     StartsInThePast: 422,
     StepAlreadyBooked: 409,
     StepSkipped: 409,
+    StepUpNeeded: 403,
     Taken: 409,
     TooEarly: 422,
     TooLate: 422,
     TooManyHolds: 409,
+    TooManyTries: 429,
     TooManyWebhooks: 409,
     TooYoung: 422,
     Understaffed: 422,
     Unfit: 422,
     UnfitAssignment: 422,
+    WeakPassword: 422,
     WrongStatus: 409,
 }
 
@@ -199,7 +209,12 @@ def status_of(error: Refusal | BadRequest | HTTPException) -> int:
 def _refused(refusal: Refusal) -> ResponseReturnValue:
     db.session.rollback()
     log.info("refused", code=refusal.code)
-    return problem(STATUS[type(refusal)], refusal.code, refusal.detail, refusal.facts)
+    body, status, headers = problem(
+        STATUS[type(refusal)], refusal.code, refusal.detail, refusal.facts
+    )
+    if "retry_after" in refusal.facts:
+        headers["Retry-After"] = str(refusal.facts["retry_after"])
+    return body, status, headers
 
 
 def _unreadable(error: BadRequest) -> ResponseReturnValue:
@@ -292,8 +307,8 @@ _CODES = {
 """Written out: the phrases of HTTP change between versions of Python."""
 
 _DETAILS = {
-    401: "Send a valid API key: Authorization: Bearer ag_...",
-    403: "This key's role may not do that.",
+    401: "Send a valid API key, Authorization: Bearer ag_..., or sign in.",
+    403: "This caller's role may not do that.",
     404: "There is nothing here.",
     405: "This cannot be done here; see the Allow header.",
     413: "The request is too large.",

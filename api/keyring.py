@@ -101,7 +101,7 @@ def list_keys(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 @blueprint.route("", methods=["POST"])
-@requires(Permission.KEYS_MANAGE)
+@requires(Permission.KEYS_MANAGE, step_up=True)
 @blueprint.arguments(ApiKeySchema)
 @blueprint.response(201, NewApiKeySchema)
 def add_key(holder: Holder) -> Response:
@@ -119,7 +119,7 @@ def read_key(key_id: UUID) -> Any:
 
 
 @blueprint.route("/<uuid:key_id>", methods=["PATCH"])
-@requires(Permission.KEYS_MANAGE)
+@requires(Permission.KEYS_MANAGE, step_up=True)
 @conditional
 @blueprint.arguments(ApiKeyChangeSchema)
 @blueprint.response(200, ApiKeySchema)
@@ -129,7 +129,7 @@ def change_key(changes: dict[str, Any], key_id: UUID) -> Response:
 
 
 @blueprint.route("/<uuid:key_id>/rotate", methods=["POST"])
-@requires(Permission.KEYS_MANAGE)
+@requires(Permission.KEYS_MANAGE, step_up=True)
 @conditional
 @blueprint.response(201, NewApiKeySchema)
 @blueprint.alt_response(409, schema=ProblemSchema, description="key-ended, already-exists")
@@ -148,7 +148,7 @@ def rotate_key(key_id: UUID) -> Response:
 
 
 @blueprint.route("/<uuid:key_id>", methods=["DELETE"])
-@requires(Permission.KEYS_MANAGE)
+@requires(Permission.KEYS_MANAGE, step_up=True)
 @conditional
 @blueprint.response(204)
 def revoke_key(key_id: UUID) -> Response:

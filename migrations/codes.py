@@ -9,6 +9,7 @@ from alembic import op
 CONSTRAINTS: Mapping[str, Sequence[tuple[str, str, str]]] = {
     "message": (("message", "messagekind", "kind"), ("wording", "messagekind", "kind")),
     "task": (("task", "taskkind", "kind"),),
+    "recipient": (("message", "recipient", "recipient"), ("wording", "recipient", "recipient")),
 }
 """By the vocabulary: each table with the name of its CHECK and its column."""
 

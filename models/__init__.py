@@ -4,6 +4,7 @@ The floor of the house: models imports nothing of ours. Rules live in scheduler/
 """
 
 from models.access import ApiKey, IdempotencyKey, PatientLink, Quota
+from models.account import AccountToken, RecoveryCode, SignInDelay, UserAccount, UserSession
 from models.appointment import SERVES, Appointment, AppointmentEvent, Override
 from models.audit import AuditEvent, AuditHead, BreakGlass
 from models.base import Base, Tenanted, db, enter_clinic
@@ -58,6 +59,7 @@ from models.worker import Restoration, SendBucket, Worker
 __all__ = [
     "SERVES",
     "TAKEN_BY",
+    "AccountToken",
     "ApiKey",
     "Appointment",
     "AppointmentEvent",
@@ -111,6 +113,7 @@ __all__ = [
     "ReadinessSnapshot",
     "Receipt",
     "Reconciliation",
+    "RecoveryCode",
     "Reply",
     "Restoration",
     "Room",
@@ -118,10 +121,13 @@ __all__ = [
     "Screen",
     "ScreenDecision",
     "SendBucket",
+    "SignInDelay",
     "Site",
     "Slot",
     "Task",
     "Tenanted",
+    "UserAccount",
+    "UserSession",
     "WaitlistEntry",
     "Webhook",
     "WebhookAttempt",

@@ -53,6 +53,8 @@ class Clinic(Base):
     """A booked visit that ended so long ago and never began is marked noshow."""
     requests_per_minute: Mapped[int | None]
     """How often all its callers together may ask the API. None: five times what one may."""
+    session_idle_minutes: Mapped[int] = mapped_column(server_default=text("15"))
+    """So long may somebody who signed in do nothing before they sign in anew."""
     default_protocol_id: Mapped[UUID | None]
     """What a visit outside any course is booked under."""
     version: Mapped[int] = mapped_column(server_default=text("1"))
@@ -67,6 +69,7 @@ class Clinic(Base):
         CheckConstraint("offers_at_once BETWEEN 1 AND 50", name="offers_are_few"),
         CheckConstraint("standby_hours BETWEEN 0 AND 168", name="standby_is_near"),
         CheckConstraint("standby_at_once BETWEEN 1 AND 50", name="standby_are_few"),
+        CheckConstraint("session_idle_minutes BETWEEN 5 AND 60", name="idle_is_short"),
         ForeignKeyConstraint(
             ["clinic_id", "default_protocol_id"],
             ["protocol.clinic_id", "protocol.id"],

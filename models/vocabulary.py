@@ -213,6 +213,7 @@ class Recipient(StrEnum):
     ESCORT = "escort"
     PRACTITIONER = "practitioner"
     FRONT_DESK = "front-desk"
+    USER = "user"
 
 
 class MessageKind(StrEnum):
@@ -260,6 +261,10 @@ class MessageKind(StrEnum):
     PAPERWORK_DUE = "paperwork-due"
     INCIDENT = "incident"
     BREAK_GLASS = "break-glass"
+    # about an account
+    ACCOUNT_INVITATION = "account-invitation"
+    PASSWORD_RESET = "password-reset"  # noqa: S105
+    ACCOUNT_CHANGED = "account-changed"
 
 
 class Condition(StrEnum):
@@ -412,6 +417,22 @@ class Role(StrEnum):
     SCHEDULER = "scheduler"
     CLINICIAN = "clinician"
     AUDITOR = "auditor"
+
+
+class UserStatus(StrEnum):
+    """Where a staff account stands."""
+
+    INVITED = "invited"
+    """Made, and nobody has chosen a password yet."""
+    ACTIVE = "active"
+    DISABLED = "disabled"
+
+
+class TokenPurpose(StrEnum):
+    """What a link to an account is for."""
+
+    INVITATION = "invitation"
+    RESET = "reset"
 
 
 class CourseStatus(StrEnum):

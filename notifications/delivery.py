@@ -229,7 +229,13 @@ class Delivery:
             connection,
             batch,
             self.clock(),
-            Ask(self._page, self._escort_page, self.unready, self._broken),
+            Ask(
+                page=self._page,
+                escort_page=self._escort_page,
+                account_page=self._account_page,
+                unready=self.unready,
+                broken=self._broken,
+            ),
         )
         senders = self._ready()
         if len(senders) == 1 or len(groups) == 1:
@@ -312,6 +318,9 @@ class Delivery:
 
     def _escort_page(self, clinic_id: UUID, escort_id: UUID) -> str:
         return f"{self.public_url}/e/{links.escort_token(self.secret, clinic_id, escort_id)}"
+
+    def _account_page(self, token: str) -> str:
+        return f"{self.public_url}/sign-in/new-password/{token}"
 
     def _refused(self, connection: Connection[Any], message: Claimed) -> Result:
         """What becomes of a message that was not released."""

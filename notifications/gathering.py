@@ -17,7 +17,7 @@ import psycopg
 import structlog
 from psycopg import Connection
 
-from models.vocabulary import Channel, MessageKind, Recipient
+from models.vocabulary import Channel, MessageKind, Recipient, TokenPurpose
 from notifications import fallback, links, queue, reading
 from notifications.cadence import ASSURING, CALM, TOGETHER, audible
 from notifications.queue import Claimed, End, Result
@@ -41,6 +41,8 @@ class Ask:
     """Turns a link's token into an address."""
     escort_page: Callable[[UUID, UUID], str]
     """Where an escort of a clinic says that they will come."""
+    account_page: Callable[[str], str]
+    """Where somebody chooses a password with such a token."""
     unready: Callable[[UUID, Sequence[UUID]], set[UUID]]
     """Which of a clinic's visits have a gate that is shut."""
     broken: Callable[[Claimed], Result]
@@ -270,6 +272,7 @@ class _Gathering:
                 if letter.recipient is Recipient.ESCORT:
                     page = self.ask.escort_page(self.clinic_id, letter.reader_id)
                     group.pages[letter.message_id] = page
+        self._make_account_links(groups)
         wanted = [
             (group, letter)
             for group in groups
@@ -285,6 +288,21 @@ class _Gathering:
         ]
         for (group, letter), token in zip(wanted, links.mint(self.connection, new), strict=True):
             group.pages[letter.message_id] = self.ask.page(token)
+
+    def _make_account_links(self, groups: list[Group]) -> None:
+        """A link that lets somebody choose a password works as long as its message is of use."""
+        for group in groups:
+            purpose = _PURPOSES.get(MessageKind(group.first.kind))
+            if purpose is not None:
+                link = links.AccountLink(group.first.recipient_id, purpose, group.first.not_after)
+                token = links.mint_account(self.connection, link)
+                group.pages[group.first.id] = self.ask.account_page(token)
+
+
+_PURPOSES = {
+    MessageKind.ACCOUNT_INVITATION: TokenPurpose.INVITATION,
+    MessageKind.PASSWORD_RESET: TokenPurpose.RESET,
+}
 
 
 def _may_wait(message: Claimed) -> bool:

@@ -1,4 +1,7 @@
-"""Links: a patient's way in to one visit. The token is told once; only its hash is kept."""
+"""Links: a patient's way in to one visit, a user's to their account.
+
+The token is told once; only its hash is kept.
+"""
 
 import base64
 import hashlib
@@ -16,6 +19,8 @@ from sqlalchemy import Connection, text
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
+from models.vocabulary import TokenPurpose
+
 
 @dataclass(frozen=True, slots=True)
 class New:
@@ -23,6 +28,15 @@ class New:
 
     appointment_id: UUID
     patient_id: UUID
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AccountLink:
+    """A link to an account, to be made."""
+
+    user_id: UUID
+    purpose: TokenPurpose
     expires_at: datetime
 
 
@@ -46,6 +60,22 @@ def mint(connection: psycopg.Connection[Any], links: Sequence[New]) -> list[str]
             },
         )
     return tokens
+
+
+def mint_account(connection: psycopg.Connection[Any], link: AccountLink) -> str:
+    """Make a link by which somebody chooses a password, and return its token."""
+    token = secrets.token_urlsafe(32)
+    connection.execute(
+        _MINT_ACCOUNT,
+        {
+            "id": uuid7(),
+            "user": link.user_id,
+            "purpose": link.purpose.value,
+            "token_hash": digest(token),
+            "expires_at": link.expires_at,
+        },
+    )
+    return token
 
 
 def revoke(session: Connection | Session, appointment_id: UUID, now: datetime) -> None:
@@ -95,6 +125,11 @@ _MINT = """
     INSERT INTO patient_link (id, appointment_id, patient_id, token_hash, expires_at)
     SELECT * FROM unnest(%(id)s::uuid[], %(appointment)s::uuid[], %(patient)s::uuid[],
                          %(token_hash)s::bytea[], %(expires_at)s::timestamptz[])
+"""
+
+_MINT_ACCOUNT = """
+    INSERT INTO account_token (id, user_id, purpose, token_hash, expires_at)
+    VALUES (%(id)s, %(user)s, %(purpose)s, %(token_hash)s, %(expires_at)s)
 """
 
 _REVOKE = text(

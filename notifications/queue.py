@@ -576,6 +576,12 @@ _RELEASES: Mapping[Recipient, str] = {
                       AND w.id = %(reader)s AND w.version = %(version)s)
     """,
     Recipient.FRONT_DESK: _RELEASE,
+    Recipient.USER: _RELEASE
+    + """
+       AND EXISTS (SELECT FROM user_account u WHERE u.clinic_id = m.clinic_id
+                      AND u.id = %(reader)s AND u.version = %(version)s
+                      AND u.status <> 'disabled')
+    """,
 }
 
 _LOOK = """

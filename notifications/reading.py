@@ -17,7 +17,7 @@ from psycopg import Connection
 from psycopg.rows import dict_row
 from sqlalchemy.orm import Session
 
-from models.vocabulary import Channel, Condition, MessageKind, Recipient
+from models.vocabulary import Channel, Condition, MessageKind, Recipient, UserStatus
 from notifications.cadence import QuietHours
 from notifications.words import Words
 
@@ -251,6 +251,17 @@ def _front_desk(row: Mapping[str, Any]) -> _Reader:
     return _Reader(row["clinic"], row["clinic_version"], email, None, _never_quiet(row))
 
 
+def _user(row: Mapping[str, Any]) -> _Reader:
+    return _Reader(
+        row["user_name"] or "",
+        row["user_version"] or 0,
+        row["user_email"],
+        None,
+        _never_quiet(row),
+        silent=row["user_status"] == UserStatus.DISABLED,
+    )
+
+
 def _never_quiet(row: Mapping[str, Any]) -> QuietHours:
     return QuietHours(time(0), time(0), ZoneInfo(row["clinic_zone"]))
 
@@ -260,6 +271,7 @@ _READERS = {
     Recipient.ESCORT: _escort,
     Recipient.PRACTITIONER: _practitioner,
     Recipient.FRONT_DESK: _front_desk,
+    Recipient.USER: _user,
 }
 
 _ANSWERS = frozenset(
@@ -306,6 +318,8 @@ _LETTERS = f"""
            e.version AS escort_version, e.may_message,
            w.name AS practitioner_name, w.email AS practitioner_email,
            w.phone AS practitioner_phone, w.version AS practitioner_version,
+           u.name AS user_name, u.email AS user_email, u.version AS user_version,
+           u.status AS user_status,
            c.name AS clinic, c.email AS clinic_email, c.phone AS clinic_phone,
            c.front_desk_email, c.sms_from, c.emergency_text, c.time_zone AS clinic_zone,
            c.quiet_from, c.quiet_until, c.version AS clinic_version,
@@ -319,6 +333,7 @@ _LETTERS = f"""
       LEFT JOIN site s ON s.clinic_id = m.clinic_id AND s.id = a.site_id
       LEFT JOIN escort e ON e.clinic_id = m.clinic_id AND e.id = m.recipient_id
       LEFT JOIN practitioner w ON w.clinic_id = m.clinic_id AND w.id = m.recipient_id
+      LEFT JOIN user_account u ON u.clinic_id = m.clinic_id AND u.id = m.recipient_id
      WHERE m.clinic_id = {HERE} AND m.id = ANY(%(ids)s)
 """
 

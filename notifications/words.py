@@ -286,6 +286,25 @@ STAFF: Mapping[Kind, Words] = {
     ),
 }
 
+USER: Mapping[Kind, Words] = {
+    Kind.ACCOUNT_INVITATION: Words(
+        "Your account with $clinic",
+        "an account was made for you. To choose a password and come in:\n\n$link\n\nThe link "
+        "works once, within three days. If you did not expect this, call $phone.",
+    ),
+    Kind.PASSWORD_RESET: Words(
+        "Choose a new password",
+        "somebody asked for a new password for your account. To choose one:\n\n$link\n\nThe "
+        "link works once, within an hour. If it was not you, leave it: your password stays as it "
+        "is.",
+    ),
+    Kind.ACCOUNT_CHANGED: Words(
+        "Your account was changed",
+        "how you sign in was changed: your password, or what you show beside it. If it was not "
+        "you, call $phone at once.",
+    ),
+}
+
 SEVERAL: Mapping[Kind, Words] = {
     Kind.CONFIRMATION: Words(
         "Your next $count appointments",
@@ -352,4 +371,5 @@ _BY_RECIPIENT: Mapping[Recipient, Mapping[Kind, Words]] = {
     Recipient.ESCORT: ESCORT,
     Recipient.PRACTITIONER: STAFF,
     Recipient.FRONT_DESK: STAFF,
+    Recipient.USER: USER,
 }

@@ -202,6 +202,36 @@ class OfferGone(Refusal):
     code = "offer-gone"
 
 
+class TooManyTries(Refusal):
+    """It failed too often lately; `retry_after` seconds later it may be tried again."""
+
+    code = "too-many-tries"
+
+
+class WeakPassword(Refusal):
+    """The password is too short, or one that is guessed soon."""
+
+    code = "weak-password"
+
+
+class NotProven(Refusal):
+    """What was shown to prove who somebody is does not."""
+
+    code = "not-proven"
+
+
+class StepUpNeeded(Refusal):
+    """Nobody does this whose second factor was not given in the last minutes."""
+
+    code = "step-up-needed"
+
+
+class NotOwnPage(Refusal):
+    """A signed-in browser sends this, and not from a page of ours."""
+
+    code = "not-own-page"
+
+
 class TooEarly(Refusal):
     """It is not yet time for this."""
 

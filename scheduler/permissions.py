@@ -55,11 +55,13 @@ class Permission(StrEnum):
     SCHEDULES_WRITE = "schedules:write"
     SCREENING_READ = "screening:read"
     SCREENING_WRITE = "screening:write"
+    SESSION_OWN = "session:own"
     SESSIONS_WRITE = "sessions:write"
     SETUP_READ = "setup:read"
     SETUP_WRITE = "setup:write"
     TASKS_READ = "tasks:read"
     TASKS_WRITE = "tasks:write"
+    USERS_MANAGE = "users:manage"
     WAITLIST_READ = "waitlist:read"
     WAITLIST_WRITE = "waitlist:write"
     WEBHOOKS_READ = "webhooks:read"
@@ -110,11 +112,13 @@ MEANS: Mapping[Permission, str] = {
     Permission.SCHEDULES_WRITE: "close a schedule, read in such a calendar",
     Permission.SCREENING_READ: "conditions, medicines, who is eligible",
     Permission.SCREENING_WRITE: "note and decide on them",
+    Permission.SESSION_OWN: "one's own signing in: see it, step up, end it",
     Permission.SESSIONS_WRITE: "the day: observe, dose, recover, discharge, fulfil",
     Permission.SETUP_READ: "the clinic, its sites, rooms, devices, practitioners and words",
     Permission.SETUP_WRITE: "change them",
     Permission.TASKS_READ: "what people have to do",
     Permission.TASKS_WRITE: "say that it is done",
+    Permission.USERS_MANAGE: "invite people, give them roles, disable them",
     Permission.WAITLIST_READ: "who waits, what was offered",
     Permission.WAITLIST_WRITE: "put on the list, offer, answer for a patient",
     Permission.WEBHOOKS_READ: "which other systems are told of what, and how it went",
@@ -146,6 +150,7 @@ _OVERVIEW = frozenset(
         Permission.MESSAGES_READ,
         Permission.PROTOCOLS_READ,
         Permission.SCHEDULES_READ,
+        Permission.SESSION_OWN,
         Permission.SETUP_READ,
         Permission.WAITLIST_READ,
     }

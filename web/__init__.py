@@ -2,10 +2,36 @@
 
 from flask import Flask
 
-from web import accesses, consent, escorting, feeds, hooks, patient, questions, stopping, summing
+from web import (
+    accesses,
+    account,
+    consent,
+    escorting,
+    feeds,
+    hooks,
+    patient,
+    questions,
+    signing_in,
+    stopping,
+    summing,
+)
+
+PAGES = (
+    patient,
+    questions,
+    consent,
+    summing,
+    accesses,
+    escorting,
+    stopping,
+    hooks,
+    feeds,
+    signing_in,
+    account,
+)
 
 
 def init_app(app: Flask) -> None:
     """Mount the pages."""
-    for page in (patient, questions, consent, summing, accesses, escorting, stopping, hooks, feeds):
+    for page in PAGES:
         app.register_blueprint(page.blueprint)

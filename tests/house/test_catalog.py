@@ -19,6 +19,8 @@ UNIQUE_ACROSS_CLINICS = {
     "uq__api_key__secret_hash",
     "uq__patient_link__token_hash",
     "uq__calendar_feed__token_hash",
+    "uq__user_session__token_hash",
+    "uq__account_token__token_hash",
 }
 """Reviewed: hashes of 256 random bits give nobody away, and must find their clinic."""
 
@@ -189,6 +191,7 @@ def test_functions_that_run_as_their_owner_are_few_and_fix_their_path(
         "count_webhook_deliveries",
         "forget_webhook_events",
         "keep_message_month",
+        "only_clinic",
         "tell_webhooks",
     ]
     assert all("search_path" in settings for _, settings in found)

@@ -1,0 +1,256 @@
+"""Accounts: how people come to have one, change it, and lose it.
+
+An invitation makes a new account and nothing else: an address that has one already is refused,
+whatever its state. Links to choose a password go by mail alone, and are made as the mail is
+written (notifications/gathering.py).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import delete, select, text, update
+from sqlalchemy.orm import Session
+from uuid_utils.compat import uuid7
+
+from identity import factors, passwords, sessions
+from models import AccountToken, Clinic, RecoveryCode, UserAccount, enter_clinic
+from models.vocabulary import MessageKind, Recipient, Role, TokenPurpose, UserStatus
+from notifications import links, outbox
+from notifications.outbox import Notice
+from scheduler.errors import Taken, Unfit, WrongStatus
+
+INVITED_FOR = timedelta(days=3)
+RESET_FOR = timedelta(hours=1)
+TOLD_WITHIN = timedelta(days=2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invitation:
+    """Somebody who is to work here."""
+
+    email: str
+    name: str
+    roles: Sequence[Role]
+    practitioner_id: UUID | None = None
+
+
+def folded(email: str) -> str:
+    """An address as accounts are compared by."""
+    return email.strip().casefold()
+
+
+def invite(session: Session, told: Invitation, now: datetime) -> UserAccount:
+    """Make an account and write to its owner. Refuses with `Taken` an address that has one."""
+    email = folded(told.email)
+    if by_email(session, email) is not None:
+        raise Taken("Somebody has an account with this address already.")
+    user = UserAccount(
+        id=uuid7(),
+        email=email,
+        name=told.name,
+        roles=sorted(set(told.roles)),
+        practitioner_id=told.practitioner_id,
+        status=UserStatus.INVITED,
+        version=1,
+    )
+    session.add(user)
+    session.flush()
+    _write(session, user, MessageKind.ACCOUNT_INVITATION, INVITED_FOR, now)
+    return user
+
+
+def invite_again(session: Session, user: UserAccount, now: datetime) -> None:
+    """Write once more to somebody who has not come yet; earlier links work no more."""
+    if user.status is not UserStatus.INVITED:
+        raise WrongStatus("Only who was invited and has not come yet is invited again.")
+    _shut_links(session, user.id, now)
+    user.version += 1
+    session.flush()
+    _write(session, user, MessageKind.ACCOUNT_INVITATION, INVITED_FOR, now)
+
+
+def change(session: Session, user: UserAccount, changes: Mapping[str, Any], now: datetime) -> None:
+    """Change what somebody is called, is, and may do; other roles or a closed account end sessions.
+
+    Nobody who has never come is made active; the last admin stays one.
+    """
+    before = (list(user.roles), user.status, user.practitioner_id)
+    was_admin = _is_admin(user)
+    for name, value in changes.items():
+        setattr(user, name, sorted(set(value)) if name == "roles" else value)
+    if user.status is UserStatus.ACTIVE and user.password_hash is None:
+        raise WrongStatus("Who has chosen no password yet cannot be made active.")
+    if user.status is UserStatus.INVITED and user.password_hash is not None:
+        raise WrongStatus("Who has come cannot be made somebody who has not.")
+    user.version += 1
+    session.flush()
+    if (list(user.roles), user.status, user.practitioner_id) != before:
+        if was_admin and not _is_admin(user):
+            _refuse_without_admin(session)
+        sessions.end_all(session, user.id, now)
+    if user.status is UserStatus.DISABLED:
+        _shut_links(session, user.id, now)
+
+
+def by_email(session: Session, email: str) -> UserAccount | None:
+    """The account of an address in the entered clinic."""
+    return session.scalar(select(UserAccount).where(UserAccount.email == folded(email)))
+
+
+def ask_for_password(session: Session, email: str, now: datetime) -> UUID | None:
+    """Write to the owner of an active account how to choose a new password; nobody else hears."""
+    user = by_email(session, email)
+    if user is None or user.status is not UserStatus.ACTIVE:
+        return None
+    _write(session, user, MessageKind.PASSWORD_RESET, RESET_FOR, now)
+    return user.id
+
+
+def behind(session: Session, token: str, now: datetime) -> tuple[AccountToken, UserAccount] | None:
+    """Whose link this is, if it still lets them choose a password; their clinic is entered."""
+    session.execute(_TELL, {"token": links.digest(token).hex()})
+    link = session.scalar(
+        select(AccountToken).where(AccountToken.token_hash == links.digest(token))
+    )
+    if link is None or link.used_at is not None or link.expires_at <= now:
+        return None
+    enter_clinic(session, link.clinic_id)
+    user = session.scalars(select(UserAccount).where(UserAccount.id == link.user_id)).one()
+    return (link, user) if user.status is _STATUS[link.purpose] else None
+
+
+def choose_password(session: Session, token: str, password: str, now: datetime) -> UserAccount:
+    """Let the reader of a link choose a password, once. Every session of theirs ends."""
+    found = behind(session, token, now)
+    if found is None:
+        raise Unfit("This link does not work any more.")
+    link, user = found
+    refuse_weak(session, user, password)
+    if not session.execute(_USE, {"id": link.id, "now": now}).first():
+        raise Unfit("This link does not work any more.")
+    user.status = UserStatus.ACTIVE
+    _set_password(session, user, password, now)
+    if link.purpose is TokenPurpose.RESET:
+        tell_of_change(session, user, now)
+    return user
+
+
+def change_password(
+    session: Session, user: UserAccount, password: str, now: datetime, *, but: UUID
+) -> None:
+    """Let somebody who is signed in have another password; all their other sessions end."""
+    refuse_weak(session, user, password)
+    _set_password(session, user, password, now, but=but)
+    tell_of_change(session, user, now)
+
+
+def refuse_weak(session: Session, user: UserAccount, password: str) -> None:
+    """Refuse a password that is short, common, or made of what is known of its owner."""
+    clinic = session.scalars(select(Clinic.name).where(Clinic.clinic_id == user.clinic_id)).one()
+    passwords.refuse_weak(password, [user.name, user.email, clinic, "afterglow", "ketamine"])
+
+
+def is_password(session: Session, user: UserAccount | None, password: str) -> bool:
+    """Whether it is the password of an active account; kept anew if it was kept in an old way."""
+    can = user is not None and user.status is UserStatus.ACTIVE
+    kept = user.password_hash if user is not None and can else None
+    if not passwords.is_right(password, kept) or user is None:
+        return False
+    if kept is not None and passwords.is_old(kept):
+        user.password_hash = passwords.kept(password)
+        session.flush()
+    return True
+
+
+def forget_factors(session: Session, user: UserAccount, now: datetime) -> None:
+    """Let somebody who lost every second factor set one up anew. All their sessions end."""
+    user.totp_secret = None
+    user.version += 1
+    session.execute(delete(RecoveryCode).where(RecoveryCode.user_id == user.id))
+    session.flush()
+    sessions.end_all(session, user.id, now)
+    tell_of_change(session, user, now)
+
+
+def enrol(session: Session, user: UserAccount, secret: str, step: int) -> list[str]:
+    """Keep the secret of an app that has just shown a code; returns new codes for its loss."""
+    user.totp_secret, user.totp_step = secret, step
+    session.flush()
+    return factors.new_codes(session, user.id)
+
+
+def tell_of_change(session: Session, user: UserAccount, now: datetime) -> None:
+    """Write to somebody that how they sign in was changed, so that a thief is noticed."""
+    if user.status is UserStatus.ACTIVE:
+        _write(session, user, MessageKind.ACCOUNT_CHANGED, TOLD_WITHIN, now)
+
+
+def _set_password(
+    session: Session, user: UserAccount, password: str, now: datetime, but: UUID | None = None
+) -> None:
+    user.password_hash = passwords.kept(password)
+    user.version += 1
+    session.flush()
+    _shut_links(session, user.id, now)
+    sessions.end_all(session, user.id, now, but=but)
+
+
+def _shut_links(session: Session, user_id: UUID, now: datetime) -> None:
+    """Let no link to an account work any more, nor any letter leave that would bring one."""
+    session.execute(
+        update(AccountToken)
+        .where(AccountToken.user_id == user_id, AccountToken.used_at.is_(None))
+        .values(used_at=now)
+    )
+    outbox.take_back(session, user_id, now)
+
+
+def _write(
+    session: Session, user: UserAccount, kind: MessageKind, useful: timedelta, now: datetime
+) -> None:
+    outbox.notify(
+        session,
+        Notice(
+            kind=kind,
+            recipient=Recipient.USER,
+            recipient_id=user.id,
+            subject_id=user.id,
+            occasion=f"{kind.value} {uuid7()}",
+            due_at=now,
+            not_after=now + useful,
+        ),
+        now,
+    )
+
+
+def _is_admin(user: UserAccount) -> bool:
+    return Role.ADMIN in user.roles and user.status is UserStatus.ACTIVE
+
+
+def _refuse_without_admin(session: Session) -> None:
+    """Refuse what would leave a clinic that people run without anybody who can invite."""
+    if not session.scalar(_ADMINS):
+        raise Unfit("Somebody must stay who is an admin and active, or a key of an admin.")
+
+
+_STATUS = {
+    TokenPurpose.INVITATION: UserStatus.INVITED,
+    TokenPurpose.RESET: UserStatus.ACTIVE,
+}
+"""What an account must be for a link to do anything: an invitation touches none that exists."""
+
+_TELL = text("SELECT set_config('afterglow.token', :token, true)")
+
+_USE = text(
+    "UPDATE account_token SET used_at = :now WHERE id = :id AND used_at IS NULL RETURNING id"
+)
+
+_ADMINS = text(
+    """
+    SELECT EXISTS (SELECT FROM user_account WHERE 'admin' = ANY(roles) AND status = 'active')
+        OR EXISTS (SELECT FROM api_key WHERE role = 'admin' AND revoked_at IS NULL)
+    """
+)
