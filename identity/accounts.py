@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from identity import factors, passwords, sessions
-from models import AccountToken, Clinic, RecoveryCode, UserAccount, enter_clinic
+from models import AccountToken, Clinic, Passkey, RecoveryCode, UserAccount, enter_clinic
 from models.vocabulary import MessageKind, Recipient, Role, TokenPurpose, UserStatus
 from notifications import links, outbox
 from notifications.outbox import Notice
@@ -169,7 +169,8 @@ def forget_factors(session: Session, user: UserAccount, now: datetime) -> None:
     """Let somebody who lost every second factor set one up anew. All their sessions end."""
     user.totp_secret = None
     user.version += 1
-    session.execute(delete(RecoveryCode).where(RecoveryCode.user_id == user.id))
+    for kept in (RecoveryCode, Passkey):
+        session.execute(delete(kept).where(kept.user_id == user.id))
     session.flush()
     sessions.end_all(session, user.id, now)
     tell_of_change(session, user, now)

@@ -4,7 +4,15 @@ The floor of the house: models imports nothing of ours. Rules live in scheduler/
 """
 
 from models.access import ApiKey, IdempotencyKey, PatientLink, Quota
-from models.account import AccountToken, RecoveryCode, SignInDelay, UserAccount, UserSession
+from models.account import (
+    AccountToken,
+    Passkey,
+    RecoveryCode,
+    SignInBegun,
+    SignInDelay,
+    UserAccount,
+    UserSession,
+)
 from models.appointment import SERVES, Appointment, AppointmentEvent, Override
 from models.audit import AuditEvent, AuditHead, BreakGlass
 from models.base import Base, Tenanted, db, enter_clinic
@@ -100,6 +108,7 @@ __all__ = [
     "Offer",
     "OpeningHours",
     "Override",
+    "Passkey",
     "Patient",
     "PatientLink",
     "Practitioner",
@@ -121,6 +130,7 @@ __all__ = [
     "Screen",
     "ScreenDecision",
     "SendBucket",
+    "SignInBegun",
     "SignInDelay",
     "Site",
     "Slot",

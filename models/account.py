@@ -5,6 +5,7 @@ recovery code have so many random bits that SHA-256 is enough, a password gets a
 """
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
@@ -111,6 +112,45 @@ class RecoveryCode(Tenanted):
     __table_args__ = (
         references("user_id", "user_account"),
         unique_in_clinic("user_id", "code_hash"),
+    )
+
+
+class Passkey(Tenanted):
+    """A key pair of which a device keeps the secret half, and shows it to this site alone."""
+
+    __tablename__ = "passkey"
+
+    user_id: Mapped[UUID]
+    credential_id: Mapped[bytes] = mapped_column(LargeBinary)
+    public_key: Mapped[bytes] = mapped_column(LargeBinary)
+    sign_count: Mapped[int] = mapped_column(BigInteger)
+    name: Mapped[str]
+    """What its owner calls it."""
+    used_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        references("user_id", "user_account"),
+        unique_in_clinic("credential_id"),
+        Index("ix__passkey__user", "clinic_id", "user_id"),
+    )
+
+
+class SignInBegun(Tenanted):
+    """A sign-in that goes by way of a device or of another site, until it comes back. Once."""
+
+    __tablename__ = "sign_in_begun"
+
+    token_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    """Of what the browser keeps meanwhile: who comes back is who left."""
+    way: Mapped[str]
+    known: Mapped[dict[str, Any]]
+    """What must come back with them."""
+    expires_at: Mapped[datetime]
+
+    __table_args__ = (
+        of_clinic(),
+        unique_in_clinic("token_hash"),
+        Index("ix__sign_in_begun__expires", "clinic_id", "expires_at"),
     )
 
 

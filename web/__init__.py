@@ -9,6 +9,7 @@ from web import (
     escorting,
     feeds,
     hooks,
+    passkeys,
     patient,
     questions,
     signing_in,
@@ -28,6 +29,7 @@ PAGES = (
     feeds,
     signing_in,
     account,
+    passkeys,
 )
 
 

@@ -2,7 +2,8 @@
 
 import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from functools import wraps
 from typing import Any
@@ -24,6 +25,8 @@ View = Callable[..., ResponseReturnValue]
 
 NOBODY = Authority("nobody")
 """Whoever has not shown yet who they are."""
+AWAY_FOR = 600
+"""Seconds that a sign-in may take which leaves the page."""
 KNOWN_FOR = 365 * 24 * 3600
 """Seconds that a browser remembers who signed in."""
 
@@ -158,6 +161,35 @@ def remember(response: Response, user: UserAccount) -> Response:
     return response
 
 
+def send_away(response: Response, token: str) -> Response:
+    """Have the browser keep the token of a sign-in that leaves the page and comes back."""
+    response.set_cookie(
+        _away_name(),
+        token,
+        max_age=AWAY_FOR,
+        secure=_secure(),
+        httponly=True,
+        samesite="Lax",
+        path="/",
+    )
+    return response
+
+
+def sent_away() -> str:
+    """The token of the sign-in that comes back."""
+    return request.cookies.get(_away_name(), "")
+
+
+@contextmanager
+def taken_once() -> Iterator[None]:
+    """Commit also what is refused within: what was taken for it is not taken twice."""
+    try:
+        yield
+    except Refusal:
+        done("sign-in-refused")
+        raise
+
+
 def known(email: str) -> str | None:
     """What this browser is called, if the owner of the address signed in here before."""
     told = _known()
@@ -206,6 +238,10 @@ def _known() -> dict[str, str]:
 
 def _known_name() -> str:
     return "__Host-afterglow-known" if _secure() else "afterglow-known"
+
+
+def _away_name() -> str:
+    return "__Host-afterglow-away" if _secure() else "afterglow-away"
 
 
 def _digest(email: str) -> str:

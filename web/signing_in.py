@@ -38,7 +38,7 @@ def find_clinic() -> ResponseReturnValue:
 
 def ask(clinic_id: UUID, problem: str | None = None, done: str | None = None) -> str:
     """The page that asks for address and password."""
-    clinic = _enter(clinic_id)
+    clinic = enter(clinic_id)
     told = request.form.get("email", "")
     return render_template("sign-in.html", clinic=clinic, problem=problem, done=done, email=told)
 
@@ -56,7 +56,7 @@ def show(clinic_id: UUID) -> ResponseReturnValue:
 @asked_by(ask)
 def sign_in(clinic_id: UUID) -> ResponseReturnValue:
     """Take address and password; on to the second factor."""
-    _enter(clinic_id)
+    enter(clinic_id)
     email = accounts.folded(_told("email"))
     about = [
         delays.account(email, people.known(email)),
@@ -105,7 +105,7 @@ def give_code() -> ResponseReturnValue:
         people.done("second-factor-refused", mine.user)
         raise
     delays.forgive(db.session(), about)
-    return _come_in(mine, "signed-in")
+    return come_in(mine, "signed-in")
 
 
 def ask_to_enrol(problem: str | None = None) -> str:
@@ -149,12 +149,12 @@ def enrol() -> ResponseReturnValue:
     mine.session.totp_pending = None
     accounts.tell_of_change(db.session(), mine.user, now())
     answer = make_response(render_template("recovery-codes.html", codes=codes))
-    return _come_in(mine, "second-factor-set-up", answer)
+    return come_in(mine, "second-factor-set-up", answer)
 
 
 def ask_who_forgot(clinic_id: UUID, problem: str | None = None, done: bool = False) -> str:
     """The page for who does not know their password."""
-    clinic = _enter(clinic_id)
+    clinic = enter(clinic_id)
     return render_template("forgot.html", clinic=clinic, problem=problem, done=done)
 
 
@@ -171,7 +171,7 @@ def show_forgot(clinic_id: UUID) -> ResponseReturnValue:
 @asked_by(ask_who_forgot)
 def forgot(clinic_id: UUID) -> ResponseReturnValue:
     """Have a link mailed to the address, if it has an account; the answer is always the same."""
-    _enter(clinic_id)
+    enter(clinic_id)
     email = accounts.folded(_told("email"))
     about = [delays.About(f"forgot {email}", free=2), delays.address(request.remote_addr)]
     delays.count(db.session(), about, now())
@@ -232,7 +232,7 @@ def choose_password() -> ResponseReturnValue:
     return answer
 
 
-def _come_in(mine: sessions.SignedIn, what: str, answer: Any = None) -> ResponseReturnValue:
+def come_in(mine: sessions.SignedIn, what: str, answer: Any = None) -> ResponseReturnValue:
     """Let somebody in who has given their second factor, under a new token."""
     token = sessions.complete(db.session(), mine, now())
     user = mine.user
@@ -246,7 +246,7 @@ def _may_not_enrol() -> bool:
     return here().user.totp_secret is not None and not here().is_fresh(now())
 
 
-def _enter(clinic_id: UUID) -> Clinic:
+def enter(clinic_id: UUID) -> Clinic:
     enter_clinic(db.session(), clinic_id)
     clinic = db.session.scalar(select(Clinic).where(Clinic.clinic_id == clinic_id))
     if clinic is None:

@@ -5,6 +5,7 @@ Revision ID: 0035_identity
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects.postgresql import JSONB
 
 from migrations import codes
 from migrations.tenancy import guard, of_clinic, reference, service
@@ -37,6 +38,7 @@ def upgrade() -> None:
     _sessions()
     _tokens()
     _codes_and_delays()
+    _passkeys()
     for table in ("user_session", "account_token"):
         op.execute(
             f"CREATE POLICY by_token ON {table} FOR SELECT TO {service()} "
@@ -54,6 +56,8 @@ def downgrade() -> None:
     op.execute("DROP FUNCTION only_clinic")
     op.execute("DROP POLICY counted ON clinic")
     for table in (
+        "sign_in_begun",
+        "passkey",
         "sign_in_delay",
         "recovery_code",
         "account_token",
@@ -156,6 +160,39 @@ def _codes_and_delays() -> None:
     )
     op.create_index("ix__sign_in_delay__until", "sign_in_delay", ["clinic_id", "until"])
     guard("sign_in_delay", service_may=CHANGED, worker_may="")
+
+
+def _passkeys() -> None:
+    op.create_table(
+        "passkey",
+        sa.Column("user_id", sa.Uuid(), nullable=False),
+        sa.Column("credential_id", sa.LargeBinary(), nullable=False),
+        sa.Column("public_key", sa.LargeBinary(), nullable=False),
+        sa.Column("sign_count", sa.BigInteger(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("used_at", sa.DateTime(timezone=True), nullable=True),
+        *of_clinic("passkey"),
+        reference("passkey", "user_id", "user_account"),
+        sa.UniqueConstraint(
+            "clinic_id", "credential_id", name=op.f("uq__passkey__clinic_id_credential_id")
+        ),
+    )
+    op.create_index("ix__passkey__user", "passkey", ["clinic_id", "user_id"])
+    guard("passkey", service_may=CHANGED, worker_may="")
+    op.create_table(
+        "sign_in_begun",
+        sa.Column("token_hash", sa.LargeBinary(), nullable=False),
+        sa.Column("way", sa.String(), nullable=False),
+        sa.Column("known", JSONB(), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        *of_clinic("sign_in_begun"),
+        _clinic("sign_in_begun"),
+        sa.UniqueConstraint(
+            "clinic_id", "token_hash", name=op.f("uq__sign_in_begun__clinic_id_token_hash")
+        ),
+    )
+    op.create_index("ix__sign_in_begun__expires", "sign_in_begun", ["clinic_id", "expires_at"])
+    guard("sign_in_begun", service_may="SELECT, INSERT, DELETE", worker_may="")
 
 
 def _only_clinic() -> None:

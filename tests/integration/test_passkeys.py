@@ -1,0 +1,174 @@
+"""Passkeys: made with a fresh factor, for this site, by a device that knows its owner."""
+
+import html
+import re
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from flask import Flask
+from sqlalchemy import Connection, select
+from sqlalchemy.orm import Session
+
+from models import Passkey, UserAccount, enter_clinic
+from models.vocabulary import Role, UserStatus
+from tests.factories import World, make_world
+from tests.integration.conftest import Caller, Clock
+from tests.passkey import Device
+from tests.staff import Person, make_user
+
+
+@pytest.fixture
+def ann(app: Flask, bound: Connection, session: Session, world: World, clock: Clock) -> Person:
+    make_user(session, Role.SCHEDULER)
+    return Person.at(app, world, clock)
+
+
+def options(person: Person) -> str:
+    """What the page's form has a device answer."""
+    found = re.search(r'data-options="([^"]+)"', person.page)
+    assert found, person.page
+    return html.unescape(found.group(1))
+
+
+def register(ann: Person, device: Device) -> int:
+    ann.get("/account/passkeys")
+    told = device.make(options(ann))
+    return ann.post("/account/passkeys", name="My telephone", answer=told).status_code
+
+
+def ask(person: Person) -> str:
+    person.post(f"/sign-in/{person.world.clinic_id}/passkey")
+    return options(person)
+
+
+def answer(person: Person, told: str) -> Any:
+    return person.post(f"/sign-in/{person.world.clinic_id}/passkey/answer", answer=told)
+
+
+@pytest.fixture
+def device(ann: Person) -> Device:
+    """Ann's, with a passkey; she is signed out again."""
+    made = Device()
+    ann.sign_in()
+    assert register(ann, made) == 303
+    assert "My telephone" in ann.get("/account/passkeys").get_data(as_text=True)
+    ann.post("/sign-out")
+    return made
+
+
+def test_a_passkey_signs_in_with_nothing_else(ann: Person, device: Device) -> None:
+    before = ask(ann)
+
+    assert answer(ann, device.sign(before)).headers["Location"] == "/account"
+    assert ann.client.get("/api/v1/session").json["name"] == "Ann Example"
+
+
+def test_an_answer_is_taken_once(ann: Person, device: Device) -> None:
+    told = device.sign(ask(ann))
+    away = ann.client.get_cookie("afterglow-away")
+    assert away
+    assert answer(ann, told).status_code == 303
+    ann.client.set_cookie("afterglow-away", away.value)
+
+    assert answer(ann, told).status_code == 422
+
+
+def test_a_refused_answer_ends_the_asking(ann: Person, device: Device) -> None:
+    asked = ask(ann)
+    assert answer(ann, "{}").status_code == 422
+
+    assert answer(ann, device.sign(asked)).status_code == 422
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"origin": "https://evil.example"},
+        {"host": "evil.example"},
+        {"verified": False},
+        {"id": b"another" * 4},
+        {"key": Device().key},
+        {"count": -1},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_a_device_must_not_do_opens_nothing(
+    ann: Person, device: Device, session: Session, change: dict[str, Any]
+) -> None:
+    assert answer(ann, device.sign(ask(ann))).status_code == 303
+    ann.get("/account")
+    ann.post("/sign-out")
+    for name, value in change.items():
+        setattr(device, name, value)
+
+    assert answer(ann, device.sign(ask(ann))).status_code == 422
+    assert ann.token() == ""
+
+
+@pytest.mark.parametrize("told", ["", "x", "[]", "{}", '{"rawId": 5}', '{"rawId": "AA"}'])
+def test_what_is_no_answer_is_refused_kindly(ann: Person, device: Device, told: str) -> None:
+    ask(ann)
+
+    assert answer(ann, told).status_code == 422
+
+
+@pytest.mark.parametrize("change", [{"origin": "https://evil.example"}, {"verified": False}])
+def test_none_is_made_for_another_site_or_without_its_owner(
+    ann: Person, session: Session, change: dict[str, Any]
+) -> None:
+    ann.sign_in()
+
+    assert register(ann, Device(**change)) == 422
+    assert session.scalars(select(Passkey)).all() == []
+
+
+def test_one_is_made_and_removed_with_a_fresh_factor_alone(
+    ann: Person, device: Device, clock: Clock, session: Session
+) -> None:
+    answer(ann, device.sign(ask(ann)))
+    [passkey] = session.scalars(select(Passkey))
+    ann.get("/account/passkeys")
+    told = Device().make(options(ann))
+    clock.now += timedelta(minutes=6)
+    assert ann.get("/account/passkeys").headers["Location"] == "/sign-in/code"
+    for path, form in (
+        ("/account/passkeys", {"name": "x", "answer": told}),
+        (f"/account/passkeys/{passkey.id}/remove", {}),
+    ):
+        ann.get("/account")
+        assert ann.post(path, **form).headers["Location"] == "/sign-in/code"
+    ann.code()
+    ann.get("/account/passkeys")
+    assert ann.post(f"/account/passkeys/{passkey.id}/remove").status_code == 303
+    ann.post("/sign-out")
+
+    assert answer(ann, device.sign(ask(ann))).status_code == 422
+
+
+def test_it_opens_no_account_that_is_closed_nor_one_of_another_clinic(
+    ann: Person, device: Device, admin: Caller, session: Session, world: World
+) -> None:
+    other = make_world(session, "Another Practice")
+    enter_clinic(session, world.clinic_id)
+    session.commit()
+    ann.world = other
+    assert answer(ann, device.sign(ask(ann))).status_code == 422
+    ann.world = world
+    user = session.scalars(select(UserAccount)).one()
+    closed = admin("PATCH", f"/users/{user.id}", {"status": UserStatus.DISABLED}, etag='"1"')
+    assert closed.status_code == 200
+
+    assert answer(ann, device.sign(ask(ann))).status_code == 422
+
+
+def test_a_passkey_of_another_person_cannot_be_removed(
+    app: Flask, ann: Person, device: Device, session: Session, world: World, clock: Clock
+) -> None:
+    make_user(session, email="bob@example.com")
+    bob = Person.at(app, world, clock, email="bob@example.com").sign_in()
+    [passkey] = session.scalars(select(Passkey))
+    bob.get("/account/passkeys")
+
+    assert bob.post(f"/account/passkeys/{passkey.id}/remove").status_code == 422
+    assert answer(ann, device.sign(ask(ann))).status_code == 303
