@@ -23,6 +23,7 @@ import logs
 import web
 from api.writing import Writer
 from database import access, migrating, opening, pooling
+from identity.asking import Asker
 from models import db
 from notifications.outside import Outside
 
@@ -62,6 +63,7 @@ def build(settings: config.Settings, service: URL, now: clock.Clock) -> Flask:
         CLOCK=now,
         SECURE=settings.secure,
         PUBLIC_URL=settings.public_url,
+        EXCHANGE=Asker(settings.sign_in_networks).exchange,
         REQUESTS_PER_MINUTE=settings.requests_per_minute,
         SMS_TOKENS={
             f"{number}:{urlsplit(sms.url).hostname}": sms.token

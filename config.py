@@ -96,6 +96,8 @@ class Settings:
     too. Default: none, public addresses at port 443 alone."""
     heralds: int
     """HERALDS: webhooks that one worker tells at the same time. Default 4."""
+    sign_in_networks: tuple[IPv4Network | IPv6Network, ...]
+    """SIGN_IN_NETWORKS: the same for the sites by which people may sign in (OpenID Connect)."""
     trusted_proxies: int
     """TRUSTED_PROXIES: how many proxies in front may tell us the caller's address. Default 0."""
     log_level: str
@@ -148,6 +150,7 @@ def _read(env: Env) -> Settings:
         email_per_second=_rate(env, "EMAIL_PER_SECOND"),
         sms_per_second=_rate(env, "SMS_PER_SECOND"),
         senders=env.int("SENDERS", 4, validate=Range(1, 32)),
+        sign_in_networks=_networks(env, "SIGN_IN_NETWORKS"),
         requests_per_minute=env.int("REQUESTS_PER_MINUTE", 1200, validate=Range(1, 1_000_000_000)),
         feed_networks=_networks(env, "FEED_NETWORKS"),
         webhook_networks=_networks(env, "WEBHOOK_NETWORKS"),

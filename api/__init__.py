@@ -42,6 +42,7 @@ from api import (
     problems,
     proposals,
     protocols,
+    providers,
     quota,
     repairs,
     reports,
@@ -102,6 +103,7 @@ RESOURCES = (
     imports,
     exports,
     users,
+    providers,
     signed_in,
 )
 

@@ -84,11 +84,14 @@ def begin(session: Session, user: UserAccount, whence: Whence, now: datetime) ->
     return begun, token
 
 
-def complete(session: Session, signed_in: SignedIn, now: datetime) -> str:
-    """Note that a second factor was given just now; returns the session's new token."""
+def complete(
+    session: Session, signed_in: SignedIn, now: datetime, *, given_at: datetime | None = None
+) -> str:
+    """Note that a second factor was given, just now or earlier; returns the session's new token."""
     token = _new_token()
     signed_in.session.token_hash = digest(token)
-    signed_in.session.factor_at = signed_in.session.seen_at = now
+    signed_in.session.factor_at = min(given_at or now, now)
+    signed_in.session.seen_at = now
     signed_in.session.challenge = None
     session.flush()
     return token

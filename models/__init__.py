@@ -6,6 +6,8 @@ The floor of the house: models imports nothing of ours. Rules live in scheduler/
 from models.access import ApiKey, IdempotencyKey, PatientLink, Quota
 from models.account import (
     AccountToken,
+    IdentityProvider,
+    LinkedIdentity,
     Passkey,
     RecoveryCode,
     SignInBegun,
@@ -99,8 +101,10 @@ __all__ = [
     "IdempotencyKey",
     "Import",
     "ImportFault",
+    "IdentityProvider",
     "Incident",
     "InstrumentWording",
+    "LinkedIdentity",
     "MedicineRuling",
     "Message",
     "MessageArchive",

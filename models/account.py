@@ -154,6 +154,39 @@ class SignInBegun(Tenanted):
     )
 
 
+class IdentityProvider(Tenanted):
+    """Another site that knows who somebody is, by OpenID Connect."""
+
+    __tablename__ = "identity_provider"
+
+    name: Mapped[str]
+    issuer: Mapped[str]
+    """Its address, as its tokens have it. It never changes: with a name it is who somebody is."""
+    client_id: Mapped[str]
+    client_secret: Mapped[str]
+    is_active: Mapped[bool] = mapped_column(server_default=text("true"))
+    version: Mapped[int] = mapped_column(server_default=text("1"))
+
+    __table_args__ = (of_clinic(), unique_in_clinic("issuer"))
+
+
+class LinkedIdentity(Tenanted):
+    """Who somebody is to another site. Never found by an address: those change hands."""
+
+    __tablename__ = "linked_identity"
+
+    user_id: Mapped[UUID]
+    provider_id: Mapped[UUID]
+    subject: Mapped[str]
+
+    __table_args__ = (
+        references("user_id", "user_account"),
+        references("provider_id", "identity_provider"),
+        unique_in_clinic("provider_id", "subject"),
+        unique_in_clinic("user_id", "provider_id"),
+    )
+
+
 class SignInDelay(Tenanted):
     """How often something failed, and until when it is not tried again.
 

@@ -6,6 +6,7 @@ from web import (
     accesses,
     account,
     consent,
+    elsewhere,
     escorting,
     feeds,
     hooks,
@@ -30,6 +31,7 @@ PAGES = (
     signing_in,
     account,
     passkeys,
+    elsewhere,
 )
 
 

@@ -5,7 +5,7 @@ from uuid import UUID
 from flask import Blueprint, make_response, redirect, render_template, request
 from flask.typing import ResponseReturnValue
 
-from identity import accounts, delays, factors, passwords, sessions
+from identity import accounts, delays, factors, passwords, providers, sessions
 from models import db
 from scheduler import facts
 from scheduler.errors import NotFound, NotProven
@@ -18,11 +18,12 @@ blueprint.after_request(people.seal)
 
 DONE = {
     "password": "Your password was changed, and you were signed out everywhere else.",
+    "linked": "From now on you may sign in by that site, too.",
     "ended": "That session was ended.",
 }
 
 
-def page(problem: str | None = None, session_id: UUID | None = None) -> str:
+def page(problem: str | None = None, session_id: UUID | None = None, **_: UUID) -> str:
     """The page itself."""
     mine = here()
     return render_template(
@@ -30,6 +31,7 @@ def page(problem: str | None = None, session_id: UUID | None = None) -> str:
         clinic=facts.clinic(db.session()),
         mine=mine,
         sessions=db.session.scalars(sessions.standing(mine.user.id, now())).all(),
+        providers=providers.unlinked(db.session(), mine.user.id),
         least=passwords.SHORTEST,
         problem=problem,
         done=DONE.get(request.args.get("done", "")),

@@ -5,6 +5,7 @@ which, `/sign-in` leads there. Whether there is an account is told to nobody: ne
 nor by how long an answer takes.
 """
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -12,7 +13,7 @@ from flask import Blueprint, current_app, make_response, redirect, render_templa
 from flask.typing import ResponseReturnValue
 from sqlalchemy import select, text
 
-from identity import accounts, delays, factors, passwords, sessions
+from identity import accounts, delays, factors, passwords, providers, sessions
 from models import Clinic, db, enter_clinic
 from scheduler import facts
 from scheduler.errors import NotFound, NotProven, Unfit
@@ -40,7 +41,14 @@ def ask(clinic_id: UUID, problem: str | None = None, done: str | None = None) ->
     """The page that asks for address and password."""
     clinic = enter(clinic_id)
     told = request.form.get("email", "")
-    return render_template("sign-in.html", clinic=clinic, problem=problem, done=done, email=told)
+    return render_template(
+        "sign-in.html",
+        clinic=clinic,
+        providers=providers.active(db.session()),
+        problem=problem,
+        done=done,
+        email=told,
+    )
 
 
 @blueprint.get("/<uuid:clinic_id>")
@@ -232,9 +240,11 @@ def choose_password() -> ResponseReturnValue:
     return answer
 
 
-def come_in(mine: sessions.SignedIn, what: str, answer: Any = None) -> ResponseReturnValue:
+def come_in(
+    mine: sessions.SignedIn, what: str, answer: Any = None, given_at: datetime | None = None
+) -> ResponseReturnValue:
     """Let somebody in who has given their second factor, under a new token."""
-    token = sessions.complete(db.session(), mine, now())
+    token = sessions.complete(db.session(), mine, now(), given_at=given_at)
     user = mine.user
     answer = make_response(redirect("/account", 303)) if answer is None else answer
     people.remember(answer, user)

@@ -39,6 +39,7 @@ def upgrade() -> None:
     _tokens()
     _codes_and_delays()
     _passkeys()
+    _providers()
     for table in ("user_session", "account_token"):
         op.execute(
             f"CREATE POLICY by_token ON {table} FOR SELECT TO {service()} "
@@ -56,6 +57,8 @@ def downgrade() -> None:
     op.execute("DROP FUNCTION only_clinic")
     op.execute("DROP POLICY counted ON clinic")
     for table in (
+        "linked_identity",
+        "identity_provider",
         "sign_in_begun",
         "passkey",
         "sign_in_delay",
@@ -193,6 +196,46 @@ def _passkeys() -> None:
     )
     op.create_index("ix__sign_in_begun__expires", "sign_in_begun", ["clinic_id", "expires_at"])
     guard("sign_in_begun", service_may="SELECT, INSERT, DELETE", worker_may="")
+
+
+def _providers() -> None:
+    op.create_table(
+        "identity_provider",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("issuer", sa.String(), nullable=False),
+        sa.Column("client_id", sa.String(), nullable=False),
+        sa.Column("client_secret", sa.String(), nullable=False),
+        sa.Column("is_active", sa.Boolean(), server_default=sa.text("true"), nullable=False),
+        sa.Column("version", sa.Integer(), server_default=sa.text("1"), nullable=False),
+        *of_clinic("identity_provider"),
+        _clinic("identity_provider"),
+        sa.UniqueConstraint(
+            "clinic_id", "issuer", name=op.f("uq__identity_provider__clinic_id_issuer")
+        ),
+    )
+    guard("identity_provider", service_may="SELECT, INSERT, UPDATE", worker_may="")
+    op.create_table(
+        "linked_identity",
+        sa.Column("user_id", sa.Uuid(), nullable=False),
+        sa.Column("provider_id", sa.Uuid(), nullable=False),
+        sa.Column("subject", sa.String(), nullable=False),
+        *of_clinic("linked_identity"),
+        reference("linked_identity", "user_id", "user_account"),
+        reference("linked_identity", "provider_id", "identity_provider"),
+        sa.UniqueConstraint(
+            "clinic_id",
+            "provider_id",
+            "subject",
+            name=op.f("uq__linked_identity__clinic_id_provider_id_subject"),
+        ),
+        sa.UniqueConstraint(
+            "clinic_id",
+            "user_id",
+            "provider_id",
+            name=op.f("uq__linked_identity__clinic_id_user_id_provider_id"),
+        ),
+    )
+    guard("linked_identity", service_may="SELECT, INSERT, DELETE", worker_may="")
 
 
 def _only_clinic() -> None:

@@ -45,6 +45,7 @@ def settings(**changes: Any) -> config.Settings:
             "sms_per_second": None,
             "senders": 1,
             "feed_networks": (),
+            "sign_in_networks": (ip_network("127.0.0.0/8"),),
             "requests_per_minute": 1_000_000,
             "webhook_networks": (ip_network("127.0.0.0/8"),),
             "heralds": 1,

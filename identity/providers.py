@@ -1,0 +1,258 @@
+"""Signing in by way of another site: OpenID Connect, with a code, PKCE, state and nonce.
+
+Somebody is known by the issuer and its name for them, never by an address, and only once they
+have linked the two while they were signed in here. What the site says is believed if it is
+signed by a key of the issuer, in a way that nobody can mistake for a shared secret's.
+
+Sources: OpenID Connect Core 1.0, 3.1; RFC 7636 (PKCE); RFC 9207 (iss); RFC 8176 (amr).
+"""
+
+import base64
+import hashlib
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+from uuid import UUID
+
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+from uuid_utils.compat import uuid7
+
+from identity import begun
+from identity.asking import Exchange
+from identity.sessions import FRESH
+from models import IdentityProvider, LinkedIdentity, UserAccount
+from models.vocabulary import UserStatus
+from notifications.outside import Unreached
+from scheduler.errors import NotFound, NotProven, Taken
+
+WAY = "provider"
+ALGORITHMS = ("RS256", "PS256", "ES256")
+"""Only those whose key can sign for the issuer alone: no `none`, and no shared secret."""
+LEEWAY = 60
+"""Seconds that clocks may differ."""
+MANY_FACTORS = "mfa"
+
+_NO_ANSWER = (
+    *(Unreached, JoseError, ValueError, KeyError, TypeError, AttributeError, RecursionError),
+)
+"""What comes of reading what another site says, when it is not what it should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """An issuer, as it describes itself."""
+
+    authorize: str
+    token: str
+    keys: str
+    takes_basic: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Whom a site says that it has before it."""
+
+    subject: str
+    second_factor_at: datetime | None
+    """When they gave a second factor there. None: they gave none."""
+    link_to: UUID | None
+    """Who asked here to be linked with them; None: they sign in."""
+
+
+def active(session: Session) -> list[IdentityProvider]:
+    """The sites by which people of the entered clinic may sign in."""
+    found = select(IdentityProvider).where(IdentityProvider.is_active)
+    return list(session.scalars(found.order_by(IdentityProvider.name)))
+
+
+def unlinked(session: Session, user_id: UUID) -> list[IdentityProvider]:
+    """Those by which somebody does not sign in yet."""
+    linked = select(LinkedIdentity.provider_id).where(LinkedIdentity.user_id == user_id)
+    known = set(session.scalars(linked))
+    return [one for one in active(session) if one.id not in known]
+
+
+def one(session: Session, provider_id: UUID) -> IdentityProvider:
+    """One of them. Refuses with `NotFound` any other."""
+    for found in active(session):
+        if found.id == provider_id:
+            return found
+    raise NotFound("There is no such way to sign in.")
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """What a sign-in by another site needs from outside."""
+
+    exchange: Exchange
+    back: str
+    """The address to which the site sends people back."""
+    now: datetime
+
+
+def leave(
+    session: Session, provider: IdentityProvider, flow: Flow, link_to: UUID | None = None
+) -> tuple[str, str]:
+    """Where somebody goes to, and the token by which their browser is known when it is back."""
+    site = _discover(provider, flow.exchange)
+    state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
+    known = {
+        "provider": str(provider.id),
+        "state": state,
+        "nonce": nonce,
+        "verifier": verifier,
+        "link_to": None if link_to is None else str(link_to),
+    }
+    challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest())
+    asked = {
+        "response_type": "code",
+        "client_id": provider.client_id,
+        "redirect_uri": flow.back,
+        "scope": "openid",
+        "state": state,
+        "nonce": nonce,
+        "code_challenge": challenge.rstrip(b"=").decode(),
+        "code_challenge_method": "S256",
+    }
+    joint = "&" if urlsplit(site.authorize).query else "?"
+    token = begun.begin(session, WAY, known, flow.now)
+    return f"{site.authorize}{joint}{urlencode(asked)}", token
+
+
+def come_back(
+    session: Session, provider: IdentityProvider, token: str, told: Mapping[str, str], flow: Flow
+) -> Seen:
+    """Whom the site has sent back. Refuses with `NotProven` whatever does not fit together."""
+    known = begun.take(session, WAY, token, flow.now)
+    is_ours = secrets.compare_digest(told.get("state", "").encode(), known["state"].encode())
+    if not is_ours or known["provider"] != str(provider.id):
+        raise NotProven("This did not begin here. Please begin anew.")
+    if told.get("iss", provider.issuer) != provider.issuer or not told.get("code"):
+        raise NotProven("The other site let nobody in.")
+    try:
+        claims = _claims(provider, known, told["code"], flow)
+    except _NO_ANSWER as error:
+        raise NotProven("What the other site says cannot be trusted.") from error
+    return Seen(
+        subject=claims["sub"],
+        second_factor_at=_second_factor(claims, flow.now),
+        link_to=None if known["link_to"] is None else UUID(known["link_to"]),
+    )
+
+
+def link(session: Session, provider: IdentityProvider, user: UserAccount, subject: str) -> None:
+    """Let somebody sign in by that site from now on; one name there is one person here."""
+    if _linked(session, provider, subject) is not None:
+        raise Taken("That account of the other site belongs to somebody already.")
+    if provider not in unlinked(session, user.id):
+        raise Taken("You have an account of that site already.")
+    session.add(
+        LinkedIdentity(id=uuid7(), user_id=user.id, provider_id=provider.id, subject=subject)
+    )
+    session.flush()
+
+
+def whose(session: Session, provider: IdentityProvider, subject: str) -> UserAccount:
+    """Who of us that is. Refuses with `NotProven` whom nobody has linked, or who is closed."""
+    user = _linked(session, provider, subject)
+    if user is None or user.status is not UserStatus.ACTIVE:
+        raise NotProven("Nobody here is linked with that account. Sign in, and link it first.")
+    return user
+
+
+def _linked(session: Session, provider: IdentityProvider, subject: str) -> UserAccount | None:
+    return session.scalar(
+        select(UserAccount)
+        .join(LinkedIdentity, LinkedIdentity.user_id == UserAccount.id)
+        .where(LinkedIdentity.provider_id == provider.id, LinkedIdentity.subject == subject)
+    )
+
+
+def _discover(provider: IdentityProvider, exchange: Exchange) -> Site:
+    """How the issuer describes itself, at the address that follows from its name."""
+    address = f"{provider.issuer.rstrip('/')}/.well-known/openid-configuration"
+    try:
+        told = json.loads(exchange(address, None, {}))
+        if told["issuer"] != provider.issuer:
+            raise NotProven("The other site calls itself by another name.")
+        ways = told.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
+        return Site(
+            authorize=_web(told["authorization_endpoint"]),
+            token=_web(told["token_endpoint"]),
+            keys=_web(told["jwks_uri"]),
+            takes_basic="client_secret_basic" in ways,
+        )
+    except _NO_ANSWER as error:
+        raise NotProven("The other site cannot be reached now.") from error
+
+
+def _claims(
+    provider: IdentityProvider, known: Mapping[str, Any], code: str, flow: Flow
+) -> Mapping[str, Any]:
+    """Change the code for a token, and read the token if all of it is as it must be."""
+    site = _discover(provider, flow.exchange)
+    form = {
+        "grant_type": "authorization_code",
+        "code": code,
+        "redirect_uri": flow.back,
+        "code_verifier": known["verifier"],
+    }
+    headers = {}
+    if site.takes_basic:
+        both = f"{quote(provider.client_id, safe='')}:{quote(provider.client_secret, safe='')}"
+        headers["Authorization"] = f"Basic {base64.b64encode(both.encode()).decode()}"
+    else:
+        form |= {"client_id": provider.client_id, "client_secret": provider.client_secret}
+    told = json.loads(flow.exchange(site.token, form, headers))
+    keys = KeySet.import_key_set(json.loads(flow.exchange(site.keys, None, {})))
+    token = jwt.decode(told["id_token"], keys, algorithms=ALGORITHMS)
+    if token.header.get("typ", "JWT").upper() != "JWT":
+        raise ValueError("a token of another kind")
+    jwt.JWTClaimsRegistry(
+        now=int(flow.now.timestamp()),
+        leeway=LEEWAY,
+        iss={"essential": True, "value": provider.issuer},
+        aud={"essential": True, "value": provider.client_id},
+        exp={"essential": True},
+        iat={"essential": True},
+        sub={"essential": True},
+        nonce={"essential": True, "value": known["nonce"]},
+    ).validate(token.claims)
+    _refuse_odd(token.claims, provider.client_id)
+    claims: Mapping[str, Any] = token.claims
+    return claims
+
+
+def _refuse_odd(claims: Mapping[str, Any], client_id: str) -> None:
+    """What the claims must be besides; a token for several must say that it was given to us."""
+    if not isinstance(claims["sub"], str) or not 0 < len(claims["sub"]) <= 255:
+        raise ValueError("not a name")
+    if claims.get("azp", client_id) != client_id:
+        raise ValueError("given to somebody else")
+    if isinstance(claims["aud"], list) and len(claims["aud"]) > 1 and "azp" not in claims:
+        raise ValueError("for several, and it does not say to whom it was given")
+
+
+def _second_factor(claims: Mapping[str, Any], now: datetime) -> datetime | None:
+    """When a second factor was given there; so long ago that none here is spared if unknown."""
+    ways = claims.get("amr")
+    if not isinstance(ways, list) or MANY_FACTORS not in ways:
+        return None
+    at = claims.get("auth_time")
+    if not isinstance(at, int) or isinstance(at, bool) or not 0 < at <= now.timestamp() + LEEWAY:
+        return now - 2 * FRESH
+    return datetime.fromtimestamp(at, UTC)
+
+
+def _web(told: str) -> str:
+    if urlsplit(told).scheme not in {"https", "http"} or not urlsplit(told).hostname:
+        raise ValueError("no web address")
+    return told
