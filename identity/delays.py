@@ -28,6 +28,8 @@ class About:
     name: str
     free: int
     """So many failures cost nothing."""
+    eases: timedelta = timedelta(hours=1)
+    """After so long without one, a failure less counts."""
 
     @property
     def subject(self) -> bytes:
@@ -41,7 +43,7 @@ def account(email: str, known: str | None) -> About:
 
 def address(told: str | None) -> About:
     """Tries from one network address: a clinic's people may share one."""
-    return About(f"address {told}", free=20)
+    return About(f"address {told}", free=20, eases=timedelta(minutes=5))
 
 
 def factor(user_id: object) -> About:
@@ -62,7 +64,13 @@ def count(session: Session, about: Sequence[About], now: datetime) -> None:
             waits is None
             and session.execute(
                 _COUNT,
-                {**told, "id": uuid7(), "free": one.free, "longest": LONGEST.total_seconds()},
+                {
+                    **told,
+                    "id": uuid7(),
+                    "free": one.free,
+                    "eases": one.eases.total_seconds(),
+                    "longest": LONGEST.total_seconds(),
+                },
             ).first()
         )
         if not counted:
@@ -85,10 +93,14 @@ _COUNT = text(
     """
     INSERT INTO sign_in_delay AS d (id, subject, failures, until) VALUES (:id, :subject, 1, :now)
     ON CONFLICT (clinic_id, subject) DO UPDATE
-       SET failures = d.failures + 1,
-           until = CAST(:now AS timestamptz) + make_interval(secs => CASE
-                   WHEN d.failures < :free THEN 0
-                   ELSE least(:longest, 2 ^ least(d.failures + 1 - :free, 20)) END)
+       SET (failures, until) = (
+           SELECT eased.left + 1,
+                  CAST(:now AS timestamptz) + make_interval(secs => CASE
+                      WHEN eased.left < :free THEN 0
+                      ELSE least(:longest, 2 ^ least(eased.left + 1 - :free, 20)) END)
+             FROM (SELECT greatest(0, d.failures - floor(
+                       extract(epoch FROM CAST(:now AS timestamptz) - d.until) / :eases
+                   ))::integer AS left) AS eased)
      WHERE d.until <= :now
     RETURNING failures
     """

@@ -34,6 +34,9 @@ MOST = 20
 """So many a person may have."""
 WAY = "passkey"
 
+_NO_ANSWER = (WebAuthnException, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What comes of reading something that no device would send."""
+
 
 @dataclass(frozen=True, slots=True)
 class Here:
@@ -90,7 +93,7 @@ def keep(session: Session, mine: SignedIn, told: str, name: str, here: Here) -> 
             expected_origin=here.origin,
             require_user_verification=True,
         )
-    except (WebAuthnException, ValueError) as error:
+    except _NO_ANSWER as error:
         raise NotProven("The device's answer is not right. Please begin anew.") from error
     passkey = Passkey(
         id=uuid7(),
@@ -133,7 +136,7 @@ def whose(session: Session, token: str, told: str, here: Here, now: datetime) ->
             credential_current_sign_count=passkey.sign_count,
             require_user_verification=True,
         )
-    except (WebAuthnException, ValueError) as error:
+    except _NO_ANSWER as error:
         raise NotProven("The device's answer is not right. Please begin anew.") from error
     if user.status is not UserStatus.ACTIVE:
         raise NotProven("This passkey is not known here.")
@@ -146,7 +149,7 @@ def _named(session: Session, told: str) -> Passkey:
     """The passkey that an answer names, locked."""
     try:
         credential_id = base64url_to_bytes(json.loads(told)["rawId"])
-    except (ValueError, KeyError, TypeError) as error:
+    except _NO_ANSWER as error:
         raise NotProven("The device's answer is not right. Please begin anew.") from error
     passkey = session.scalar(
         select(Passkey).where(Passkey.credential_id == credential_id).with_for_update()

@@ -126,6 +126,14 @@ def done(what: str, user: UserAccount | None = None) -> None:
     db.session.commit()
 
 
+def refused(what: str, user: UserAccount | None = None) -> None:
+    """Commit that somebody was refused who may not be the `user` that they say they are."""
+    entity_id = None if user is None else user.id
+    act = Act(action="execute", entity="user_account", entity_id=entity_id, facts={"what": what})
+    audit.record(db.session(), NOBODY, act, now())
+    db.session.commit()
+
+
 def let_in(response: Response, token: str) -> Response:
     """Have the browser keep the token of a session."""
     response.set_cookie(**sessions.cookie(token, secure=_secure()))
@@ -186,7 +194,7 @@ def taken_once() -> Iterator[None]:
     try:
         yield
     except Refusal:
-        done("sign-in-refused")
+        refused("sign-in-refused")
         raise
 
 

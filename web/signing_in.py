@@ -74,7 +74,7 @@ def sign_in(clinic_id: UUID) -> ResponseReturnValue:
     db.session.commit()
     user = accounts.by_email(db.session(), email)
     if not accounts.is_password(db.session(), user, _told("password")) or user is None:
-        people.done("sign-in-refused", user)
+        people.refused("sign-in-refused", user)
         raise NotProven("The address or the password is not right.")
     delays.forgive(db.session(), about)
     _, token = sessions.begin(db.session(), user, people.whence(), now())
@@ -110,7 +110,7 @@ def give_code() -> ResponseReturnValue:
     try:
         factors.take(db.session(), mine.user, _told("code"), now())
     except NotProven:
-        people.done("second-factor-refused", mine.user)
+        people.refused("second-factor-refused", mine.user)
         raise
     delays.forgive(db.session(), about)
     return come_in(mine, "signed-in")

@@ -3,15 +3,19 @@
 import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import argon2
 import pytest
+from click.testing import CliRunner
 from flask import Flask
 from sqlalchemy import Connection, Engine, func, select, text
 from sqlalchemy.orm import Session
 
+import cli
 from database import access
+from database.scratch import SECRET as SHELL
 from identity import accounts, passwords
 from models import AuditEvent, Message, UserAccount, UserSession, db, enter_clinic
 from models.vocabulary import Role, UserStatus
@@ -469,6 +473,29 @@ class TestAbuse51Stuffing:
 
         assert [ann.password("wrong password here").status_code for _ in range(5)] == [422] * 5
 
+    def test_people_who_share_an_address_do_not_pay_for_each_other_for_ever(
+        self, person: MakePerson, clock: Clock
+    ) -> None:
+        clerk = person()
+        for day in range(3):
+            told = [
+                clerk.password("wrong password here", email=f"u{day}{n}@example.com").status_code
+                for n in range(20)
+            ]
+            assert told == [422] * 20
+            clock.now += timedelta(minutes=110)
+
+    def test_a_refusal_is_noted_and_blamed_on_nobody(self, ann: Person, session: Session) -> None:
+        ann.password("wrong password here")
+        ann.password()
+        ann.code("000000")
+
+        acts = session.scalars(select(AuditEvent).order_by(AuditEvent.sequence)).all()
+        told = [(act.actor, act.entity_id, act.facts["what"]) for act in acts if act.facts]
+        user_id = user_of(session).id
+        assert ("nobody", user_id, "sign-in-refused") in told
+        assert ("nobody", user_id, "second-factor-refused") in told
+
 
 class TestAbuse52SecondFactors:
     def test_a_code_is_taken_once(self, person: MakePerson, ann: Person) -> None:
@@ -828,3 +855,25 @@ def test_keys_and_people_are_told_apart_by_name(
     ann.sign_in()
     patients = key(Role.SCHEDULER).get("/patients").json
     assert ann.client.get("/api/v1/patients").json == patients
+
+
+def test_the_first_admin_is_invited_from_a_shell(
+    database: access.Access,
+    committed: Session,
+    committed_world: World,
+    delivery: Delivery,
+    server: MailServer,
+    tmp_path: Path,
+) -> None:
+    owner = database.owner.render_as_string(hide_password=False).replace("+psycopg", "")
+    told = {"DATABASE_URL": owner, "AFTERGLOW_SECRET": SHELL, "AFTERGLOW_VAR": str(tmp_path)}
+    asked = ["create-admin", "Ann Example", "--email", "Ann@example.com"]
+
+    made = CliRunner().invoke(cli.main, asked, env=told)
+
+    assert (made.exit_code, made.output[:3]) == (0, "ag_"), made.output
+    enter_clinic(committed, committed_world.clinic_id)
+    assert (user_of(committed).roles, user_of(committed).status) == (["admin"], "invited")
+    again = CliRunner().invoke(cli.main, asked, env=told)
+    assert again.exit_code == 2
+    assert "has an account" in again.output

@@ -106,11 +106,21 @@ def test_what_a_device_must_not_do_opens_nothing(
     assert ann.token() == ""
 
 
-@pytest.mark.parametrize("told", ["", "x", "[]", "{}", '{"rawId": 5}', '{"rawId": "AA"}'])
+@pytest.mark.parametrize(
+    "told", ["", "x", "[]", "{}", "[" * 20_000, '{"rawId": 5}', '{"rawId": "AA"}']
+)
 def test_what_is_no_answer_is_refused_kindly(ann: Person, device: Device, told: str) -> None:
     ask(ann)
 
     assert answer(ann, told).status_code == 422
+
+
+@pytest.mark.parametrize("told", ["", "x", "[]", "{}", "[" * 20_000, '{"rawId": 5}'])
+def test_nor_is_one_made_of_what_is_no_answer(ann: Person, told: str) -> None:
+    ann.sign_in()
+    ann.get("/account/passkeys")
+
+    assert ann.post("/account/passkeys", name="x", answer=told).status_code == 422
 
 
 @pytest.mark.parametrize("change", [{"origin": "https://evil.example"}, {"verified": False}])
