@@ -60,7 +60,7 @@ def requires(permission: Permission, *, step_up: bool = False) -> Callable[[View
 
         guarded.permission = permission  # type: ignore[attr-defined]  # tests read it
         guarded.step_up = step_up  # type: ignore[attr-defined]
-        describe(guarded, permission=permission)
+        describe(guarded, permission=permission, step_up=step_up)
         return guarded
 
     return decorate

@@ -52,6 +52,8 @@ def tell(doc: dict[str, Any], left: dict[str, Any], **_: Any) -> dict[str, Any]:
     doc["operationId"] = left["name"]
     said = left["docstring"]
     asked = f"Needs the permission `{permission}`."
+    if left.get("step_up"):
+        asked += " A person gives their second factor anew first: POST /session/step-up."
     said["description"] = f"{said.get('description', '')}\n\n{asked}".strip()
     for header, is_needed in ((IF_MATCH, "conditional"), (IDEMPOTENCY_KEY, "idempotent")):
         if is_needed in left:

@@ -14,6 +14,7 @@ from api.errors import ProblemSchema
 from api.fields import Id, Text
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
+from api.preconditions import conditional
 from api.shelf import Shelf
 from models import IdentityProvider
 from scheduler.permissions import Permission
@@ -40,7 +41,10 @@ class IdentityProviderSchema(Schema):
     issuer = fields.String(
         required=True,
         validate=[validate.Length(max=300), _is_issuer],
-        metadata={"description": "As its tokens have it, letter by letter."},
+        metadata={
+            "example": "https://accounts.example.org",
+            "description": "As its tokens have it, letter by letter.",
+        },
     )
     client_id = Text(most=300, required=True)
     client_secret = Text(most=500, required=True, load_only=True)
@@ -88,6 +92,7 @@ def read_provider(provider_id: UUID) -> Any:
 
 @blueprint.route("/identity-providers/<uuid:provider_id>", methods=["PATCH"])
 @requires(Permission.USERS_MANAGE, step_up=True)
+@conditional
 @blueprint.arguments(IdentityProviderChangeSchema)
 @blueprint.response(200, IdentityProviderSchema)
 @blueprint.alt_response(412, schema=ProblemSchema, description="stale")

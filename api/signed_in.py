@@ -61,7 +61,10 @@ class StepUpSchema(Schema):
     code = fields.String(
         required=True,
         validate=validate.Length(1, 40),
-        metadata={"description": "Of the authenticator app, or one for its loss."},
+        metadata={
+            "example": "123456",
+            "description": "Of the authenticator app, or one for its loss.",
+        },
     )
 
 

@@ -14,6 +14,7 @@ from api.errors import ProblemSchema
 from api.fields import Email, Id, Instant, Text
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
+from api.preconditions import conditional
 from api.shelf import Shelf
 from identity import accounts
 from identity.accounts import Invitation
@@ -30,7 +31,7 @@ def _roles(**told: Any) -> Any:
     return fields.List(
         fields.String(validate=validate.OneOf(list(Role))),
         validate=validate.Length(1, len(Role)),
-        metadata={"description": "They may do what any of these may."},
+        metadata={"example": ["scheduler"], "description": "They may do what any of these may."},
         **told,
     )
 
@@ -109,6 +110,7 @@ def read_user(user_id: UUID) -> Any:
 
 @blueprint.route("/users/<uuid:user_id>", methods=["PATCH"])
 @requires(Permission.USERS_MANAGE, step_up=True)
+@conditional
 @blueprint.arguments(UserChangeSchema)
 @blueprint.response(200, UserSchema)
 @blueprint.alt_response(412, schema=ProblemSchema, description="stale")
@@ -122,6 +124,7 @@ def change_user(changes: dict[str, Any], user_id: UUID) -> Response:
 
 @blueprint.route("/users/<uuid:user_id>/invite", methods=["POST"])
 @requires(Permission.USERS_MANAGE, step_up=True)
+@conditional
 @idempotent
 @blueprint.response(200, UserSchema)
 @blueprint.alt_response(409, schema=ProblemSchema, description="wrong-status")
@@ -134,6 +137,7 @@ def invite_user_again(user_id: UUID) -> Response:
 
 @blueprint.route("/users/<uuid:user_id>/forget-factors", methods=["POST"])
 @requires(Permission.USERS_MANAGE, step_up=True)
+@conditional
 @idempotent
 @blueprint.response(200, UserSchema)
 def forget_factors(user_id: UUID) -> Response:
