@@ -74,7 +74,7 @@ SESSIONS = Shelf(UserSession, SessionSchema)
 @blueprint.route("/session", methods=["GET"])
 @requires(Permission.SESSION_OWN)
 @blueprint.response(200, OwnSessionSchema)
-def read_session() -> dict[str, Any]:
+def read_own_session() -> dict[str, Any]:
     """Read who is signed in here. A key has no session."""
     return _shown(_mine())
 
@@ -110,7 +110,7 @@ def step_up(told: dict[str, Any]) -> Response:
 @requires(Permission.SESSION_OWN)
 @blueprint.arguments(PageQuery, location="query")
 @blueprint.response(200, page_of(SessionSchema))
-def list_sessions(asked: dict[str, Any]) -> dict[str, Any]:
+def list_own_sessions(asked: dict[str, Any]) -> dict[str, Any]:
     """List where one is signed in."""
     return SESSIONS.page(asked, sessions.standing(_mine().user.id, now()))
 
@@ -118,7 +118,7 @@ def list_sessions(asked: dict[str, Any]) -> dict[str, Any]:
 @blueprint.route("/sessions/<uuid:session_id>", methods=["DELETE"])
 @requires(Permission.SESSION_OWN)
 @blueprint.response(204)
-def end_session(session_id: UUID) -> Response:
+def end_own_session(session_id: UUID) -> Response:
     """Sign out somewhere else."""
     return _end(session_id)
 
