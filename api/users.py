@@ -125,7 +125,6 @@ def change_user(changes: dict[str, Any], user_id: UUID) -> Response:
 @blueprint.route("/users/<uuid:user_id>/invite", methods=["POST"])
 @requires(Permission.USERS_MANAGE, step_up=True)
 @conditional
-@idempotent
 @blueprint.response(200, UserSchema)
 @blueprint.alt_response(409, schema=ProblemSchema, description="wrong-status")
 def invite_user_again(user_id: UUID) -> Response:
@@ -138,7 +137,6 @@ def invite_user_again(user_id: UUID) -> Response:
 @blueprint.route("/users/<uuid:user_id>/forget-factors", methods=["POST"])
 @requires(Permission.USERS_MANAGE, step_up=True)
 @conditional
-@idempotent
 @blueprint.response(200, UserSchema)
 def forget_factors(user_id: UUID) -> Response:
     """Let somebody who lost every second factor set one up when they sign in next."""
