@@ -14,6 +14,7 @@ revision = "0035_identity"
 down_revision = "0034_audit"
 branch_labels = None
 depends_on = None
+phase = "expand"
 
 KINDS = ("account-invitation", "password-reset", "account-changed")
 KNOWN = "(SELECT decode(nullif(current_setting('afterglow.token', true), ''), 'hex'))"
