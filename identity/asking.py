@@ -34,8 +34,8 @@ class Asker:
             try:
                 read = answer.read(LARGEST + 1)
             except (OSError, HTTPException, ValueError) as error:
-                raise Unreached(TOO_SLOW) from error
+                raise Unreached("too-slow", TOO_SLOW) from error
             deadline.check()
         if answer.status != 200 or len(read) > LARGEST:
-            raise Unreached(f"The server answered {answer.status}, {len(read)} bytes.")
+            raise Unreached("refused", f"The server answered {answer.status}, {len(read)} bytes.")
         return read
