@@ -27,9 +27,14 @@ def user(session: Session, now: datetime) -> UserAccount | None:
     if request.method not in HARMLESS:
         _refuse_unless_own(found)
     if sessions.touch(session, found, now):
-        session.commit()
+        keep(session)
     g.signed_in = found
     return found.user
+
+
+def keep(session: Session) -> None:
+    """Commit what is nobody's act: that a try was counted, and who was seen."""
+    session.commit()
 
 
 def signed_in() -> SignedIn | None:

@@ -179,7 +179,8 @@ def _of_user(session: Session, user: UserAccount) -> Authority:
     """Somebody signed in: they may do what any of their roles may."""
     permissions = frozenset().union(*(BUNDLES[Role(role)] for role in user.roles))
     roles = _licensed(session, user.practitioner_id)
-    return Authority(f"user:{user.id}", permissions, user.practitioner_id, roles)
+    name, role = f"user:{user.id}", next(one for one in Role if one in user.roles)
+    return Authority(name, permissions, user.practitioner_id, roles, role=role)
 
 
 def _licensed(session: Session, practitioner_id: UUID | None) -> frozenset[str]:

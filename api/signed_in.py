@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from api import browsers, edge
 from api.blueprint import Blueprint
-from api.caller import by, commit, now, requires
+from api.caller import by, now, requires
 from api.errors import ProblemSchema
 from api.fields import Id, Instant
 from api.pages import PageQuery, page_of
@@ -115,12 +115,12 @@ def list_own_sessions(asked: dict[str, Any]) -> dict[str, Any]:
     return SESSIONS.page(asked, sessions.standing(_mine().user.id, now()))
 
 
-@blueprint.route("/sessions/<uuid:session_id>", methods=["DELETE"])
+@blueprint.route("/sessions/<uuid:browser_id>", methods=["DELETE"])
 @requires(Permission.SESSION_OWN)
 @blueprint.response(204)
-def end_own_session(session_id: UUID) -> Response:
+def end_own_session(browser_id: UUID) -> Response:
     """Sign out somewhere else."""
-    return _end(session_id)
+    return _end(browser_id)
 
 
 def _end(session_id: UUID) -> Response:
@@ -133,7 +133,7 @@ def proven(session: Session, mine: SignedIn, code: str) -> str:
     """Take a code, counted before it is looked at; returns the session's new token."""
     user_id, about = mine.user.id, [delays.factor(mine.user.id)]
     delays.count(session, about, now())
-    commit()
+    browsers.keep(session)
     user = facts.one(session, UserAccount, user_id)
     factors.take(session, user, code, now())
     delays.forgive(session, about)

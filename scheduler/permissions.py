@@ -135,8 +135,10 @@ IMPERSONAL = frozenset(
         Permission.REPORTS_READ,
         Permission.SCHEDULES_READ,
         Permission.SCHEDULES_WRITE,
+        Permission.SESSION_OWN,
         Permission.SETUP_READ,
         Permission.SETUP_WRITE,
+        Permission.USERS_MANAGE,
         Permission.WEBHOOKS_READ,
         Permission.WEBHOOKS_MANAGE,
     }

@@ -67,7 +67,7 @@ def change_password() -> ResponseReturnValue:
         raise BadForm("These two are not the same.")
     about = [delays.factor(mine.user.id)]
     delays.count(db.session(), about, now())
-    db.session.commit()
+    people.keep()
     if not accounts.is_password(db.session(), mine.user, request.form.get("password", "")):
         raise NotProven("That is not your password.")
     delays.forgive(db.session(), about)

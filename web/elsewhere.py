@@ -86,7 +86,7 @@ def _send(clinic_id: UUID, provider_id: UUID, link_to: UUID | None = None) -> Re
     flow = _flow(clinic_id, provider_id)
     url, token = providers.leave(db.session(), provider, flow, link_to)
     page = render_template("leave.html", url=url, name=provider.name)
-    db.session.commit()
+    people.keep()
     return people.send_away(make_response(page), token)
 
 

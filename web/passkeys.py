@@ -21,7 +21,7 @@ blueprint.after_request(people.seal)
 def page(problem: str | None = None, passkey_id: UUID | None = None) -> str:
     """One's passkeys, and what a device is asked for to make another."""
     options = passkeys.offer(db.session(), here(), _site())
-    db.session.commit()
+    people.keep()
     return render_template(
         "passkeys.html",
         form=here().csrf,
@@ -72,7 +72,7 @@ def begin(clinic_id: UUID) -> ResponseReturnValue:
     clinic = enter(clinic_id)
     delays.count(db.session(), [delays.address(request.remote_addr)], now())
     options, token = passkeys.ask(db.session(), _site(), now())
-    db.session.commit()
+    people.keep()
     answer = make_response(render_template("passkey.html", clinic=clinic, options=options))
     return people.send_away(answer, token)
 

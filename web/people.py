@@ -92,7 +92,7 @@ def signed_in(view: View) -> View:
         if request.method == "POST" and not _is_own_form(found):
             return redirect("/account", 303)
         if sessions.touch(db.session(), found, now()):
-            db.session.commit()
+            keep()
         return view(**parts)
 
     return guarded
@@ -115,6 +115,11 @@ def here() -> SignedIn:
     """Who is at the page, as `signed_in` found them."""
     found: SignedIn = g.here
     return found
+
+
+def keep() -> None:
+    """Commit what is nobody's act: that a try was counted, what is asked next, who was seen."""
+    db.session.commit()
 
 
 def done(what: str, user: UserAccount | None = None) -> None:

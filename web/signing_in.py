@@ -71,7 +71,7 @@ def sign_in(clinic_id: UUID) -> ResponseReturnValue:
         delays.address(request.remote_addr),
     ]
     delays.count(db.session(), about, now())
-    db.session.commit()
+    people.keep()
     user = accounts.by_email(db.session(), email)
     if not accounts.is_password(db.session(), user, _told("password")) or user is None:
         people.refused("sign-in-refused", user)
@@ -106,7 +106,7 @@ def give_code() -> ResponseReturnValue:
     mine = here()
     about = [delays.factor(mine.user.id)]
     delays.count(db.session(), about, now())
-    db.session.commit()
+    people.keep()
     try:
         factors.take(db.session(), mine.user, _told("code"), now())
     except NotProven:
@@ -121,7 +121,7 @@ def ask_to_enrol(problem: str | None = None) -> str:
     pending = here().session.totp_pending
     if pending is None:
         pending = here().session.totp_pending = factors.new_secret()
-        db.session.commit()
+        people.keep()
     clinic = facts.clinic(db.session())
     return render_template(
         "second-factor.html",
