@@ -1,6 +1,6 @@
 """Identity: staff accounts, their sessions, and the messages that let them in.
 
-Revision ID: 0035_identity
+Revision ID: 0036_identity
 """
 
 import sqlalchemy as sa
@@ -10,8 +10,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 from migrations import codes
 from migrations.tenancy import guard, of_clinic, reference, service
 
-revision = "0035_identity"
-down_revision = "0034_audit"
+revision = "0036_identity"
+down_revision = "0035_figures"
 branch_labels = None
 depends_on = None
 phase = "expand"
