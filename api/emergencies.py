@@ -64,7 +64,7 @@ GLASSES = Shelf(BreakGlass, BreakGlassSchema)
 
 
 @blueprint.route("", methods=["POST"])
-@requires(Permission.BREAK_GLASS_ASK)
+@requires(Permission.BREAK_GLASS_ASK, step_up=True)
 @blueprint.arguments(BreakGlassSchema)
 @idempotent
 @blueprint.response(201, BreakGlassSchema)

@@ -108,7 +108,7 @@ def _mount(name: str, model: Any, columns: tuple[str, ...]) -> Callable[..., Any
     content = {one: {"schema": {"type": "string"}} for one in (tables.NDJSON, tables.CSV)}
     view = blueprint.doc(responses={"200": {"description": "All.", "content": content}})(export)
     view = blueprint.arguments(ExportQuery, location="query")(view)
-    view = requires(Permission.BULK_EXPORT)(view)
+    view = requires(Permission.BULK_EXPORT, step_up=True)(view)
     mounted: Callable[..., Any] = blueprint.route(f"/{name}", methods=["GET"])(view)
     return mounted
 

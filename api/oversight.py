@@ -103,7 +103,7 @@ class AccessesSchema(Schema):
 
 
 @blueprint.route("/audit-events", methods=["GET"])
-@requires(Permission.AUDIT_READ)
+@requires(Permission.AUDIT_READ, step_up=True)
 @blueprint.arguments(AuditQuery, location="query")
 @blueprint.response(200, page_of(AuditEventSchema))
 def list_audit_events(asked: dict[str, Any]) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def list_audit_events(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 @blueprint.route("/audit-events/export", methods=["GET"])
-@requires(Permission.AUDIT_EXPORT)
+@requires(Permission.AUDIT_EXPORT, step_up=True)
 @blueprint.arguments(AuditExportQuery, location="query")
 @blueprint.doc(
     responses={
