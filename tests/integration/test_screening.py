@@ -488,7 +488,7 @@ class TestMedicines:
         assert told(session) == set()
         clock.now = SUNDAY_NOON + MINUTE
         self.list(nurse, visit)
-        assert told(session) == set(Recipient) - {Recipient.ESCORT}
+        assert told(session) == set(Recipient) - {Recipient.ESCORT, Recipient.USER}
 
     def test_a_new_list_after_a_reason_is_told(
         self, session: Session, nurse: Caller, visit: Appointment, clock: Clock
@@ -498,7 +498,7 @@ class TestMedicines:
         session.commit()
         clock.now = SUNDAY_NOON + MINUTE
         self.list(nurse, visit)
-        assert told(session) == set(Recipient) - {Recipient.ESCORT}
+        assert told(session) == set(Recipient) - {Recipient.ESCORT, Recipient.USER}
 
     def test_a_block_shuts_the_gate_once_it_is_confirmed(
         self, nurse: Caller, doctor: Caller, visit: Appointment

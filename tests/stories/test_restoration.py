@@ -3,6 +3,7 @@
 Real processes: the worker, a mail server, and the commands as an operator gives them.
 """
 
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -15,7 +16,7 @@ import pytest
 
 from database import access
 from database.access import Access
-from tests.conftest import clean
+from database.scratch import scratch
 from tests.crowd import DUE, NOW, Crowd, gather
 from tests.fakes import mail_server
 from tests.service import ROOT, Service, running
@@ -25,16 +26,22 @@ PATIENTS = 8
 
 
 @pytest.fixture
-def service(database: Access, tmp_path: Path) -> Iterator[Service]:
-    with mail_server() as mail, running(database, tmp_path, mail, NOW) as service:
-        yield service
-    clean(database)
+def machine() -> Iterator[Access]:
+    """A database to which nobody else has a connection."""
+    with scratch(os.environ.get("DATABASE_URL")) as ways:
+        yield ways
 
 
 @pytest.fixture
-def crowd(database: Access, service: Service) -> Crowd:
+def service(machine: Access, tmp_path: Path) -> Iterator[Service]:
+    with mail_server() as mail, running(machine, tmp_path, mail, NOW) as service:
+        yield service
+
+
+@pytest.fixture
+def crowd(machine: Access, service: Service) -> Crowd:
     """Each patient is reminded an hour from now, and once more two hours later."""
-    crowd = gather(database, PATIENTS)
+    crowd = gather(machine, PATIENTS)
     crowd.run("UPDATE clinic SET quiet_from = '00:00', quiet_until = '00:00'", {})
     crowd.plan(PATIENTS)
     crowd.run(
