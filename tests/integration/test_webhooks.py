@@ -456,11 +456,10 @@ class TestWhenItDoesNotComeThrough:
 
         telling.to.answer = lambda _asked: False
         assert telling.herald.sweep() == 0
-        connection = reading.raw(telling.session)
         webhook = telling.webhook
         webhook.disabled_at = webhook.disabled_why = None
         telling.session.flush()
-        hooks.let_go(connection, telling.id)
+        hooks.let_go(reading.raw(telling.session), telling.id)
         telling.session.commit()
         telling.sweep(after=timedelta(minutes=1))  # the database's clock is the machine's
         for delivery_id in (first, second):
