@@ -36,6 +36,7 @@ def tried(service: Service, secret: str, folder: Path, *more: str) -> dict[str, 
         *("--continue-on-failure", "--workers", "2", "--no-color"),
         *("--report", "json", "--report-json-path", str(report), *more),
     ]
+    told: dict[str, Any] = {}
     for _ in range(TRIES):
         ended = subprocess.run(
             command,
@@ -45,7 +46,7 @@ def tried(service: Service, secret: str, folder: Path, *more: str) -> dict[str, 
             text=True,
             check=False,
         )
-        told: dict[str, Any] = json.loads(report.read_text())
+        told = json.loads(report.read_text())
         said = ended.stdout[-6000:] + ended.stderr[-2000:]
         assert not told["failures"], said
         if not told["errors"]:  # of its own: now and then it breaks down by itself
