@@ -18,16 +18,7 @@ from structlog.tracebacks import ExceptionDictTransformer
 def set_up(level: str) -> None:
     """Write log lines of `level` and above to stderr."""
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.ExceptionRenderer(
-                ExceptionDictTransformer(show_locals=False)  # they hold people's names
-            ),
-            _without_values,
-            structlog.processors.JSONRenderer(),
-        ],
+        processors=_STEPS,
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
         logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Lines(sys.stderr))),
         cache_logger_on_first_use=True,
@@ -90,3 +81,16 @@ def _without_values(_logger: Any, _name: str, told: Any) -> Any:
         if isinstance(part, dict):
             part["exc_value"], part["exc_notes"] = "", []
     return told
+
+
+_STEPS: list[Any] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.processors.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.ExceptionRenderer(
+        ExceptionDictTransformer(show_locals=False)  # they hold people's names
+    ),
+    _without_values,
+    structlog.processors.JSONRenderer(),
+]
+"""One list however often logs are set up: who has logged before keeps to the list of that day."""

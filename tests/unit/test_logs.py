@@ -46,6 +46,26 @@ except ValueError as error:
     raise RuntimeError("for Ada Marked") from error
 """
 
+TWICE = """
+import structlog
+import logs
+from structlog.testing import capture_logs
+log = structlog.get_logger()
+logs.set_up("error")
+log.error("first")
+logs.set_up("error")
+with capture_logs() as lines:
+    log.error("second")
+print([line["event"] for line in lines])
+"""
+
+
+def test_who_logged_before_logs_were_set_up_anew_is_heard() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", TWICE], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "['second']\n"
+
 
 def test_what_libraries_log_and_nobody_catches_loses_its_values() -> None:
     done = subprocess.run(
