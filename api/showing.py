@@ -38,15 +38,17 @@ Granted = frozenset[Permission]
 def words_of(one: Judged, granted: Granted) -> str:
     """Why a gate stands as it does, as far as it is the reader's to know.
 
-    Those who read screens read names of conditions and medicines; who may not read about
-    patients reads nothing about their health, here as elsewhere.
+    Those who treat the patient read names of conditions and medicines, and what was measured;
+    who may not read about patients reads nothing about their health, here as elsewhere.
     """
     if Permission.PATIENTS_READ not in granted:
         return _BARE[one.state]
-    if Permission.SCREENING_READ in granted and one.named is not None:
+    if granted >= _TREATING and one.named is not None:
         return one.named
     return one.detail
 
+
+_TREATING = {Permission.SCREENING_READ, Permission.HEALTH_READ}
 
 _BARE = {
     GateState.MET: "Settled.",

@@ -191,7 +191,7 @@ class Judged:
     gate: Gate
     state: GateState
     detail: str
-    """For everybody who works here: without a condition or a medicine in it."""
+    """For everybody who works here: without a condition, a medicine or a value in it."""
     due_at: datetime
     expires_at: datetime | None = None
     is_fixed: bool = False
@@ -199,7 +199,7 @@ class Judged:
     lift: frozenset[str] = frozenset()
     """Who may open it with a reason as things stand: those of the gate, or fewer."""
     named: str | None = None
-    """The same as `detail` for those who treat the patient, with every name. None: it has none."""
+    """The same as `detail` for those who treat the patient, with all of it. None: it is all."""
     since: datetime | None = None
     """When it came to light what it says."""
 
@@ -627,7 +627,8 @@ def _measured(
     if stale:
         return _Verdict(_EXPIRED, "Measured too long ago: " + ", ".join(stale), None, since)
     if beyond:
-        return _Verdict(_FAILED, _spoken(beyond), None, since)
+        detail, named = (f"Out of range: {', '.join(told)}" for told in _told(beyond))
+        return _Verdict(_FAILED, detail, None, since, named=named)
     oldest = min(one.taken_at for one in readings)
     return _Verdict(_MET, "Measured, within limits.", oldest + holds)
 
@@ -663,18 +664,22 @@ def _unmeasured(missing: Iterable[Measure]) -> str:
 
 def _held(worst: Reading, since: datetime | None) -> _Verdict:
     """On hold, or worse: no reason opens it before it was measured again often enough."""
-    told = f"{worst.limit.measure} {worst.value:g}"
     stops = worst.zone is Zone.STOP
-    said = f"Stop: {told}" if stops else f"On hold: {told}"
+    is_decided = worst.is_confirmed and not stops
     when = f"{worst.again_at:%H:%M} UTC"
-    if worst.is_confirmed and not stops:
-        detail = f"{said}, also when measured again. A better value counts from {when} on."
-        return _Verdict(_FAILED, detail, None, since)
-    return _Verdict(_FAILED, f"{said}. Measure again at {when} or later.", None, since, True)
+    said, then = (
+        ("On hold", f", also when measured again. A better value counts from {when} on.")
+        if is_decided
+        else ("Stop" if stops else "On hold", f". Measure again at {when} or later.")
+    )
+    detail, named = (f"{said}: {told}{then}" for [told] in _told([worst]))
+    return _Verdict(_FAILED, detail, None, since, is_fixed=not is_decided, named=named)
 
 
-def _spoken(beyond: Sequence[Reading]) -> str:
-    return "Out of range: " + ", ".join(f"{one.limit.measure} {one.value:g}" for one in beyond)
+def _told(beyond: Sequence[Reading]) -> tuple[list[str], list[str]]:
+    """What lies beyond its limits, for everybody, and with the values for those who treat."""
+    measures = [str(one.limit.measure) for one in beyond]
+    return measures, [f"{one.limit.measure} {one.value:g}" for one in beyond]
 
 
 _SETTLED: Mapping[SettledBy, Callable[[Gate, Known, datetime], _Verdict]] = {

@@ -211,7 +211,7 @@ class TestHold:
         told = {"code": "vitals", "reason": "always so before a session"}
         refused = nurse.post(f"/appointments/{visit_id}/overrides", told)
         assert (refused.status_code, refused.json["type"]) == (422, "/problems/not-ready")
-        assert refused.json["gates"][0]["detail"].startswith("On hold: systolic 165.")
+        assert refused.json["gates"][0]["detail"].startswith("On hold: systolic. Measure again")
 
         clock.now += 10 * MINUTE
         note(nurse, visit_id, CALM | {"systolic": 161})
@@ -222,12 +222,19 @@ class TestHold:
         note(nurse, visit_id, CALM | {"systolic": 181})
         assert vitals(desk, visit_id)["state"] == "failed"
 
+    def test_the_value_is_for_those_who_treat(
+        self, nurse: Caller, desk: Caller, visit_id: UUID
+    ) -> None:
+        note(nurse, visit_id, CALM | {"systolic": 165})
+        assert vitals(nurse, visit_id)["detail"].startswith("On hold: systolic 165. Measure again")
+        assert "165" not in vitals(desk, visit_id)["detail"]
+
     @pytest.mark.parametrize("better", [138, 150])
     def test_nor_does_what_is_better_a_minute_later(
         self, nurse: Caller, desk: Caller, visit_id: UUID, clock: Clock, better: int
     ) -> None:
         note(nurse, visit_id, CALM | {"systolic": 170})
-        on_hold = "On hold: systolic 170. Measure again at 14:10 UTC or later."
+        on_hold = "On hold: systolic. Measure again at 14:10 UTC or later."
         for _ in range(3):
             clock.now += 3 * MINUTE
             note(nurse, visit_id, CALM | {"systolic": better})

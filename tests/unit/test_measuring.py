@@ -174,7 +174,7 @@ class TestReasons:
 
     def test_it_says_when_to_measure_again(self) -> None:
         found = judged("vitals", at(-5, systolic=165, diastolic=80))
-        assert found.detail == "On hold: systolic 165. Measure again at 14:05 UTC or later."
+        assert found.named == "On hold: systolic 165. Measure again at 14:05 UTC or later."
 
     def test_once_it_was_lower_the_count_begins_anew(self) -> None:
         values = (165, 165, 150, 165)

@@ -125,7 +125,8 @@ class Limited(Row):
             judged = judge(gate, **told)
             self.expect(state, judged, f"{measure} {value}")
             assert judged.is_fixed is is_fixed, (measure, value)
-            assert state is MET or f"{measure} {value:g}" in judged.detail
+            assert state is MET or f"{measure} {value:g}" in (judged.named or "")
+            assert f"{value:g}" not in judged.detail
             if state is FAILED and not is_fixed:
                 since(self, gate, LATELY + MINUTE, **told)  # when it was typed in
 

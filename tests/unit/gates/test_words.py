@@ -173,23 +173,23 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
     (
         "measurement",
         {"measured": (taken(0, 141.5, 49),)},
-        "Out of range: systolic 141.5, heart-rate 49",
+        "Out of range: systolic, heart-rate",
     ),
-    ("measurement", {"measured": (taken(0, 120, 111),)}, "Out of range: heart-rate 111"),
+    ("measurement", {"measured": (taken(0, 120, 111),)}, "Out of range: heart-rate"),
     (
         "measurement",
         {"measured": (taken(0, 180, 60),)},
-        "Stop: systolic 180. Measure again at 15:10 UTC or later.",
+        "Stop: systolic. Measure again at 15:10 UTC or later.",
     ),
     (
         "measurement",
         {"measured": (taken(0, 160, 60),)},
-        "On hold: systolic 160. Measure again at 15:10 UTC or later.",
+        "On hold: systolic. Measure again at 15:10 UTC or later.",
     ),
     (
         "measurement",
         {"measured": (taken(-10, 160, 60), taken(0, 165, 60))},
-        "On hold: systolic 165, also when measured again. A better value counts from 15:10 UTC on.",
+        "On hold: systolic, also when measured again. A better value counts from 15:10 UTC on.",
     ),
     ("questionnaire", {}, "Not filled in yet."),
     (
@@ -209,6 +209,27 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
 @pytest.mark.parametrize(("settled_by", "known", "said"), SAID, ids=lambda one: str(one)[:60])
 def test_it_is_said_why(settled_by: str, known: dict[str, Any], said: str) -> None:
     assert judge(gate(settled_by), **known).detail == said
+
+
+@pytest.mark.parametrize(
+    ("measured", "said"),
+    [
+        ((taken(0, 141.5, 49),), "Out of range: systolic 141.5, heart-rate 49"),
+        ((taken(0, 180, 60),), "Stop: systolic 180. Measure again at 15:10 UTC or later."),
+        ((taken(0, 160, 60),), "On hold: systolic 160. Measure again at 15:10 UTC or later."),
+        (
+            (taken(-10, 160, 60), taken(0, 165, 60)),
+            "On hold: systolic 165, also when measured again. "
+            "A better value counts from 15:10 UTC on.",
+        ),
+        ((taken(0, 120, 60),), None),
+        ((taken(-31, 120, 60),), None),
+    ],
+)
+def test_those_who_treat_read_what_was_measured(
+    measured: tuple[Measured, ...], said: str | None
+) -> None:
+    assert judge(gate("measurement"), measured=measured).named == said
 
 
 @pytest.mark.parametrize("shuts", Stage)
@@ -233,13 +254,13 @@ def test_every_way_to_settle_a_gate_has_its_words() -> None:
     ("measured", "said"),
     [
         # What is on hold comes before what is missing, that before what is old or beyond.
-        ((taken(0, 160, None),), "On hold: systolic 160"),
+        ((taken(0, 160, None),), "On hold: systolic"),
         ((taken(0, 150, None),), "Not measured yet: heart-rate"),
         ((taken(-31, None, 60), taken(0, 150, None)), "Measured too long ago: heart-rate"),
-        ((taken(0, 185, 111),), "Stop: systolic 185."),
+        ((taken(0, 185, 111),), "Stop: systolic."),
         # What holds a visit up does so until it was measured again, however long ago that is.
-        ((taken(-31, 185, 60),), "Stop: systolic 185."),
-        ((taken(-31, 160, 60), taken(0, None, 60)), "On hold: systolic 160"),
+        ((taken(-31, 185, 60),), "Stop: systolic."),
+        ((taken(-31, 160, 60), taken(0, None, 60)), "On hold: systolic"),
     ],
 )
 def test_the_worst_is_said_first(measured: tuple[Measured, ...], said: str) -> None:
@@ -286,7 +307,7 @@ def test_of_two_on_hold_each_is_measured_again() -> None:
     both = (taken(-30, 165, 60), taken(-10, 165, 131))
     judged = judge(gate("measurement", limits=(SYSTOLIC, held)), measured=both)
     assert judged.is_fixed
-    assert judged.detail.startswith("On hold: heart-rate 131. Measure again")
+    assert judged.named == "On hold: heart-rate 131. Measure again at 15:00 UTC or later."
 
 
 def test_without_a_recheck_what_is_on_hold_stays_so() -> None:
