@@ -22,9 +22,10 @@ from models import Appointment, Site, db
 from models.vocabulary import AppointmentStatus, Stage
 from scheduler import evidence, lifecycle
 from scheduler.errors import Unfit
+from scheduler.evidence import Standing
 from scheduler.lifecycle import State
 from scheduler.permissions import Permission
-from scheduler.readiness import Judged, Readiness, Urgency, urgency
+from scheduler.readiness import Judged, Urgency, urgency
 
 blueprint = Blueprint("boards", __name__, url_prefix="/api/v1", description="Who is ready.")
 
@@ -75,11 +76,10 @@ def read_board(asked: dict[str, Any]) -> Response:
     if len(visits) > MOST:
         raise Unfit(f"More than {MOST} visits: ask for a shorter stretch of time.", field="to")
     at, granted = now(), by().permissions
-    judged = evidence.judge(db.session(), visits, at)
-    rows = [
-        _row(shown, _standing(judged[visit.id], _stage(visit), granted), at)
-        for visit, shown in zip(visits, showing.written(visits), strict=True)
-    ]
+    found = evidence.stand(db.session(), visits, at)
+    stands = [_standing(found[visit.id], _stage(visit), granted) for visit in visits]
+    shown = showing.written(visits, (one.assigned for one in stands))
+    rows = [_row(visit, one, at) for visit, one in zip(shown, stands, strict=True)]
     rows.sort(key=lambda row: _PRESSING[row["urgency"]])  # and in the order of time, as they came
     told = {"items": rows, "next": None}
     trail.note_shown(told)
@@ -115,6 +115,8 @@ class _Standing(NamedTuple):
     """When the first of what is missing is due."""
     readiness: orjson.Fragment
     """As ReadinessSchema has it, in JSON."""
+    assigned: orjson.Fragment
+    """Who serves it, in JSON."""
 
 
 def _row(shown: dict[str, Any], stands: _Standing, at: datetime) -> dict[str, Any]:
@@ -131,8 +133,9 @@ def _stage(visit: Row[Any]) -> Stage | None:
 
 
 @lru_cache(maxsize=evidence.KEPT)
-def _standing(readiness: Readiness, stage: Stage | None, granted: Granted) -> _Standing:
+def _standing(found: Standing, stage: Stage | None, granted: Granted) -> _Standing:
     """How a visit stands, to be read by somebody. Kept as long as how it was judged."""
+    readiness = found.readiness
     shut = [] if stage is None else readiness.shut(Stage.DOSE if _ahead(stage) else stage)
     told = {
         "ready": stage is not None and not any(readiness.asked(one, stage) for one in shut),
@@ -143,6 +146,7 @@ def _standing(readiness: Readiness, stage: Stage | None, granted: Granted) -> _S
         missing=[one.gate.code for one in shut],
         due_at=min((one.due_at for one in shut), default=None),
         readiness=orjson.Fragment(orjson.dumps(told, option=orjson.OPT_UTC_Z)),
+        assigned=showing.assigned(found.served),
     )
 
 

@@ -1,22 +1,20 @@
 """Showing visits: rows of the database as the documents that callers rely on."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from datetime import datetime
-from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
 import orjson
 from marshmallow import Schema, fields, post_dump
-from sqlalchemy import Row, Text, cast, select, text
+from sqlalchemy import Row, Text, cast, select
 
 from api.caller import by
 from api.fields import Id, Instant, write_id, write_instant
 from models import Appointment, Site, db
 from models.vocabulary import AppointmentStatus, GateState, Progress, StepKind
+from scheduler import lines
 from scheduler.actors import Assignment, Opening
-from scheduler.lines import array
+from scheduler.lines import Served
 from scheduler.permissions import Permission
 from scheduler.readiness import Judged
 
@@ -144,13 +142,13 @@ def appointment(row: Appointment) -> dict[str, Any]:
 
 def appointments(rows: Sequence[Appointment]) -> list[dict[str, Any]]:
     """Visits, ready to be written; two queries however many they are."""
-    taken = _assignments([row.id for row in rows])
+    served = lines.served(db.session(), [row.id for row in rows])
     zones = _zones({row.site_id for row in rows})
     names = set(AppointmentSchema._declared_fields) - {"assignments", "time_zone"}
     return [
         {
             **{name: getattr(row, name) for name in names},
-            "assignments": taken[row.id],
+            "assignments": [one._asdict() for one in served[str(row.id)]],
             "time_zone": zones[row.site_id],
         }
         for row in rows
@@ -167,28 +165,29 @@ def _column(name: str) -> Any:
     return cast(column, Text).label(name) if isinstance(_FIELDS[name], Id) else column
 
 
-def written(rows: Sequence[Row[Any]]) -> list[dict[str, Any]]:
+def written(rows: Sequence[Row[Any]], assigned: Iterable[orjson.Fragment]) -> list[dict[str, Any]]:
     """Visits as AppointmentSchema has them, written out here: a board holds a thousand.
 
     Each row begins with `columns`. Instants are left to the writer of JSON.
     """
-    serving, own = _serving([row.id for row in rows]), len(_NAMES)
-    names = (*_NAMES, "assignments")
-    return [dict(zip(names, (*row[:own], _written(serving[row.id])), strict=True)) for row in rows]
+    own, names = len(_NAMES), (*_NAMES, "assignments")
+    return [
+        dict(zip(names, (*row[:own], served), strict=True))
+        for row, served in zip(rows, assigned, strict=True)
+    ]
 
 
-@lru_cache(maxsize=2000)
-def _written(served: str) -> orjson.Fragment:
-    """Who serves a visit, as JSON. Kept: it seldom changes from one board to the next."""
+def assigned(served: Iterable[Served]) -> orjson.Fragment:
+    """Who serves a visit, as AssignmentSchema has it, in JSON."""
     shown = [
         {
-            "role": one["role"],
-            "schedule_id": one["schedule_id"],
-            "name": one["name"],
-            "from": one["starts_at"],
-            "to": one["ends_at"],
+            "role": one.role,
+            "schedule_id": one.schedule_id,
+            "name": one.name,
+            "from": one.starts_at,
+            "to": one.ends_at,
         }
-        for one in _read(served)
+        for one in served
     ]
     return orjson.Fragment(orjson.dumps(shown, option=orjson.OPT_UTC_Z))
 
@@ -220,52 +219,6 @@ def _assignment(one: Assignment) -> dict[str, Any]:
         "from": write_instant(one.starts_at),
         "to": write_instant(one.ends_at),
     }
-
-
-def _assignments(ids: Sequence[UUID]) -> dict[UUID, list[dict[str, Any]]]:
-    serving = _serving(ids)
-    return {visit_id: _read(serving[str(visit_id)]) for visit_id in ids}
-
-
-def _serving(ids: Sequence[UUID | str]) -> defaultdict[str, str]:
-    """Who serves each visit, as the database tells it."""
-    found = db.session.execute(_SERVING, {"visits": array(ids)}).all()
-    return defaultdict(lambda: "[]", {row.id: row.served for row in found})
-
-
-def _read(served: str) -> list[dict[str, Any]]:
-    """Each once, however many lanes they take, in the order of time."""
-    names = ("role", "schedule_id", "name", "starts_at", "ends_at")
-    told = {(one[3], one[0], one[2], one[1]): one for one in sorted(orjson.loads(served))}
-    rows = (dict(zip(names, told[key], strict=True)) for key in sorted(told))
-    instants = ("starts_at", "ends_at")
-    return [one | {name: datetime.fromisoformat(one[name]) for name in instants} for one in rows]
-
-
-_SERVING = text(
-    """
-    WITH taken AS (
-        SELECT s.clinic_id, s.appointment_id AS id, s.role, s.schedule_id, s.starts_at, s.ends_at
-          FROM slot s
-         WHERE s.appointment_id = ANY(CAST(:visits AS uuid[])) AND s.role <> 'patient'
-           AND s.status <> 'busy-unavailable'
-        UNION ALL
-        SELECT s.clinic_id, a.id, s.role, s.schedule_id, s.starts_at, s.ends_at
-          FROM appointment a
-          JOIN slot s ON s.clinic_id = a.clinic_id AND s.group_session_id = a.group_session_id
-         WHERE a.id = ANY(CAST(:visits AS uuid[])) AND s.role <> 'patient'
-           AND s.status <> 'busy-unavailable'
-    )
-    SELECT CAST(t.id AS text) AS id,
-           CAST(json_agg(json_build_array(t.role, t.schedule_id, h.name, t.starts_at, t.ends_at))
-                AS text) AS served
-      FROM taken t
-      JOIN schedule h ON h.clinic_id = t.clinic_id AND h.id = t.schedule_id
-     GROUP BY t.id
-    """
-)
-"""Who serves each visit; turnover left out. As text: what was worked out of it holds as long as
-it says the same."""
 
 
 def _zones(site_ids: Iterable[UUID]) -> dict[UUID, str]:

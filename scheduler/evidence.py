@@ -5,7 +5,8 @@ many queries as one visit does.
 """
 
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, lru_cache, partial
 from typing import Any, NamedTuple
@@ -15,12 +16,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from models import Appointment
-from models.vocabulary import Place, Progress, Stage
+from models.vocabulary import ActorKind, Place, Progress, Stage
 from scheduler import facts, lines, readiness, rules
 from scheduler.facts import Brief
-from scheduler.lines import Asked, Key, Lines, OfPatient
+from scheduler.lines import Key, Lines, OfPatient, OfVisit, Served
 from scheduler.protocols import Protocol, Step, Visit
-from scheduler.readiness import SOUND, Amiss, EarlierStep, Known, Readiness
+from scheduler.readiness import Amiss, EarlierStep, Known, Readiness, Serving
 
 Before = tuple[tuple[EarlierStep, ...] | None, bool]
 """The steps before a visit, None outside courses; and whether it is the first of its kind."""
@@ -60,7 +61,14 @@ class Told(NamedTuple):
     of_patient: str
     of_course: str
     of_all: str
-    amiss: Amiss
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Standing:
+    """How a visit stands, and who serves it, in the order of time."""
+
+    readiness: Readiness
+    served: tuple[Served, ...]
 
 
 KEPT = 2000
@@ -69,37 +77,41 @@ KEPT = 2000
 
 def judge(session: Session, visits: Sequence[Seen], now: datetime) -> dict[Any, Readiness]:
     """The readiness of each visit. The number of queries does not depend on how many."""
+    return {key: one.readiness for key, one in stand(session, visits, now).items()}
+
+
+def stand(session: Session, visits: Sequence[Seen], now: datetime) -> dict[Any, Standing]:
+    """The readiness of each visit, and who serves it, in one query."""
     return {
         visit.id: _judged(
             told, readiness.moment(visit.starts_at, now, under_way=visit.progress is not None)
         )
-        for visit, told in _told(session, visits, amiss(session, visits, now))
+        for visit, told in _told(session, visits)
     }
 
 
-def amiss(session: Session, visits: Sequence[Seen], now: datetime) -> Mapping[str, Amiss]:
-    """What the service itself asks of visits and does not find, by visit: of most nothing."""
-    asked = []
-    protocol = cache(partial(facts.protocol, session))
-    for visit in visits:
-        over = protocol(visit.protocol_version_id)
-        by_video = over.visits[visit.visit].place is Place.TELEHEALTH
-        asked.append(Asked(visit.id, over.minimum_age, by_video))
-    return lines.amiss(session, asked, now)
+def amiss(session: Session, visits: Sequence[Seen], now: datetime) -> dict[Any, Amiss]:
+    """What the service itself asks of each visit and does not find."""
+    return {
+        visit.id: readiness.amiss(_known(told), max(visit.starts_at, now))
+        for visit, told in _told(session, visits)
+    }
 
 
 @lru_cache(maxsize=KEPT)
-def _judged(told: Told, at: datetime) -> Readiness:
+def _judged(told: Told, at: datetime) -> Standing:
     """Judge a visit as of `at`. Kept: most visits are asked of again before anything changes.
 
     It rests on what it is given alone, all of it read anew, so what is kept is never stale.
     """
-    return readiness.assess(told.protocol.visits[told.visit].gates, _known(told), at)
+    of_visit = lines.of_visit(told.of_visit)
+    gates = told.protocol.visits[told.visit].gates
+    return Standing(readiness.assess(gates, _known(told), at), lines.in_order(of_visit.served))
 
 
 def known(session: Session, visits: Sequence[Seen]) -> dict[Any, Known]:
     """Everything that the gates of each visit are judged by."""
-    return {visit.id: _known(told) for visit, told in _told(session, visits, {})}
+    return {visit.id: _known(told) for visit, told in _told(session, visits)}
 
 
 def before_booking(session: Session, about: Brief, moving: UUID | None = None) -> Known | None:
@@ -142,7 +154,7 @@ def _before_any_time(
     return Known(
         starts_at=_ANY_TIME,
         clearances=of_patient.cleared,
-        renewed=lines.renewed(found.of_all),
+        renewed=lines.of_all(found.of_all).renewed,
         medicine=content.medicine,
         route=content.route,
         doses=tuple(of_patient.doses.values()),
@@ -170,9 +182,7 @@ def unready(session: Session, ids: Sequence[UUID], now: datetime) -> set[UUID]:
     }
 
 
-def _told(
-    session: Session, visits: Sequence[Seen], wrong: Mapping[str, Amiss]
-) -> Iterator[tuple[Seen, Told]]:
+def _told(session: Session, visits: Sequence[Seen]) -> Iterator[tuple[Seen, Told]]:
     found = lines.read(
         session,
         [visit.patient_id for visit in visits],
@@ -194,7 +204,6 @@ def _told(
                 of(visit.patient_id),
                 of(course_id),
                 of_all,
-                wrong.get(str(visit.id), SOUND),
             ),
         )
 
@@ -209,7 +218,7 @@ def _known(told: Told) -> Known:
         starts_at=starts_at,
         ends_at=told.ends_at,
         clearances=of_patient.cleared,
-        renewed=lines.renewed(told.of_all),
+        renewed=lines.of_all(told.of_all).renewed,
         medicine=content.medicine,
         route=content.route,
         items=of_visit.items,
@@ -229,8 +238,33 @@ def _known(told: Told) -> Known:
         eligibility=of_patient.eligible(told.course_id),
         doses=tuple([at for at in of_patient.doses.values() if at < starts_at]),
         overridden=of_visit.overridden,
-        amiss=told.amiss,
+        serving=_serving(told, of_visit),
     )
+
+
+def _serving(told: Told, of_visit: OfVisit) -> Serving | None:
+    """Who serves a visit, and whom."""
+    if of_visit.whose is None:
+        return None
+    time_zone, birth_date, region, is_over = of_visit.whose
+    licences = lines.of_all(told.of_all).licences
+    by_video = told.protocol.visits[told.visit].place is Place.TELEHEALTH
+    return Serving(
+        time_zone,
+        [
+            (one.role, licences.get(one.schedule_id, ()))
+            for one in lines.in_order(of_visit.served)
+            if one.role not in _NOBODY
+        ],
+        birth_date,
+        told.protocol.minimum_age,
+        region if by_video else None,
+        is_over,
+    )
+
+
+_NOBODY = frozenset({ActorKind.ROOM, ActorKind.DEVICE})
+"""Roles that take no licence."""
 
 
 @lru_cache(maxsize=KEPT)

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from models.vocabulary import ActorKind, Severity, Stage, StepKind
 from scheduler import (
+    ages,
     calendars,
     choosing,
     facts,
@@ -210,7 +211,7 @@ class Ground:
     def _too_young(self) -> int:
         """The granules of the days on which the patient is younger than the protocol wants."""
         frame, zone = self.calendar.frame, self.site.zone
-        grown = rules.of_age(self.about.patient.birth_date, self.about.protocol.minimum_age)
+        grown = ages.of_age(self.about.patient.birth_date, self.about.protocol.minimum_age)
         first = frame.start.astimezone(zone).date() - DAY
         return days_of(frame, zone, first, grown - DAY) if first < grown else 0
 

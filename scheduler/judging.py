@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from models import Appointment
 from models import Site as SiteRow
 from models.vocabulary import AppointmentStatus, Severity, Stage, StepKind
-from scheduler import evidence, facts, readiness, rules, written
+from scheduler import ages, evidence, facts, readiness, rules, written
 from scheduler.actors import Assignment, Site
 from scheduler.authority import Authority, Reasons
 from scheduler.errors import NotReady, OffGrid, RuleBroken, StartsInThePast, TooYoung
@@ -58,7 +58,7 @@ def weigh(session: Session, proposal: Proposal, by: Authority) -> Mapping[str, s
     """
     about = proposal.about
     day = proposal.starts_at.astimezone(proposal.site.zone).date()
-    if rules.age_on(day, about.patient.birth_date) < about.protocol.minimum_age:
+    if ages.age_on(day, about.patient.birth_date) < about.protocol.minimum_age:
         raise TooYoung(f"The protocol is for people of {about.protocol.minimum_age} and older.")
     overridden = [
         *_weigh_gates(_shut_gates(session, proposal), proposal.reasons, by),

@@ -4,13 +4,12 @@ A board of a thousand visits takes as many queries as one visit does.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from functools import lru_cache, partial
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 import orjson
 from sqlalchemy import text
@@ -26,15 +25,13 @@ from models.vocabulary import (
     TaskStatus,
     WayHome,
 )
-from scheduler import rules
 from scheduler.measuring import Measured
 from scheduler.readiness import (
-    SOUND,
-    Amiss,
     Companion,
     Duty,
     Item,
     Leaving,
+    Licence,
     Renewal,
     Shutting,
     Vouched,
@@ -43,6 +40,26 @@ from scheduler.screening import Decided, Medicine, Reconciled, Ruled, Ruling, Sc
 
 Key = UUID | str
 """A row's key. As text it is quicker to read, look up and write: a board names thousands."""
+
+
+class Whose(NamedTuple):
+    """Where a visit is, and whose."""
+
+    time_zone: str
+    birth_date: date
+    region: str
+    """The state where the patient is. Empty: it is not known."""
+    is_over: bool
+
+
+class Served(NamedTuple):
+    """Who or what serves a visit, from when to when."""
+
+    role: str
+    schedule_id: str
+    name: str
+    starts_at: datetime
+    ends_at: datetime
 
 
 @dataclass(slots=True)
@@ -90,6 +107,20 @@ class OfVisit:
     """When gates were last opened by a reason, for the time at which the visit stands now."""
     step: str | None = None
     """Which step of its course it is, by key."""
+    whose: Whose | None = None
+    """None: the visit is not there."""
+    served: list[Served] = field(default_factory=list)
+    """By whom: once for each lane that they take."""
+
+
+@dataclass(slots=True)
+class OfAll:
+    """What gates are judged by that is nobody's in particular."""
+
+    renewed: dict[str, list[Renewal]] = field(default_factory=partial(defaultdict, list))
+    """For each gate the versions of its text that end the clearances given to earlier ones."""
+    licences: dict[str, list[Licence]] = field(default_factory=partial(defaultdict, list))
+    """Of each who serves somebody, by schedule."""
 
 
 @dataclass(slots=True)
@@ -121,7 +152,7 @@ class Lines:
 
     @property
     def of_all(self) -> str:
-        """What is nobody's in particular."""
+        """What is nobody's in particular, to be read by `of_all`."""
         return self.told.get(None, NOTHING)
 
     def patient(self, key: Key) -> OfPatient:
@@ -144,42 +175,17 @@ def read(
     return Lines({row.subject: row.told for row in session.execute(_LINES, asked).all()})
 
 
-class Asked(NamedTuple):
-    """A visit of which it is asked whether something is amiss."""
-
-    id: Key
-    minimum_age: int
-    by_video: bool
-    """Then who serves it must be licensed in the state where the patient is."""
-
-
-def amiss(session: Session, asked: Sequence[Asked], now: datetime) -> Mapping[str, Amiss]:
-    """What the service itself asks of these visits and does not find; of most nothing.
-
-    Licences are asked for on the day of the visit, and where that is over and the visit is not,
-    on today.
-    """
-    if not asked:
-        return {}
-    told = {name: f"{{{','.join(map(str, column))}}}" for name, column in _columns(asked)}
-    found: dict[str, Amiss] = {}
-    for row in session.execute(_AMISS, {**told, "now": now}):
-        zone = ZoneInfo(row.time_zone)
-        day, last = (one.astimezone(zone).date() for one in (row.starts_at, row.latest))
-        roles, too_young = found.get(row.id, SOUND)
-        if row.role is not None and not all(_holds(row.held, one) for one in (day, last)):
-            roles = tuple(dict.fromkeys((*roles, row.role)))
-        too_young = too_young or rules.age_on(day, row.birth_date) < row.minimum_age
-        found[row.id] = Amiss(roles, too_young)
-    return {visit_id: one for visit_id, one in found.items() if one != SOUND}
+def served(session: Session, visits: Iterable[Key]) -> Mapping[str, Sequence[Served]]:
+    """Who serves each visit, by its key as text, as `in_order` has it."""
+    found: dict[str, list[Served]] = defaultdict(list)
+    for key, *told in session.execute(_SERVED, {"visits": array(visits)}):
+        found[key].append(Served(*told))
+    return defaultdict(tuple, {key: in_order(all_of) for key, all_of in found.items()})
 
 
-def _holds(held: Sequence[Sequence[date]] | None, day: date) -> bool:
-    return any(first <= day <= last for first, last in held or ())
-
-
-def _columns(asked: Sequence[Asked]) -> Iterator[tuple[str, Sequence[object]]]:
-    return zip(("visits", "ages", "by_video"), zip(*asked, strict=True), strict=True)
+def in_order(served: Iterable[Served]) -> tuple[Served, ...]:
+    """Each once, however many lanes they take, in the order of time."""
+    return tuple(sorted(set(served), key=lambda one: (one.starts_at, one.role, one.name, one)))
 
 
 def array(keys: Iterable[Key | None]) -> str:
@@ -203,15 +209,12 @@ def of_course(told: str) -> OfCourse:
 
 
 @lru_cache(maxsize=64)
-def renewed(told: str) -> Mapping[str, Sequence[Renewal]]:
-    """For each gate the versions of its text that end the clearances given to earlier ones."""
-    found: dict[str, list[Renewal]] = defaultdict(list)
-    for gate, number, written_at in orjson.loads(told):
-        found[gate].append(Renewal(number, _instant(written_at)))
-    return dict(found)
+def of_all(told: str) -> OfAll:
+    """What `told` says about nobody in particular. Kept: all visits of a board rest on it."""
+    return _taken(OfAll(), told, _OF_ALL)
 
 
-_Known = TypeVar("_Known", OfPatient, OfVisit, OfCourse)
+_Known = TypeVar("_Known", OfPatient, OfVisit, OfCourse, OfAll)
 
 
 def _taken(known: _Known, told: str, takers: Mapping[str, Callable[..., None]]) -> _Known:
@@ -304,8 +307,22 @@ def _overridden(known: OfVisit, gate: str, at: str) -> None:
     known.overridden[gate] = _instant(at)
 
 
-def _step(known: OfVisit, key: str) -> None:
-    known.step = key
+def _stands(known: OfVisit, step: str | None, time_zone: str, born: str, *told: Any) -> None:
+    known.step, known.whose = step, Whose(time_zone, date.fromisoformat(born), *told)
+
+
+def _served(known: OfVisit, role: str, schedule_id: str, name: str, *during: str) -> None:
+    known.served.append(Served(role, schedule_id, name, *map(_instant, during)))
+
+
+def _renewed(known: OfAll, gate: str, number: int, written_at: str) -> None:
+    known.renewed[gate].append(Renewal(number, _instant(written_at)))
+
+
+def _licence(known: OfAll, schedule_id: str, role: str, since: str, *told: Any) -> None:
+    until, regions = told
+    days = date.fromisoformat(since), date.fromisoformat(until)
+    known.licences[schedule_id].append(Licence(role, *days, tuple(regions)))
 
 
 def _fulfilled(known: OfCourse, key: str) -> None:
@@ -353,13 +370,43 @@ _OF_VISIT: Mapping[str, Callable[..., None]] = {
     "dosed": _dosed,
     "measured": _measured,
     "overridden": _overridden,
-    "step": _step,
+    "stands": _stands,
+    "served": _served,
 }
+_OF_ALL: Mapping[str, Callable[..., None]] = {"renewed": _renewed, "licence": _licence}
 _OF_COURSE: Mapping[str, Callable[..., None]] = {
     "fulfilled": _fulfilled,
     "skipped": _skipped,
     "ended": _ended,
 }
+
+_TAKEN = """
+        SELECT s.appointment_id AS id, s.clinic_id, s.role, s.schedule_id, s.starts_at, s.ends_at,
+               s.id AS slot_id
+          FROM slot s
+         WHERE s.appointment_id = ANY(CAST(:visits AS uuid[])) AND s.role <> 'patient'
+           AND s.status <> 'busy-unavailable'
+        UNION ALL
+        SELECT a.id, s.clinic_id, s.role, s.schedule_id, s.starts_at, s.ends_at, s.id
+          FROM appointment a
+          JOIN slot s ON s.clinic_id = a.clinic_id AND s.group_session_id = a.group_session_id
+         WHERE a.id = ANY(CAST(:visits AS uuid[])) AND s.role <> 'patient'
+           AND s.status <> 'busy-unavailable'
+"""
+"""The time that visits take of staff, rooms and devices, in sessions that they share as well;
+turnover left out."""
+
+_SERVED = text(
+    """
+    WITH taken AS (
+        {taken}
+    )
+    SELECT CAST(t.id AS text) AS id, t.role, CAST(t.schedule_id AS text) AS schedule_id, h.name,
+           t.starts_at, t.ends_at
+      FROM taken t
+      JOIN schedule h ON h.clinic_id = t.clinic_id AND h.id = t.schedule_id
+    """.replace("{taken}", _TAKEN)
+)
 
 _LINES = text(
     """
@@ -379,6 +426,8 @@ _LINES = text(
         SELECT clinic_id, patient_id, instrument, shut_at, shut_at, id
           FROM questionnaire_draft
          WHERE patient_id = ANY(CAST(:patients AS uuid[])) AND shut_at IS NOT NULL
+    ), taken AS (
+        {taken}
     ), lines AS (
         SELECT c.patient_id AS subject, c.cleared_at AS at, c.id,
                json_build_array('cleared', c.gate, c.outcome, c.cleared_at, c.valid_until,
@@ -393,8 +442,16 @@ _LINES = text(
                           id DESC) AS c
           LEFT JOIN consent_text t ON t.clinic_id = c.clinic_id AND t.id = c.text_id
         UNION ALL
-        SELECT NULL, t.written_at, t.id, json_build_array(t.code, t.number, t.written_at)
+        SELECT NULL, t.written_at, t.id,
+               json_build_array('renewed', t.code, t.number, t.written_at)
           FROM consent_text t WHERE t.renews
+        UNION ALL
+        SELECT NULL, NULL, q.id,
+               json_build_array('licence', r.schedule_id, q.role, q.valid_from, q.valid_until,
+                                q.regions)
+          FROM qualification q
+          JOIN practitioner r ON r.clinic_id = q.clinic_id AND r.id = q.practitioner_id
+         WHERE CAST(:visits AS uuid[]) <> '{}'
         UNION ALL
         SELECT r.patient_id, r.authored_at, r.id,
                json_build_array('answered', r.instrument, r.authored_at)
@@ -507,10 +564,19 @@ _LINES = text(
                  WHERE patient_id = ANY(CAST(:patients AS uuid[]))
                  ORDER BY course_id, decided_at DESC, id DESC) AS e
         UNION ALL
-        SELECT a.id, NULL, s.id, json_build_array('step', s.key)
+        SELECT a.id, NULL, NULL,
+               json_build_array('stands', k.key, s.time_zone, p.birth_date,
+                                coalesce(p.region, ''), a.status = 'fulfilled')
           FROM appointment a
-          JOIN course_step s ON s.clinic_id = a.clinic_id AND s.id = a.course_step_id
+          JOIN site s ON s.clinic_id = a.clinic_id AND s.id = a.site_id
+          JOIN patient p ON p.clinic_id = a.clinic_id AND p.id = a.patient_id
+          LEFT JOIN course_step k ON k.clinic_id = a.clinic_id AND k.id = a.course_step_id
          WHERE a.id = ANY(CAST(:visits AS uuid[]))
+        UNION ALL
+        SELECT t.id, t.starts_at, t.slot_id,
+               json_build_array('served', t.role, t.schedule_id, h.name, t.starts_at, t.ends_at)
+          FROM taken t
+          JOIN schedule h ON h.clinic_id = t.clinic_id AND h.id = t.schedule_id
         UNION ALL
         SELECT s.course_id, NULL, s.id, json_build_array('fulfilled', s.key)
           FROM course_step s
@@ -528,55 +594,6 @@ _LINES = text(
     )
     SELECT CAST(subject AS text) AS subject, CAST(json_agg(line ORDER BY at, id) AS text) AS told
       FROM lines GROUP BY subject
-    """
+    """.replace("{taken}", _TAKEN)
 )
 """What there is of each patient, visit and course, in the order of time: a board asks once."""
-
-_AMISS = text(
-    """
-    WITH asked AS (
-        SELECT a.clinic_id, a.id, a.group_session_id, p.birth_date, w.minimum_age, s.time_zone,
-               CASE WHEN w.by_video THEN coalesce(p.region, '') END AS region, a.starts_at,
-               CASE WHEN a.status <> 'fulfilled' THEN greatest(a.starts_at, :now)
-                    ELSE a.starts_at END AS latest
-          FROM unnest(CAST(:visits AS uuid[]), CAST(:ages AS integer[]),
-                      CAST(:by_video AS boolean[])) AS w (id, minimum_age, by_video)
-          JOIN appointment a ON a.id = w.id
-          JOIN site s ON s.clinic_id = a.clinic_id AND s.id = a.site_id
-          JOIN patient p ON p.clinic_id = a.clinic_id AND p.id = a.patient_id
-    ), served AS (
-        SELECT a.id, a.region, a.starts_at, a.latest, s.role, s.schedule_id
-          FROM asked a
-          JOIN slot s ON s.clinic_id = a.clinic_id AND s.appointment_id = a.id
-        UNION ALL
-        SELECT a.id, a.region, a.starts_at, a.latest, s.role, s.schedule_id
-          FROM asked a
-          JOIN slot s ON s.clinic_id = a.clinic_id AND s.group_session_id = a.group_session_id
-         WHERE a.group_session_id IS NOT NULL
-    ), doubtful AS (
-        SELECT DISTINCT t.id, t.role, t.schedule_id
-          FROM served t
-         WHERE t.role NOT IN ('patient', 'room', 'device')
-           AND NOT EXISTS (SELECT FROM practitioner r
-                             JOIN qualification q ON q.clinic_id = r.clinic_id
-                                                 AND q.practitioner_id = r.id
-                            WHERE r.schedule_id = t.schedule_id AND q.role = t.role
-                              AND q.valid_from < CAST(t.starts_at AS date) - 1
-                              AND q.valid_until > CAST(t.latest AS date) + 1
-                              AND (t.region IS NULL OR t.region = ANY(q.regions)))
-    )
-    SELECT CAST(a.id AS text) AS id, a.time_zone, a.birth_date, a.minimum_age, a.starts_at,
-           a.latest, d.role, d.schedule_id,
-           (SELECT array_agg(ARRAY[q.valid_from, q.valid_until])
-              FROM practitioner r
-              JOIN qualification q ON q.clinic_id = r.clinic_id AND q.practitioner_id = r.id
-             WHERE r.clinic_id = a.clinic_id AND r.schedule_id = d.schedule_id AND q.role = d.role
-               AND (a.region IS NULL OR a.region = ANY(q.regions))) AS held
-      FROM asked a
-      LEFT JOIN doubtful d ON d.id = a.id
-     WHERE d.id IS NOT NULL
-        OR a.birth_date > CAST(a.starts_at AS date) - (a.minimum_age + 1) * 366
-     ORDER BY a.id, d.role
-    """
-)
-"""Only what may be amiss comes back, give or take a day: which day it is there, Python tells."""

@@ -17,7 +17,6 @@ from notifications import outbox
 from notifications.outbox import Notice
 from notifications.wall_time import at_wall_time
 from scheduler import evidence, facts, tasks
-from scheduler.readiness import SOUND
 from scheduler.tasks import Wanted
 
 AGENDA_AT = time(7, 0)
@@ -103,7 +102,7 @@ def see_to_licence(session: Session, licence: Qualification, now: datetime) -> N
     zone = ZoneInfo(facts.clinic(session).time_zone)
     served = facts.served_ahead(session, licence, now)
     amiss = evidence.amiss(session, served, now)
-    left = [one for one in served if licence.role in amiss.get(str(one.id), SOUND).unlicensed]
+    left = [one for one in served if licence.role in amiss[one.id].unlicensed]
     first = min((one.starts_at for one in left), default=now)
     day = first.astimezone(zone).date()
     wanted = Wanted(

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from models import Practitioner
 from models.vocabulary import ActorKind, AppointmentStatus, PractitionerRole, Stage, StepKind
-from scheduler import calendars, evidence, facts, joining, meetings, readiness, rules, warmth
+from scheduler import ages, calendars, evidence, facts, joining, meetings, readiness, rules, warmth
 from scheduler.actors import Actor, Calendar, Opening, Site
 from scheduler.availability import Hours, Question, Staffing
 from scheduler.calendars import Window
@@ -167,7 +167,7 @@ class _Wanted:
     def _too_young(self, day: date) -> list[tuple[str, str]]:
         assert self.about is not None
         least = self.about.protocol.minimum_age
-        if rules.age_on(day, self.about.patient.birth_date) >= least:
+        if ages.age_on(day, self.about.patient.birth_date) >= least:
             return []
         return [("too-young", f"The protocol is for people of {least} and older.")]
 

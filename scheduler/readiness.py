@@ -12,10 +12,11 @@ of an action; which gates a visit has, and how long they hold, is protocol data.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 from models.vocabulary import (
     STAGE_ORDER,
@@ -27,7 +28,7 @@ from models.vocabulary import (
     TaskStatus,
     WayHome,
 )
-from scheduler import measuring, screening
+from scheduler import ages, measuring, screening
 from scheduler.authority import are_named
 from scheduler.measuring import Measured, Reading, Zone
 from scheduler.protocols import Gate, GivenFor, SettledBy
@@ -120,6 +121,38 @@ class EarlierStep:
         return not (self.fulfilled or self.skipped)
 
 
+class Licence(NamedTuple):
+    """A licence to act in a role, from one day through another."""
+
+    role: str
+    valid_from: date
+    valid_until: date
+    regions: tuple[str, ...] = ()
+    """The states in which it holds for visits by video."""
+
+    def holds(self, role: str, day: date, region: str | None) -> bool:
+        """Whether it lets somebody serve in a role on a day; by video, in a region."""
+        return (
+            role == self.role
+            and self.valid_from <= day <= self.valid_until
+            and (region is None or region in self.regions)
+        )
+
+
+class Serving(NamedTuple):
+    """Who serves a visit, and whom: what the service itself asks of each."""
+
+    time_zone: str
+    """Of the site: days are days there."""
+    staff: Sequence[tuple[str, Sequence[Licence]]]
+    """Of each who serves it in a role, the role, and the licences that they hold in any."""
+    birth_date: date
+    minimum_age: int
+    region: str | None = None
+    """The state where the patient is, of a visit by video; empty: it is not known."""
+    is_over: bool = False
+
+
 class Amiss(NamedTuple):
     """What the service itself asks of a visit, as far as it is not so."""
 
@@ -181,7 +214,8 @@ class Known:
     """What was last decided about the course."""
     overridden: Mapping[str, datetime] = field(default_factory=dict)
     """When a gate was last opened by a reason."""
-    amiss: Amiss = SOUND
+    serving: Serving | None = None
+    """Who serves the visit, and whom. None: it is not booked yet."""
 
 
 @dataclass(slots=True)
@@ -272,7 +306,27 @@ def assess(gates: Iterable[Gate], known: Known, at: datetime) -> Readiness:
     """
     due = _due(known)
     judged = [_judge(gate, known, at, due) for gate in gates]
-    return Readiness((*judged, *_demanded(known)))
+    return Readiness((*judged, *_demanded(known, at)))
+
+
+def amiss(known: Known, at: datetime) -> Amiss:
+    """What the service itself asks of a visit and does not find, as of `at`.
+
+    Licences are asked for on the day of the visit, and where that is over and the visit is not,
+    on the day of `at` as well.
+    """
+    if known.serving is None:
+        return SOUND
+    time_zone, staff, born, minimum_age, region, is_over = known.serving
+    zone = ZoneInfo(time_zone)
+    moments = (known.starts_at,) if is_over else (known.starts_at, max(known.starts_at, at))
+    days = {one.astimezone(zone).date() for one in moments}
+    unlicensed = {
+        role
+        for role, held in staff
+        if not all(any(one.holds(role, day, region) for one in held) for day in days)
+    }
+    return Amiss(tuple(sorted(unlicensed)), ages.age_on(min(days), born) < minimum_age)
 
 
 CREDENTIALS = Gate(
@@ -294,9 +348,9 @@ DEMANDS = frozenset({CREDENTIALS.code, AGE.code})
 """Gates that no protocol puts on a visit, and no reason takes off it; admins see to them."""
 
 
-def _demanded(known: Known) -> Iterator[Judged]:
+def _demanded(known: Known, at: datetime) -> Iterator[Judged]:
     """What the service itself asks and does not find, each as a gate that nothing opens."""
-    unlicensed, too_young = known.amiss
+    unlicensed, too_young = amiss(known, at)
     if unlicensed:
         detail = f"No licence that holds on the day: {', '.join(unlicensed)}."
         yield Judged(CREDENTIALS, _FAILED, detail, known.starts_at, is_fixed=True)

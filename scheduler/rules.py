@@ -8,7 +8,7 @@ Pure: no database, no clock, no Flask. All datetimes are aware.
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, time, timedelta
+from datetime import datetime, time, timedelta
 from math import ceil, floor
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -363,19 +363,6 @@ def who_of(pairs: Iterable[tuple[str, UUID]]) -> Who:
     for role, schedule_id in pairs:
         found[role] = found.get(role, frozenset()) | {schedule_id}
     return found
-
-
-def age_on(day: date, born: date) -> int:
-    """How old somebody is on a day, in years."""
-    return day.year - born.year - ((day.month, day.day) < (born.month, born.day))
-
-
-def of_age(born: date, years: int) -> date:
-    """The first day on which somebody is so old: `age_on` says so then, and from then on."""
-    try:
-        return born.replace(year=born.year + years)
-    except ValueError:  # 29 February, in a year without one
-        return date(born.year + years, 3, 1)
 
 
 class _Course:

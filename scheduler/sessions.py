@@ -45,7 +45,6 @@ from scheduler.errors import (
 from scheduler.history import Happened
 from scheduler.lifecycle import Action
 from scheduler.placing import Wish
-from scheduler.readiness import SOUND
 
 JOB = Authority("job:noshows")
 
@@ -263,7 +262,7 @@ def _zone_of(session: Session, appointment: Appointment) -> ZoneInfo:
 
 def _refuse_amiss(session: Session, appointment: Appointment, now: datetime) -> None:
     """What was asked at the booking is asked on the day as well: nobody may pass over it."""
-    amiss = evidence.amiss(session, [appointment], now).get(str(appointment.id), SOUND)
+    amiss = evidence.amiss(session, [appointment], now)[appointment.id]
     if amiss.unlicensed:
         told = ", ".join(amiss.unlicensed)
         raise NotQualified(

@@ -33,7 +33,6 @@ SAME = (
     ("default=timedelta(0)", "default=timedelta(1)", "of no watch nothing is listed"),
     (", None)", ", )", "what is left out is None"),
     ("item.due_at < found", "item.due_at <= found", "it is the same moment"),
-    ("None, since, True)", "None, None, True)", "what is fixed is so since ever"),
     ("Vouched(_CLEARED, ", "Vouched(None, ", "how long it holds is asked of what is in order"),
     ("if gate.given_for else None", "if (gate.given_for) or True else None", "a short cut"),
     ("screen.answers.get(one.code) for", "screen.answers.get(None) for", "a short cut not taken"),

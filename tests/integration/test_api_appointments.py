@@ -294,7 +294,7 @@ class TestTheDay:
             event.remove(engine, "before_cursor_execute", count)
             assert len(answer.json["items"]) == number + 1
             counts.append(len(asked))
-        assert max(counts) <= 6, asked
+        assert max(counts) <= 4, asked
 
     def test_too_long_a_stretch_is_refused(self, desk: Caller) -> None:
         refused = desk.get("/readiness?from=2026-03-01T00:00:00Z&to=2026-06-01T00:00:00Z")

@@ -184,6 +184,12 @@ class TestReasons:
         ]
         assert judged("vitals", *taken, overridden={"vitals": NINE}).is_fixed
 
+    def test_of_what_was_only_beyond_a_better_value_counts_at_once(self) -> None:
+        taken = [
+            at(-minutes, systolic=value, diastolic=80) for minutes, value in ((2, 150), (1, 130))
+        ]
+        assert judged("vitals", *taken).state is GateState.MET
+
     def test_at_the_stop_line_nothing_opens_it(self) -> None:
         high = [at(-30 + 10 * n, systolic=185, diastolic=80) for n in range(4)]
         found = judged("vitals", *high, overridden={"vitals": NINE})

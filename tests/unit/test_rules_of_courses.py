@@ -17,7 +17,7 @@ from models.vocabulary import (
     StepKind,
     TaskStatus,
 )
-from scheduler import protocols, rules
+from scheduler import ages, protocols, rules
 from scheduler.choosing import behind
 from scheduler.intervals import Frame, positions
 from scheduler.readiness import Companion, EarlierStep, Item, Known, Vouched, assess, moment
@@ -310,9 +310,9 @@ def test_what_is_behind_a_gate_is_what_judging_every_start_finds(
 @cases(200)
 @given(st.dates(date(1930, 1, 1), date(2020, 12, 31)), st.integers(12, 90))
 def test_the_day_on_which_somebody_is_so_old_is_the_first_such_day(born: date, years: int) -> None:
-    day = rules.of_age(born, years)
+    day = ages.of_age(born, years)
 
-    assert rules.age_on(day, born) >= years > rules.age_on(day - DAY, born)
+    assert ages.age_on(day, born) >= years > ages.age_on(day - DAY, born)
 
 
 DOSED, TALKED, READIED = StepKind.DOSING, StepKind.INTEGRATION, StepKind.PREPARATION

@@ -181,6 +181,7 @@ class Asked(Row):
         self.expect(MET, judged, "lapsed")
         half = judge(gate, shut_by={self.instrument: [Shutting(AT, AT)]})
         self.expect(FAILED, half, "half filled in")
+        since(self, gate, LATELY, shut_by={self.instrument: lapsed})  # and nothing sent since
         later = [Shutting(AT + MINUTE, AT + MINUTE)]
         self.expect(MET, judge(gate, answered=calm, shut_by={self.instrument: later}), "later")
 

@@ -6,7 +6,7 @@ from datetime import date
 
 import pytest
 
-from scheduler import protocols, rules
+from scheduler import ages, protocols
 from scheduler.protocols import Phase, Protocol, Visit
 from tests.house import sources
 from tests.unit.gates.table_of_branches import BRANCHES
@@ -79,5 +79,5 @@ def too_young(code: str, protocol: Protocol) -> Iterator[date]:
     birthday = date(2026, 6, 15)
     born = birthday.replace(year=birthday.year - OLD_ENOUGH[code])
     for day, is_old_enough in ((birthday - DAY, False), (birthday, True), (birthday + DAY, True)):
-        if (rules.age_on(day, born) >= protocol.minimum_age) is not is_old_enough:
+        if (ages.age_on(day, born) >= protocol.minimum_age) is not is_old_enough:
             yield day

@@ -1,14 +1,15 @@
 """What is told of a gate beside how it stands: by when, by whom, and since when."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from models.vocabulary import ClearanceOutcome, GateState, Stage, TaskStatus
 from scheduler import checking, readiness
-from scheduler.readiness import Amiss, Item, Judged, Known, assess
+from scheduler.readiness import Amiss, Item, Judged, Known, Licence, Serving, amiss, assess
 from tests.unit.gates.test_words import gate, taken, vouched_for
 from tests.unit.gates.trials import AT, DAY, HOUR, MET, MINUTE, OVERRIDDEN, judge
 
@@ -37,22 +38,144 @@ def test_an_item_that_is_due_after_the_start_puts_nothing_off() -> None:
     assert judge(gate("checklist"), items=[item("g", -HOUR)]).due_at == AT
 
 
+ROLES = ("therapist", "monitor")
+TODAY = date(2026, 6, 15)
+NEW_YORK, AUCKLAND = "America/New_York", "Pacific/Auckland"
+
+
+def held(role: str, since: int = -9, until: int = 9, *regions: str) -> Licence:
+    return Licence(role, TODAY + since * DAY, TODAY + until * DAY, regions)
+
+
+def serving(**told: Any) -> Serving:
+    """Two who may serve the visit, and a patient who is old enough; but for what is told."""
+    staff = [(role, [held(role)]) for role in ROLES]
+    sound = Serving(NEW_YORK, staff, date(1990, 6, 15), 18)
+    return sound._replace(**told)
+
+
+def test_the_day_is_the_one_that_these_tests_take_it_for() -> None:
+    assert AT.astimezone(ZoneInfo(NEW_YORK)).date() == TODAY
+    assert AT.astimezone(ZoneInfo(AUCKLAND)).date() == TODAY + DAY
+
+
 @pytest.mark.parametrize(
-    ("amiss", "codes", "details"),
+    ("told", "after", "unlicensed", "too_young"),
     [
-        (Amiss(), [], []),
+        ({}, 0 * DAY, [], False),
+        ({"staff": []}, 0 * DAY, [], False),
+        # Licences, to the day; everybody's, in the order of their roles.
+        ({"staff": [("monitor", [])]}, 0 * DAY, ["monitor"], False),
+        ({"staff": [(one, []) for one in ROLES]}, 0 * DAY, ["monitor", "therapist"], False),
+        ({"staff": [("monitor", []), ("monitor", [])]}, 0 * DAY, ["monitor"], False),
+        ({"staff": [("monitor", [held("therapist")])]}, 0 * DAY, ["monitor"], False),
+        ({"staff": [("monitor", [held("monitor", 0, 0)])]}, 0 * DAY, [], False),
+        ({"staff": [("monitor", [held("monitor", -9, -1)])]}, 0 * DAY, ["monitor"], False),
+        ({"staff": [("monitor", [held("monitor", 1, 9)])]}, 0 * DAY, ["monitor"], False),
         (
-            Amiss(("monitor", "therapist")),
+            {"staff": [("monitor", [held("monitor", 1, 9), held("monitor", -9, 0)])]},
+            0 * DAY,
+            [],
+            False,
+        ),
+        # Where the day of the visit is over they are asked for today as well.
+        ({"staff": [("monitor", [held("monitor", 0, 0)])]}, DAY, ["monitor"], False),
+        ({"staff": [("monitor", [held("monitor", 0, 1)])]}, DAY, [], False),
+        ({"staff": [("monitor", [held("monitor", 1, 1)])]}, DAY, ["monitor"], False),
+        (
+            {"staff": [("monitor", [held("monitor", 0, 0), held("monitor", 1, 1)])]},
+            DAY,
+            [],
+            False,
+        ),
+        ({"staff": [("monitor", [held("monitor", 0, 0)])], "is_over": True}, DAY, [], False),
+        # As of a moment before the visit they are asked for its day alone.
+        ({"staff": [("monitor", [held("monitor", 0, 0)])]}, -2 * DAY, [], False),
+        # Days are those of the site.
+        (
+            {"time_zone": AUCKLAND, "staff": [("monitor", [held("monitor", 0, 0)])]},
+            0 * DAY,
+            ["monitor"],
+            False,
+        ),
+        (
+            {"time_zone": AUCKLAND, "staff": [("monitor", [held("monitor", 1, 1)])]},
+            0 * DAY,
+            [],
+            False,
+        ),
+        # By video they hold where the patient is.
+        ({"staff": [("monitor", [held("monitor", -9, 9, "US-NY")])]}, 0 * DAY, [], False),
+        (
+            {"staff": [("monitor", [held("monitor", -9, 9, "US-NY", "US-NJ")])], "region": "US-NJ"},
+            0 * DAY,
+            [],
+            False,
+        ),
+        (
+            {"staff": [("monitor", [held("monitor", -9, 9, "US-NY")])], "region": "US-NJ"},
+            0 * DAY,
+            ["monitor"],
+            False,
+        ),
+        (
+            {"staff": [("monitor", [held("monitor", -9, 9, "US-NY")])], "region": ""},
+            0 * DAY,
+            ["monitor"],
+            False,
+        ),
+        # Age, on the day of the visit, however late it begins.
+        ({"birth_date": date(2008, 6, 15)}, 0 * DAY, [], False),
+        ({"birth_date": date(2008, 6, 16)}, 0 * DAY, [], True),
+        ({"birth_date": date(2008, 6, 16)}, DAY, [], True),
+        ({"birth_date": date(2008, 6, 16), "time_zone": AUCKLAND}, 0 * DAY, [], False),
+        ({"birth_date": date(2008, 6, 15), "minimum_age": 19}, 0 * DAY, [], True),
+        (
+            {"birth_date": date(2008, 6, 16), "staff": [("monitor", [])]},
+            0 * DAY,
+            ["monitor"],
+            True,
+        ),
+    ],
+)
+def test_the_service_asks_for_licences_and_age_on_the_day(
+    told: dict[str, Any], after: timedelta, unlicensed: list[str], too_young: bool
+) -> None:
+    known = Known(starts_at=AT, ends_at=AT + HOUR, serving=serving(**told))
+    assert amiss(known, AT + after) == Amiss(tuple(unlicensed), too_young)
+
+
+def test_of_a_visit_that_is_not_booked_the_service_asks_nothing() -> None:
+    known = Known(starts_at=AT)
+    assert amiss(known, AT) == Amiss((), False)
+    assert [one.gate.code for one in assess([gate("clearance")], known, AT).gates] == ["g"]
+
+
+@pytest.mark.parametrize(
+    ("told", "at", "codes", "details"),
+    [
+        ({}, AT, [], []),
+        (
+            {"staff": [(role, []) for role in ROLES]},
+            AT,
             ["credentials"],
             ["No licence that holds on the day: monitor, therapist."],
         ),
         (
-            Amiss(too_young=True),
+            {"staff": [("monitor", [held("monitor", 0, 0)])]},
+            AT + DAY,
+            ["credentials"],
+            ["No licence that holds on the day: monitor."],
+        ),
+        (
+            {"minimum_age": 40},
+            AT,
             ["minimum-age"],
             ["The patient is younger on the day than the protocol allows."],
         ),
         (
-            Amiss(("monitor",), too_young=True),
+            {"minimum_age": 40, "staff": [("monitor", [])]},
+            AT,
             ["credentials", "minimum-age"],
             [
                 "No licence that holds on the day: monitor.",
@@ -62,12 +185,12 @@ def test_an_item_that_is_due_after_the_start_puts_nothing_off() -> None:
     ],
 )
 def test_what_the_service_asks_is_told_at_the_end_where_it_is_not_so(
-    amiss: Amiss, codes: list[str], details: list[str]
+    told: dict[str, Any], at: datetime, codes: list[str], details: list[str]
 ) -> None:
     """Nothing opens it: no reason, and nobody's."""
     given = {"credentials": AT, "minimum-age": AT}
-    known = Known(starts_at=AT, ends_at=AT + HOUR, overridden=given, amiss=amiss)
-    first, *rest = assess([gate("clearance")], known, AT - DAY).gates
+    known = Known(starts_at=AT, ends_at=AT + HOUR, overridden=given, serving=serving(**told))
+    first, *rest = assess([gate("clearance")], known, at).gates
 
     assert first.gate.code == "g"
     assert [one.gate.code for one in rest] == codes
