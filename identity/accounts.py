@@ -16,11 +16,21 @@ from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from identity import factors, passwords, sessions
-from models import AccountToken, Clinic, Passkey, RecoveryCode, UserAccount, enter_clinic
+from models import (
+    AccountToken,
+    Clinic,
+    LinkedIdentity,
+    Passkey,
+    RecoveryCode,
+    UserAccount,
+    enter_clinic,
+)
 from models.vocabulary import MessageKind, Recipient, Role, TokenPurpose, UserStatus
 from notifications import links, outbox
 from notifications.outbox import Notice
+from scheduler import facts
 from scheduler.errors import Taken, Unfit, WrongStatus
+from scheduler.permissions import Permission
 
 INVITED_FOR = timedelta(days=3)
 RESET_FOR = timedelta(hours=1)
@@ -75,7 +85,7 @@ def invite_again(session: Session, user: UserAccount, now: datetime) -> None:
 def change(session: Session, user: UserAccount, changes: Mapping[str, Any], now: datetime) -> None:
     """Change what somebody is called, is, and may do; other roles or a closed account end sessions.
 
-    Nobody who has never come is made active; the last admin stays one.
+    Nobody who has never come is made active (`WrongStatus`); the last admin stays one (`Unfit`).
     """
     before = (list(user.roles), user.status, user.practitioner_id)
     was_admin = _is_admin(user)
@@ -89,7 +99,7 @@ def change(session: Session, user: UserAccount, changes: Mapping[str, Any], now:
     session.flush()
     if (list(user.roles), user.status, user.practitioner_id) != before:
         if was_admin and not _is_admin(user):
-            _refuse_without_admin(session)
+            _refuse_without_admin(session, now)
         sessions.end_all(session, user.id, now)
     if user.status is UserStatus.DISABLED:
         _shut_links(session, user.id, now)
@@ -166,10 +176,13 @@ def is_password(session: Session, user: UserAccount | None, password: str) -> bo
 
 
 def forget_factors(session: Session, user: UserAccount, now: datetime) -> None:
-    """Let somebody who lost every second factor set one up anew. All their sessions end."""
+    """Let somebody who lost every second factor set one up anew. All their sessions end.
+
+    Accounts of other sites that were linked are let go as well: each stood in for a factor.
+    """
     user.totp_secret = None
     user.version += 1
-    for kept in (RecoveryCode, Passkey):
+    for kept in (RecoveryCode, Passkey, LinkedIdentity):
         session.execute(delete(kept).where(kept.user_id == user.id))
     session.flush()
     sessions.end_all(session, user.id, now)
@@ -177,8 +190,14 @@ def forget_factors(session: Session, user: UserAccount, now: datetime) -> None:
 
 
 def enrol(session: Session, user: UserAccount, secret: str, step: int) -> list[str]:
-    """Keep the secret of an app that has just shown a code; returns new codes for its loss."""
+    """Keep the secret of an app that has just shown a code; returns new codes for its loss.
+
+    Refuses with `Stale` if the account was changed since `user` was read: of two who set one up
+    at the same time, the second would take the first one's place without its code.
+    """
+    facts.to_change(session, UserAccount, user.id, user.version)
     user.totp_secret, user.totp_step = secret, step
+    user.version += 1
     session.flush()
     return factors.new_codes(session, user.id)
 
@@ -231,9 +250,13 @@ def _is_admin(user: UserAccount) -> bool:
     return Role.ADMIN in user.roles and user.status is UserStatus.ACTIVE
 
 
-def _refuse_without_admin(session: Session) -> None:
-    """Refuse what would leave a clinic that people run without anybody who can invite."""
-    if not session.scalar(_ADMINS):
+def _refuse_without_admin(session: Session, now: datetime) -> None:
+    """Refuse what would leave a clinic that people run without anybody who can invite.
+
+    One at a time: of two admins who close each other's account the second sees the first gone.
+    """
+    session.execute(_ADMINS_LINE, {"clinic": str(session.info["clinic_id"])})
+    if not session.scalar(_ADMINS, {"now": now, "may": Permission.USERS_MANAGE.value}):
         raise Unfit("Somebody must stay who is an admin and active, or a key of an admin.")
 
 
@@ -252,6 +275,10 @@ _USE = text(
 _ADMINS = text(
     """
     SELECT EXISTS (SELECT FROM user_account WHERE 'admin' = ANY(roles) AND status = 'active')
-        OR EXISTS (SELECT FROM api_key WHERE role = 'admin' AND revoked_at IS NULL)
+        OR EXISTS (SELECT FROM api_key
+                    WHERE role = 'admin' AND revoked_at IS NULL
+                      AND (expires_at IS NULL OR expires_at > :now)
+                      AND (scopes IS NULL OR :may = ANY(scopes)))
     """
 )
+_ADMINS_LINE = text("SELECT pg_advisory_xact_lock(hashtextextended('admins ' || :clinic, 0))")

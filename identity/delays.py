@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from ipaddress import IPv4Address, IPv6Network, ip_address
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -42,8 +43,16 @@ def account(email: str, known: str | None) -> About:
 
 
 def address(told: str | None) -> About:
-    """Tries from one network address: a clinic's people may share one."""
-    return About(f"address {told}", free=20, eases=timedelta(minutes=5))
+    """Tries from one network address: a clinic's people may share one.
+
+    Of IPv6 a network of 64 bits is one: whoever has an address there has all of them.
+    """
+    return About(f"address {_network(told)}", free=20, eases=timedelta(minutes=5))
+
+
+def visitor(told: str | None) -> About:
+    """Dates of birth tried from one network address, at whatever links: as lenient as `address`."""
+    return About(f"address of visitors {_network(told)}", free=20, eases=timedelta(minutes=5))
 
 
 def factor(user_id: object) -> About:
@@ -85,6 +94,16 @@ def forgive(session: Session, about: Sequence[About]) -> None:
     for one in sorted(about, key=lambda one: one.subject):
         statement = _ONE_LESS if one.name.startswith("address") else _NONE
         session.execute(statement, {"subject": one.subject})
+
+
+def _network(told: str | None) -> str | None:
+    try:
+        here = ip_address(told or "")
+    except ValueError:
+        return told
+    if isinstance(here, IPv4Address):
+        return str(here)
+    return str(here.ipv4_mapped or IPv6Network((int(here), 64), strict=False))
 
 
 _WAITS = text("SELECT until FROM sign_in_delay WHERE subject = :subject AND until > :now")

@@ -6,8 +6,10 @@ Source: W3C Web Authentication Level 3.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -95,6 +97,8 @@ def keep(session: Session, mine: SignedIn, told: str, name: str, here: Here) -> 
         )
     except _NO_ANSWER as error:
         raise NotProven("The device's answer is not right. Please begin anew.") from error
+    if _found(session, made.credential_id) is not None:
+        raise NotProven("This passkey belongs to somebody already.")
     passkey = Passkey(
         id=uuid7(),
         user_id=mine.user.id,
@@ -117,13 +121,10 @@ def ask(session: Session, here: Here, now: datetime) -> tuple[str, str]:
     return webauthn.options_to_json(options), begun.begin(session, WAY, known, now)
 
 
-def whose(session: Session, token: str, told: str, here: Here, now: datetime) -> UserAccount:
-    """Who signed what was asked, with a device of theirs. Refuses with `NotProven`.
-
-    Who asked stands in the row that is taken: commit also if this refuses, so that nothing is
-    tried twice.
-    """
-    known = begun.take(session, WAY, token, now)
+def whose(
+    session: Session, known: Mapping[str, Any], told: str, here: Here, now: datetime
+) -> UserAccount:
+    """Who signed what was asked (`known`), with a device of theirs. Refuses with `NotProven`."""
     passkey = _named(session, told)
     user = session.scalars(select(UserAccount).where(UserAccount.id == passkey.user_id)).one()
     try:
@@ -151,9 +152,13 @@ def _named(session: Session, told: str) -> Passkey:
         credential_id = base64url_to_bytes(json.loads(told)["rawId"])
     except _NO_ANSWER as error:
         raise NotProven("The device's answer is not right. Please begin anew.") from error
-    passkey = session.scalar(
-        select(Passkey).where(Passkey.credential_id == credential_id).with_for_update()
-    )
+    passkey = _found(session, credential_id)
     if passkey is None:
         raise NotProven("This passkey is not known here.")
     return passkey
+
+
+def _found(session: Session, credential_id: bytes) -> Passkey | None:
+    return session.scalar(
+        select(Passkey).where(Passkey.credential_id == credential_id).with_for_update()
+    )

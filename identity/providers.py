@@ -21,7 +21,7 @@ from uuid import UUID
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
@@ -73,11 +73,21 @@ def active(session: Session) -> list[IdentityProvider]:
     return list(session.scalars(found.order_by(IdentityProvider.name)))
 
 
+def linked(session: Session, user_id: UUID) -> list[IdentityProvider]:
+    """Those by which somebody may sign in, also if one is not used now."""
+    found = (
+        select(IdentityProvider)
+        .join(LinkedIdentity, LinkedIdentity.provider_id == IdentityProvider.id)
+        .where(LinkedIdentity.user_id == user_id)
+        .order_by(IdentityProvider.name, IdentityProvider.id)
+    )
+    return list(session.scalars(found))
+
+
 def unlinked(session: Session, user_id: UUID) -> list[IdentityProvider]:
     """Those by which somebody does not sign in yet."""
-    linked = select(LinkedIdentity.provider_id).where(LinkedIdentity.user_id == user_id)
-    known = set(session.scalars(linked))
-    return [one for one in active(session) if one.id not in known]
+    known = linked(session, user_id)
+    return [one for one in active(session) if one not in known]
 
 
 def one(session: Session, provider_id: UUID) -> IdentityProvider:
@@ -101,7 +111,10 @@ class Flow:
 def leave(
     session: Session, provider: IdentityProvider, flow: Flow, link_to: UUID | None = None
 ) -> tuple[str, str]:
-    """Where somebody goes to, and the token by which their browser is known when it is back."""
+    """Where somebody goes to, and the token by which their browser is known when it is back.
+
+    Refuses with `NotProven` if the site does not say where, or calls itself by another name.
+    """
     site = _discover(provider, flow.exchange)
     state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
     known = {
@@ -128,10 +141,12 @@ def leave(
 
 
 def come_back(
-    session: Session, provider: IdentityProvider, token: str, told: Mapping[str, str], flow: Flow
+    provider: IdentityProvider, known: Mapping[str, Any], told: Mapping[str, str], flow: Flow
 ) -> Seen:
-    """Whom the site has sent back. Refuses with `NotProven` whatever does not fit together."""
-    known = begun.take(session, WAY, token, flow.now)
+    """Whom the site has sent back, and what was kept of them (`known`).
+
+    Refuses with `NotProven` whatever does not fit together.
+    """
     is_ours = secrets.compare_digest(told.get("state", "").encode(), known["state"].encode())
     if not is_ours or known["provider"] != str(provider.id):
         raise NotProven("This did not begin here. Please begin anew.")
@@ -149,7 +164,10 @@ def come_back(
 
 
 def link(session: Session, provider: IdentityProvider, user: UserAccount, subject: str) -> None:
-    """Let somebody sign in by that site from now on; one name there is one person here."""
+    """Let somebody sign in by that site from now on; one name there is one person here.
+
+    Refuses with `Taken` a name that is somebody's, or a second one of the same site.
+    """
     if _linked(session, provider, subject) is not None:
         raise Taken("That account of the other site belongs to somebody already.")
     if provider not in unlinked(session, user.id):
@@ -158,6 +176,15 @@ def link(session: Session, provider: IdentityProvider, user: UserAccount, subjec
         LinkedIdentity(id=uuid7(), user_id=user.id, provider_id=provider.id, subject=subject)
     )
     session.flush()
+
+
+def unlink(session: Session, provider_id: UUID, user_id: UUID) -> None:
+    """Let somebody sign in by that site no more. Refuses with `NotFound` if they do not."""
+    gone = delete(LinkedIdentity).where(
+        LinkedIdentity.provider_id == provider_id, LinkedIdentity.user_id == user_id
+    )
+    if not session.execute(gone.returning(LinkedIdentity.id)).first():
+        raise NotFound("You do not sign in by that site.")
 
 
 def whose(session: Session, provider: IdentityProvider, subject: str) -> UserAccount:

@@ -13,13 +13,13 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from sqlalchemy import delete, select, text, update
+from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from models import Clinic, UserAccount, UserSession
 from models.vocabulary import UserStatus
-from scheduler.errors import StepUpNeeded
+from scheduler.errors import NotProven, StepUpNeeded
 
 LASTS = timedelta(hours=12)
 FRESH = timedelta(minutes=5)
@@ -63,7 +63,13 @@ class SignedIn:
 
 
 def begin(session: Session, user: UserAccount, whence: Whence, now: datetime) -> tuple[Any, str]:
-    """Begin a session, half until the second factor; returns it and its token."""
+    """Begin a session, half until the second factor; returns it and its token.
+
+    Refuses with `NotProven` if the account was changed since `user` was read: by a new password,
+    say, whose owner has just ended every session there was.
+    """
+    if session.scalar(_AS_READ, {"id": user.id, "version": user.version}) is None:
+        raise NotProven("This account was changed just now. Please begin anew.")
     session.execute(
         delete(UserSession).where(
             UserSession.user_id == user.id, UserSession.expires_at < now - KEPT
@@ -143,6 +149,15 @@ def end(session: Session, user_id: UUID, session_id: UUID, now: datetime) -> boo
     return ended.first() is not None
 
 
+def end_here(session: Session, token: str, now: datetime) -> None:
+    """End the session behind a token, if it is one of the entered clinic's."""
+    session.execute(
+        update(UserSession)
+        .where(UserSession.token_hash == digest(token), UserSession.ended_at.is_(None))
+        .values(ended_at=now)
+    )
+
+
 def end_all(session: Session, user_id: UUID, now: datetime, *, but: UUID | None = None) -> None:
     """End every session of somebody, but perhaps the one they are in."""
     ended = update(UserSession).where(
@@ -155,10 +170,16 @@ def end_all(session: Session, user_id: UUID, now: datetime, *, but: UUID | None 
 
 def standing(user_id: UUID, now: datetime) -> Any:
     """The statement that finds somebody's sessions that have not ended."""
-    return select(UserSession).where(
-        UserSession.user_id == user_id,
-        UserSession.ended_at.is_(None),
-        UserSession.expires_at > now,
+    idle = func.make_interval(0, 0, 0, 0, 0, Clinic.session_idle_minutes)
+    return (
+        select(UserSession)
+        .join(Clinic, Clinic.clinic_id == UserSession.clinic_id)
+        .where(
+            UserSession.user_id == user_id,
+            UserSession.ended_at.is_(None),
+            UserSession.expires_at > now,
+            UserSession.seen_at + idle > now,
+        )
     )
 
 
@@ -200,6 +221,9 @@ def is_own_page(site: str | None, origin: str | None, public_url: str) -> bool:
 def _new_token() -> str:
     return secrets.token_urlsafe(32)
 
+
+_AS_READ = text("SELECT id FROM user_account WHERE id = :id AND version = :version FOR SHARE")
+"""Whoever changes the account waits until the session is there, and ends it with the others."""
 
 _FIND = text(
     """

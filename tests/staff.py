@@ -2,12 +2,13 @@
 
 import re
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pyotp
 from flask import Flask
 from flask.testing import FlaskClient
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 from werkzeug.test import TestResponse
@@ -19,6 +20,8 @@ from tests.factories import World
 
 PASSWORD = "reader thin plank lot"
 SECRET = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
+ANOTHER = "copper lamp under window"
+MINUTE = timedelta(minutes=1)
 OURS = {"Sec-Fetch-Site": "same-origin"}
 
 
@@ -41,6 +44,12 @@ def make_user(session: Session, *roles: Role, email: str = "ann@example.com", **
     session.add(user)
     session.commit()
     return user
+
+
+def user_of(session: Session, email: str = "ann@example.com") -> UserAccount:
+    """Somebody's account as it stands now."""
+    session.expire_all()
+    return session.scalars(select(UserAccount).where(UserAccount.email == email)).one()
 
 
 @dataclass

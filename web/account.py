@@ -19,6 +19,7 @@ blueprint.after_request(people.seal)
 DONE = {
     "password": "Your password was changed, and you were signed out everywhere else.",
     "linked": "From now on you may sign in by that site, too.",
+    "unlinked": "You do not sign in by that site any more.",
     "ended": "That session was ended.",
 }
 
@@ -32,6 +33,7 @@ def page(problem: str | None = None, session_id: UUID | None = None, **_: UUID) 
         mine=mine,
         sessions=db.session.scalars(sessions.standing(mine.user.id, now())).all(),
         providers=providers.unlinked(db.session(), mine.user.id),
+        linked=providers.linked(db.session(), mine.user.id),
         least=passwords.SHORTEST,
         problem=problem,
         done=DONE.get(request.args.get("done", "")),
@@ -69,6 +71,7 @@ def change_password() -> ResponseReturnValue:
     delays.count(db.session(), about, now())
     people.keep()
     if not accounts.is_password(db.session(), mine.user, request.form.get("password", "")):
+        people.refused("password-refused", mine.user)
         raise NotProven("That is not your password.")
     delays.forgive(db.session(), about)
     new = request.form.get("new", "")

@@ -27,6 +27,7 @@ def leave(clinic_id: UUID, provider_id: UUID) -> ResponseReturnValue:
     """Send somebody to another site, to be known there."""
     enter(clinic_id)
     delays.count(db.session(), [delays.address(request.remote_addr)], now())
+    people.keep()
     return _send(clinic_id, provider_id)
 
 
@@ -39,19 +40,30 @@ def begin_link(provider_id: UUID) -> ResponseReturnValue:
     return _send(here().user.clinic_id, provider_id, here().user.id)
 
 
+@blueprint.post("/account/providers/<uuid:provider_id>/remove")
+@wholly
+@asked_by(account.page)
+def unlink(provider_id: UUID) -> ResponseReturnValue:
+    """Let one's account of another site open this one no more."""
+    here().refuse_unless_fresh(now())
+    providers.unlink(db.session(), provider_id, here().user.id)
+    accounts.tell_of_change(db.session(), here().user, now())
+    people.done("identity-unlinked", here().user)
+    return redirect("/account?done=unlinked", 303)
+
+
 @blueprint.get("/sign-in/<uuid:clinic_id>/provider/<uuid:provider_id>/callback")
 def come_back(clinic_id: UUID, provider_id: UUID) -> ResponseReturnValue:
     """Take back whom another site has sent; what they bring works once, in their browser alone."""
     try:
         enter(clinic_id)
-        provider = providers.one(db.session(), provider_id)
+        provider = _site(provider_id)
         flow = _flow(clinic_id, provider_id)
-        with people.taken_once():
-            told = request.args.to_dict()
-            seen = providers.come_back(db.session(), provider, people.sent_away(), told, flow)
-        if seen.link_to is not None:
-            return _link(provider_id=provider_id, seen=seen)
-        return _sign_in(provider, seen)
+        with people.taken_once(providers.WAY) as known:
+            seen = providers.come_back(provider, known, request.args.to_dict(), flow)
+            if seen.link_to is None:
+                return _sign_in(provider, seen)
+        return _link(provider_id=provider_id, seen=seen)
     except Refusal as refusal:
         db.session.rollback()
         return make_response(ask(clinic_id, refusal.detail), 422)
@@ -73,7 +85,7 @@ def _sign_in(provider: IdentityProvider, seen: Seen) -> ResponseReturnValue:
     """Let in whom the site knows; without a second factor there, one is asked for here."""
     user = providers.whose(db.session(), provider, seen.subject)
     delays.forgive(db.session(), [delays.address(request.remote_addr)])
-    begun, token = sessions.begin(db.session(), user, people.whence(), now())
+    begun, token = people.begin(user)
     if seen.second_factor_at is not None:
         mine = sessions.SignedIn(user, begun, sessions.csrf_of(token))
         return come_in(mine, "signed-in-elsewhere", given_at=seen.second_factor_at)
@@ -82,12 +94,20 @@ def _sign_in(provider: IdentityProvider, seen: Seen) -> ResponseReturnValue:
 
 
 def _send(clinic_id: UUID, provider_id: UUID, link_to: UUID | None = None) -> ResponseReturnValue:
-    provider = providers.one(db.session(), provider_id)
+    provider = _site(provider_id)
     flow = _flow(clinic_id, provider_id)
     url, token = providers.leave(db.session(), provider, flow, link_to)
     page = render_template("leave.html", url=url, name=provider.name)
     people.keep()
     return people.send_away(make_response(page), token)
+
+
+def _site(provider_id: UUID) -> IdentityProvider:
+    """The other site, read whole: while it is asked nothing of the database is held."""
+    provider = providers.one(db.session(), provider_id)
+    db.session.expunge(provider)
+    people.keep()
+    return provider
 
 
 def _flow(clinic_id: UUID, provider_id: UUID) -> Flow:

@@ -83,10 +83,10 @@ def sign_in(clinic_id: UUID) -> ResponseReturnValue:
     """Let in whose device signed what was asked: that is both factors at once."""
     enter(clinic_id)
     told = request.form.get("answer", "")
-    with people.taken_once():
-        user = passkeys.whose(db.session(), people.sent_away(), told, _site(), now())
+    with people.taken_once(passkeys.WAY) as known:
+        user = passkeys.whose(db.session(), known, told, _site(), now())
     delays.forgive(db.session(), [delays.address(request.remote_addr)])
-    begun, token = sessions.begin(db.session(), user, people.whence(), now())
+    begun, token = people.begin(user)
     mine = sessions.SignedIn(user, begun, sessions.csrf_of(token))
     return come_in(mine, "signed-in-by-passkey")
 

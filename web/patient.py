@@ -23,13 +23,14 @@ from flask import (
 from flask.typing import ResponseReturnValue
 from sqlalchemy import select
 
+from identity import delays
 from models import Appointment, ChecklistItem, db
 from models.vocabulary import AuditOutcome, OfferState, Owner, ReplyMeaning, TaskStatus
 from scheduler import audit, booking, checklists, escorts, facts, offers, replies
 from scheduler.audit import Act
 from scheduler.authority import PATIENT, Call
 from scheduler.checklists import Settling
-from scheduler.errors import OfferGone, Refusal
+from scheduler.errors import OfferGone, Refusal, TooManyTries
 from scheduler.escorts import NewEscort
 from web import forms, showing, visitor
 from web.forms import BadForm
@@ -116,14 +117,24 @@ def calendar() -> ResponseReturnValue:
 
 @blueprint.post("/birth-date")
 def prove() -> ResponseReturnValue:
-    """Check the date of birth. Five wrong ones shut the link."""
+    """Check the date of birth. Five wrong ones shut the link, and many slow an address down."""
     here = visitor.remembered(db.session(), now())
     if here is None:
         return closed()
     if not visitor.is_own_form(here, request.form.get("form", "")):
         return _ask(here, "Please try once more.")
+    about = [delays.visitor(request.remote_addr)]
+    try:
+        delays.count(db.session(), about, now())
+    except TooManyTries as refusal:
+        db.session.rollback()
+        retry_after = {"Retry-After": str(refusal.facts["retry_after"])}
+        return make_response(_ask(here, refusal.detail)[0], 429, retry_after)
+    db.session.commit()
     shut = here.link.tries >= visitor.TRIES
     is_right = visitor.prove(db.session(), here, forms.birth_date(request.form))
+    if is_right:
+        delays.forgive(db.session(), about)
     if not shut:  # nobody fills the trail at a link that opens no more
         audit.record(db.session(), PATIENT, _tried(here, is_right=is_right), now())
     db.session.commit()
@@ -263,7 +274,7 @@ def _page(here: Visitor, done: str | None, problem: str | None = None) -> str:
     )
 
 
-def _ask(here: Visitor, problem: str | None = None) -> ResponseReturnValue:
+def _ask(here: Visitor, problem: str | None = None) -> tuple[str, int]:
     shut = here.link.tries >= visitor.TRIES
     page = render_template(
         "ask.html",

@@ -2,7 +2,7 @@
 
 import hashlib
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from functools import wraps
@@ -12,9 +12,10 @@ from flask import Response, current_app, g, make_response, redirect, request
 from flask.typing import ResponseReturnValue
 from itsdangerous import BadSignature, URLSafeSerializer
 
-from identity import sessions
+from identity import begun, sessions
 from identity.sessions import SignedIn, Whence
-from models import UserAccount, db
+from models import UserAccount, UserSession, db
+from models.vocabulary import AuditOutcome
 from scheduler import audit
 from scheduler.audit import Act
 from scheduler.authority import Authority
@@ -133,10 +134,23 @@ def done(what: str, user: UserAccount | None = None) -> None:
 
 def refused(what: str, user: UserAccount | None = None) -> None:
     """Commit that somebody was refused who may not be the `user` that they say they are."""
-    entity_id = None if user is None else user.id
-    act = Act(action="execute", entity="user_account", entity_id=entity_id, facts={"what": what})
+    act = Act(
+        action="execute",
+        entity="user_account",
+        entity_id=None if user is None else user.id,
+        facts={"what": what},
+        outcome=AuditOutcome.DENIED,
+    )
     audit.record(db.session(), NOBODY, act, now())
     db.session.commit()
+
+
+def begin(user: UserAccount) -> tuple[UserSession, str]:
+    """Begin a session of somebody's, and end the one that this browser has shown."""
+    shown = request.cookies.get(sessions.cookie_name(secure=_secure()))
+    if shown:
+        sessions.end_here(db.session(), shown, now())
+    return sessions.begin(db.session(), user, _whence(), now())
 
 
 def let_in(response: Response, token: str) -> Response:
@@ -188,17 +202,20 @@ def send_away(response: Response, token: str) -> Response:
     return response
 
 
-def sent_away() -> str:
-    """The token of the sign-in that comes back."""
-    return request.cookies.get(_away_name(), "")
-
-
 @contextmanager
-def taken_once() -> Iterator[None]:
-    """Commit also what is refused within: what was taken for it is not taken twice."""
+def taken_once(way: str) -> Iterator[Mapping[str, Any]]:
+    """What was kept for the sign-in that comes back: gone for good, whatever is made of it within.
+
+    Nothing of the database is held on the way: it may be another site that is asked. Who comes
+    back without having left is refused with `NotProven`, and leaves no line: anybody could fill
+    the trail so.
+    """
+    known = begun.take(db.session(), way, request.cookies.get(_away_name(), ""), now())
+    keep()
     try:
-        yield
+        yield known
     except Refusal:
+        db.session.rollback()
         refused("sign-in-refused")
         raise
 
@@ -214,8 +231,7 @@ def known_clinic() -> str | None:
     return _known().get("clinic")
 
 
-def whence() -> Whence:
-    """From where the request comes."""
+def _whence() -> Whence:
     return Whence(request.remote_addr, request.headers.get("User-Agent", ""))
 
 

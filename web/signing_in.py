@@ -77,7 +77,7 @@ def sign_in(clinic_id: UUID) -> ResponseReturnValue:
         people.refused("sign-in-refused", user)
         raise NotProven("The address or the password is not right.")
     delays.forgive(db.session(), about)
-    _, token = sessions.begin(db.session(), user, people.whence(), now())
+    _, token = people.begin(user)
     has_factor = user.totp_secret is not None
     people.done("password-right", user)
     onward = "/sign-in/code" if has_factor else "/sign-in/second-factor"

@@ -67,7 +67,11 @@ def remember(response: Response, digest: bytes, *, known: bool) -> Response:
 
 
 def prove(session: Session, visitor: Visitor, born: date | None) -> bool:
-    """Check a date of birth; a wrong one costs a try. False too once the tries are used up."""
+    """Check a date of birth; a wrong one costs a try. False too once the tries are used up.
+
+    One at a time: of many at once each costs its try.
+    """
+    session.refresh(visitor.link, with_for_update=True)
     if visitor.link.tries >= TRIES:
         return False
     expected = session.scalars(

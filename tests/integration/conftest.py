@@ -24,6 +24,7 @@ from database.access import Access
 from models import db
 from models.vocabulary import Role
 from tests.factories import SUNDAY_NOON, World
+from tests.staff import Person, make_user
 
 
 def settings(**changes: Any) -> config.Settings:
@@ -153,6 +154,26 @@ def desk(key: Keyring) -> Caller:
 @pytest.fixture
 def doctor(key: Keyring, world: World) -> Caller:
     return key(Role.CLINICIAN, world.prescriber_id)
+
+
+MakePerson = Callable[..., Person]
+
+
+@pytest.fixture
+def person(app: Flask, bound: Connection, world: World, clock: Clock) -> MakePerson:
+    """Somebody at a browser of their own."""
+
+    def make(**more: Any) -> Person:
+        return Person.at(app, world, clock, **more)
+
+    return make
+
+
+@pytest.fixture
+def ann(person: MakePerson, session: Session) -> Person:
+    """An admin with a password and an app, not signed in."""
+    make_user(session, Role.ADMIN)
+    return person()
 
 
 @pytest.fixture(scope="session")

@@ -123,6 +123,13 @@ def test_nor_is_one_made_of_what_is_no_answer(ann: Person, told: str) -> None:
     assert ann.post("/account/passkeys", name="x", answer=told).status_code == 422
 
 
+def test_a_device_that_makes_the_same_one_again_is_told_so(ann: Person, device: Device) -> None:
+    """It is asked not to; a device that is nobody's friend does all the same."""
+    answer(ann, device.sign(ask(ann)))
+
+    assert register(ann, device) == 422
+
+
 @pytest.mark.parametrize("change", [{"origin": "https://evil.example"}, {"verified": False}])
 def test_none_is_made_for_another_site_or_without_its_owner(
     ann: Person, session: Session, change: dict[str, Any]

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
 from identity.sessions import FRESH
-from models import LinkedIdentity, UserAccount
+from models import LinkedIdentity, UserAccount, db
 from models.vocabulary import Role
 from tests import provider as wicked
 from tests.factories import World
@@ -122,6 +122,66 @@ def test_what_is_no_second_factor_spares_none(
     leave(linked, provider_id)
 
     assert back(linked).headers["Location"] == "/sign-in/code"
+
+
+def test_who_has_linked_ends_it_with_a_fresh_factor(
+    linked: Person, provider_id: str, site: Provider, clock: Clock
+) -> None:
+    clock.now += FRESH / 2
+    linked.sign_in()
+    assert "Sign in by Work no more" in linked.get("/account").get_data(as_text=True)
+    clock.now += 2 * FRESH
+    path = f"/account/providers/{provider_id}/remove"
+    assert linked.post(path).headers["Location"] == "/sign-in/code"
+    linked.code()
+    linked.get("/account")
+    assert linked.post(path).headers["Location"] == "/account?done=unlinked"
+    linked.get("/account")
+    assert linked.post(path).status_code == 422
+    linked.post("/sign-out")
+    site.claims = {"amr": ["mfa"]}
+    leave(linked, provider_id)
+
+    assert back(linked).status_code == 422
+
+
+def test_who_is_let_set_up_every_factor_anew_links_anew(
+    linked: Person, provider_id: str, site: Provider, admin: Caller, session: Session
+) -> None:
+    """A thief who was in may have linked an account of their own."""
+    user = session.scalars(select(UserAccount)).one()
+    assert admin.post(f"/users/{user.id}/forget-factors", etag='"1"').status_code == 200
+    site.claims = {"amr": ["mfa"]}
+    leave(linked, provider_id)
+
+    assert back(linked).status_code == 422
+    assert linked.token() == ""
+
+
+def test_nothing_of_the_database_is_held_while_another_site_is_asked(
+    app: Flask, linked: Person, provider_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may take a minute to answer; a transaction is ended after half of one."""
+    ask, held = app.config["EXCHANGE"], []
+
+    def noted(*told: Any) -> Any:
+        held.append(db.session().in_transaction())
+        return ask(*told)
+
+    monkeypatch.setitem(app.config, "EXCHANGE", noted)
+    leave(linked, provider_id)
+    assert back(linked).headers["Location"] == "/sign-in/code"
+    assert held == [False] * 4
+
+
+def test_leaving_for_a_site_that_does_not_answer_counts_as_a_try(
+    ann: Person, provider_id: str, site: Provider
+) -> None:
+    site.described = {"jwks_uri": None}
+    told = [leave(ann, provider_id).status_code for _ in range(30)]
+
+    assert told.count(422) <= 22
+    assert 429 in told
 
 
 def test_an_address_links_nobody(ann: Person, provider_id: str, site: Provider) -> None:
