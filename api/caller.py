@@ -22,8 +22,8 @@ from models.vocabulary import Role
 from scheduler import audit, facts
 from scheduler.audit import Act
 from scheduler.authority import Authority
-from scheduler.errors import Refusal
-from scheduler.permissions import BUNDLES, BY_GLASS, Permission
+from scheduler.errors import NotProven, Refusal
+from scheduler.permissions import BUNDLES, BY_GLASS, Permission, may_give
 
 View = Callable[..., Any]
 
@@ -55,7 +55,7 @@ def requires(permission: Permission, *, step_up: bool = False) -> Callable[[View
                     if not left or not isinstance(error.orig, TRANSIENT):
                         raise
                 except (HTTPException, Refusal, BadRequest) as refusal:
-                    _note_end(permission, status_of(refusal))
+                    _note_end(permission, refusal)
                     raise
 
         guarded.permission = permission  # type: ignore[attr-defined]  # tests read it
@@ -78,11 +78,12 @@ def _note_seen(permission: Permission) -> None:
         commit(act)
 
 
-def _note_end(permission: Permission, status: int) -> None:
+def _note_end(permission: Permission, refusal: HTTPException | Refusal | BadRequest) -> None:
     """Of what ended otherwise: nothing new is something seen, nothing at all somebody sent away."""
+    status = status_of(refusal)
     if status == NOTHING_NEW:
         _note_seen(permission)
-    elif status in TURNED_AWAY:
+    elif status in TURNED_AWAY or isinstance(refusal, NotProven):
         trail.turned_away(g.get("authority"), permission, status, now())
 
 
@@ -126,6 +127,12 @@ def by() -> Authority:
     """The caller that `requires` let in."""
     authority: Authority = g.authority
     return authority
+
+
+def refuse_to_give(given: frozenset[Permission]) -> None:
+    """Refuse with 403 a caller that was narrowed to let others do more than it may itself."""
+    if not may_give(by().permissions, given):
+        abort(403)
 
 
 def now() -> datetime:

@@ -9,7 +9,7 @@ from marshmallow import Schema, ValidationError, fields, post_load, validate
 
 from api import edge, keys, preconditions
 from api.blueprint import Blueprint
-from api.caller import now, requires
+from api.caller import now, refuse_to_give, requires
 from api.errors import ProblemSchema, invalid
 from api.fields import Id, Instant, Text
 from api.keys import Holder
@@ -105,8 +105,12 @@ def list_keys(asked: dict[str, Any]) -> dict[str, Any]:
 @blueprint.arguments(ApiKeySchema)
 @blueprint.response(201, NewApiKeySchema)
 def add_key(holder: Holder) -> Response:
-    """Make a key and show it, once. Not repeatable: a secret is not kept to be shown again."""
+    """Make a key and show it, once. Not repeatable: a secret is not kept to be shown again.
+
+    A key that was narrowed makes none that may do more than itself.
+    """
     _refuse_unfit(holder)
+    refuse_to_give(keys.granted(holder.role, holder.scopes))
     return _shown(*keys.issue_to(db.session(), holder, now()))
 
 
@@ -125,7 +129,7 @@ def read_key(key_id: UUID) -> Any:
 @blueprint.response(200, ApiKeySchema)
 def change_key(changes: dict[str, Any], key_id: UUID) -> Response:
     """Rename a key, or change from where it may be used."""
-    return KEYS.change(key_id, changes)
+    return KEYS.change(key_id, changes, check=_refuse_stronger)
 
 
 @blueprint.route("/<uuid:key_id>/rotate", methods=["POST"])
@@ -140,6 +144,7 @@ def rotate_key(key_id: UUID) -> Response:
     it may be known to others. A key is rotated once: the next time, its successor is.
     """
     key = facts.to_change(db.session(), ApiKey, key_id, preconditions.seen_version())
+    _refuse_stronger(key)
     if key.revoked_at is not None or (key.expires_at is not None and key.expires_at <= now()):
         raise KeyEnded("This key has ended; make a new one.")
     if facts.is_rotated(db.session(), key_id):
@@ -167,6 +172,11 @@ def _refuse_unfit(holder: Holder) -> None:
         invalid("scopes", f"No {holder.role} may do this: {', '.join(beyond)}.")
     if holder.expires_at is not None and not now() < holder.expires_at <= now() + keys.LASTS:
         invalid("expires_at", "Choose a time within a year from now.")
+
+
+def _refuse_stronger(key: ApiKey) -> None:
+    """Refuse a narrowed key the secret, or the networks, of one that may do more than itself."""
+    refuse_to_give(keys.granted(Role(key.role), key.scopes))
 
 
 def _shown(key: ApiKey, secret: str, at: str | None = None) -> Response:

@@ -90,10 +90,14 @@ def granted(role: Role, scopes: Iterable[str] | None) -> frozenset[Permission]:
 
 
 def is_from(address: str | None, networks: Iterable[str]) -> bool:
-    """Whether a caller's address lies in one of `networks`; IPv4 written as IPv6 is IPv4."""
-    if address is None:
+    """Whether a caller's address lies in one of `networks`; IPv4 written as IPv6 is IPv4.
+
+    What is no address lies in none: a proxy may add a port, a socket of the machine has none.
+    """
+    try:
+        told = ip_address(address or "")
+    except ValueError:
         return False
-    told = ip_address(address)
     told = getattr(told, "ipv4_mapped", None) or told
     return any(told in ip_network(one) for one in networks)
 

@@ -1,5 +1,6 @@
 """Staff accounts over REST: invited, given roles, closed."""
 
+from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
@@ -9,7 +10,7 @@ from sqlalchemy import select
 
 from api import edge, pages, preconditions
 from api.blueprint import Blueprint
-from api.caller import now, requires
+from api.caller import now, refuse_to_give, requires
 from api.errors import ProblemSchema
 from api.fields import Email, Id, Instant, Text
 from api.idempotency import idempotent
@@ -22,7 +23,7 @@ from models import Practitioner, UserAccount, db
 from models.vocabulary import Role, UserStatus
 from scheduler import facts
 from scheduler.audit import Act
-from scheduler.permissions import Permission
+from scheduler.permissions import BUNDLES, Permission
 
 blueprint = Blueprint("users", __name__, url_prefix="/api/v1", description="Staff accounts.")
 
@@ -91,8 +92,12 @@ def list_users(asked: dict[str, Any]) -> dict[str, Any]:
 @blueprint.response(201, UserSchema)
 @blueprint.alt_response(409, schema=ProblemSchema, description="already-exists")
 def invite_user(told: dict[str, Any]) -> Response:
-    """Invite somebody: they get a mail by which they choose a password, within three days."""
+    """Invite somebody: they get a mail by which they choose a password, within three days.
+
+    A key that was narrowed gives no role that may do more than itself.
+    """
     _refuse_strangers(told)
+    refuse_to_give(_of_roles(told["roles"]))
     user = accounts.invite(db.session(), Invitation(**told), now())
     db.session.refresh(user)
     preconditions.tag(user.version)
@@ -118,6 +123,8 @@ def change_user(changes: dict[str, Any], user_id: UUID) -> Response:
     """Change somebody's name or roles, or close their account. Other roles end their sessions."""
     _refuse_strangers(changes)
     user = _seen(user_id)
+    if changes.keys() & {"roles", "practitioner_id"} or changes.get("status") is UserStatus.ACTIVE:
+        refuse_to_give(_of_roles(changes.get("roles", user.roles)))
     accounts.change(db.session(), user, changes, now())
     return _changed(user, USERS.act("update", user, sorted(changes)))
 
@@ -156,6 +163,10 @@ def _changed(user: UserAccount, act: Act) -> Response:
 
 def _act(user: UserAccount, what: str) -> Act:
     return Act(action="execute", entity="user_account", entity_id=user.id, facts={"what": what})
+
+
+def _of_roles(roles: Iterable[str]) -> frozenset[Permission]:
+    return frozenset[Permission]().union(*(BUNDLES[Role(role)] for role in roles))
 
 
 def _refuse_strangers(told: dict[str, Any]) -> None:

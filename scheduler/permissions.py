@@ -252,3 +252,12 @@ BUNDLES: Mapping[Role, frozenset[Permission]] = {
     },
 }
 """What each role is given. What takes a licence is asked where it is done, beside this."""
+
+
+def may_give(held: frozenset[Permission], given: frozenset[Permission]) -> bool:
+    """Whether somebody who holds `held` may let others do `given`.
+
+    Whoever holds all that an admin does gives what they like: that is how people get roles.
+    Anybody else, a key that was narrowed, makes nobody stronger than they are.
+    """
+    return held >= BUNDLES[Role.ADMIN] or held >= given

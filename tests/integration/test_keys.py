@@ -61,6 +61,48 @@ class TestScopes:
             assert pointer(admin.post("/api-keys", DESK | {"scopes": wrong})).startswith("/scopes")
 
 
+class TestNarrowed:
+    """Whoever was given a part makes nobody stronger than that."""
+
+    @pytest.fixture
+    def narrow(self, admin: Caller, app: Flask) -> Caller:
+        scopes = ["keys:manage", "users:manage", "setup:read", "session:own"]
+        return caller(app, made(admin, role="admin", scopes=scopes))
+
+    @pytest.mark.parametrize(
+        "told",
+        [
+            {"role": "admin"},
+            {"role": "scheduler"},
+            {"role": "clinician", "scopes": ["health:read"]},
+            {"role": "admin", "scopes": ["keys:manage", "bulk:export"]},
+        ],
+    )
+    def test_it_makes_no_key_that_may_do_more(self, narrow: Caller, told: dict[str, Any]) -> None:
+        assert narrow.post("/api-keys", DESK | told).status_code == 403
+
+    def test_it_makes_one_that_may_do_as_much(self, narrow: Caller) -> None:
+        assert made(narrow, role="admin", scopes=["setup:read", "keys:manage"])["key"]
+
+    def test_it_is_not_told_the_secret_of_a_stronger_one_by_rotating_it(
+        self, admin: Caller, narrow: Caller
+    ) -> None:
+        path = f"/api-keys/{made(admin, networks=['203.0.113.0/24'])['id']}"
+
+        assert narrow.post(f"{path}/rotate", etag='"1"').status_code == 403
+        assert narrow("PATCH", path, {"networks": []}, etag='"1"').status_code == 403
+        assert narrow("DELETE", path, etag='"1"').status_code == 204  # to end one is always right
+
+    def test_it_gives_no_role_that_may_do_more(self, admin: Caller, narrow: Caller) -> None:
+        told = {"email": "new@example.com", "name": "New", "roles": ["auditor"]}
+        assert narrow.post("/users", told).status_code == 403
+        path = f"/users/{admin.post('/users', told).json['id']}"
+
+        assert narrow("PATCH", path, {"roles": ["admin"]}, etag='"1"').status_code == 403
+        assert narrow("PATCH", path, {"name": "Newer"}, etag='"1"').status_code == 200
+        assert narrow("PATCH", path, {"status": "disabled"}, etag='"2"').status_code == 200
+
+
 class TestNetworks:
     def test_it_works_from_there_alone(self, admin: Caller, app: Flask) -> None:
         told = made(admin, networks=["203.0.113.0/24", "2001:db8::1"])
@@ -76,6 +118,7 @@ class TestNetworks:
             200
         ] * 3
         assert [status(one) for one in ("203.0.114.9", "2001:db8::2", "127.0.0.1")] == [403] * 3
+        assert [status(one) for one in ("203.0.113.9:4711", "unix:", "")] == [403] * 3
 
     def test_a_told_address_counts_for_nothing(self, admin: Caller, app: Flask) -> None:
         """Nobody but a proxy that is trusted says where a caller is."""
