@@ -8,7 +8,7 @@ from flask import Response
 from marshmallow import Schema, fields
 from sqlalchemy import Select, select, text
 
-from api import edge, pages, preconditions
+from api import edge, pages, preconditions, trail
 from api.blueprint import Blueprint
 from api.caller import commit, now, requires
 from api.deprecation import deprecated
@@ -158,9 +158,9 @@ def resend(message_id: UUID) -> Response:
     outbox.wake(db.session())
     db.session.refresh(message)
     preconditions.tag(message.version)
-    return edge.done(
-        MessageSchema, message, Act(action="resend", entity="message", entity_id=message_id)
-    )
+    whose = trail.patient_of(db.session(), message)
+    act = Act(action="resend", entity="message", entity_id=message_id, patient_id=whose)
+    return edge.done(MessageSchema, message, act)
 
 
 @blueprint.route("/message-report", methods=["GET"])

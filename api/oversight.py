@@ -9,7 +9,7 @@ from uuid import UUID
 
 from flask import Response, stream_with_context
 from marshmallow import Schema, fields, validate
-from sqlalchemy import Select, select
+from sqlalchemy import Select, func, select
 
 from api import pages, trail
 from api.blueprint import Blueprint
@@ -173,7 +173,7 @@ def _exported(asked: Mapping[str, Any]) -> Act:
 def _rows(query: Select[Any]) -> Iterator[AuditEvent]:
     """All of them in the order of the chain, as far as it goes now; a stretch at a time."""
     last = 0
-    until = db.session.scalar(select(AuditEvent.sequence).order_by(AuditEvent.sequence.desc()))
+    until = db.session.scalar(select(func.max(AuditEvent.sequence)))
     while True:
         rows = db.session.scalars(
             query.where(AuditEvent.sequence > last, AuditEvent.sequence <= until)

@@ -332,7 +332,9 @@ def revoke_feed(feed_id: UUID) -> Response:
     """Close a calendar: its address shows nothing from now on."""
     feed = facts.one(db.session(), CalendarFeed, feed_id)
     feed.revoked_at = feed.revoked_at or now()
-    return edge.gone(Act(action="delete", entity="calendar_feed", entity_id=feed_id))
+    whose = facts.patient_on(db.session(), feed.schedule_id)
+    act = Act(action="delete", entity="calendar_feed", entity_id=feed_id, patient_id=whose)
+    return edge.gone(act)
 
 
 def _feed(schedule_id: UUID, patient_id: UUID | None) -> Response:

@@ -13,8 +13,8 @@ from api.errors import ProblemSchema
 from api.fields import Id
 from api.idempotency import idempotent
 from api.repaired import AcceptedRepairSchema, RepairSchema, accepted, shown
-from models import db
-from scheduler import repairs
+from models import Course, db
+from scheduler import facts, repairs
 from scheduler.audit import Act
 from scheduler.permissions import Permission
 
@@ -50,7 +50,7 @@ def repair_course(told: dict[str, Any], course_id: UUID) -> Response:
     best = told["effort"] == "best"
     found = repairs.mend(db.session(), course_id, best=best, by=by(), now=now())
     return edge.done(
-        RepairSchema, shown(found.proposals, found.is_best), _act("propose", course_id)
+        RepairSchema, shown(found.proposals, found.is_best), _act("create", "propose", course_id)
     )
 
 
@@ -64,8 +64,14 @@ def repair_course(told: dict[str, Any], course_id: UUID) -> Response:
 def accept_course_repair(told: dict[str, Any], course_id: UUID) -> Response:
     """Move and book what was proposed: all of it or nothing."""
     done = repairs.accept_mending(db.session(), course_id, told["proposal_id"], by=by(), now=now())
-    return edge.done(AcceptedRepairSchema, accepted(done), _act("accept", course_id))
+    return edge.done(AcceptedRepairSchema, accepted(done), _act("update", "accept", course_id))
 
 
-def _act(what: str, course_id: UUID) -> Act:
-    return Act(action="execute", entity="course", entity_id=course_id, facts={"repair": what})
+def _act(action: str, what: str, course_id: UUID) -> Act:
+    return Act(
+        action=action,
+        entity="course",
+        entity_id=course_id,
+        patient_id=facts.one(db.session(), Course, course_id).patient_id,
+        facts={"repair": what},
+    )

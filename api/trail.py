@@ -86,7 +86,7 @@ def subject(permission: Permission) -> Subject:
     for name, model in SUBJECTS.items():
         if name in told:
             found = _row(session, model, told[name])
-            return Subject(model.__tablename__, told[name], _patient_of(session, found))
+            return Subject(model.__tablename__, told[name], patient_of(session, found))
     asked = request.args.get("patient_id")
     return Subject(permission.split(":")[0].removesuffix("s"), None, _as_id(asked))
 
@@ -183,7 +183,7 @@ def _row(session: Session, model: Any, row_id: UUID) -> Any:
     return session.get(model, (session.info["clinic_id"], row_id))
 
 
-def _patient_of(session: Session, row: Any) -> UUID | None:
+def patient_of(session: Session, row: Any) -> UUID | None:
     """Whose record a row belongs to; None for nobody's, or several people's."""
     if isinstance(row, Patient):
         return row.id
@@ -194,7 +194,7 @@ def _patient_of(session: Session, row: Any) -> UUID | None:
         return known
     for name in ("appointment_id", "incident_id"):
         if (other := getattr(row, name, None)) is not None:
-            return _patient_of(session, _row(session, SUBJECTS[name], other))
+            return patient_of(session, _row(session, SUBJECTS[name], other))
     return None
 
 

@@ -71,7 +71,9 @@ def of_patient(session: Session, patient_id: UUID) -> Sequence[Access]:
     """
     facts.one(session, Patient, patient_id)
     zone = ZoneInfo(facts.clinic(session).time_zone)
-    return together(map(told, facts.lines_about(session, patient_id, MOST)), zone)
+    lines = facts.lines_about(session, patient_id, MOST)
+    people = facts.names_of_users(session)
+    return together((told(line, people) for line in lines), zone)
 
 
 def together(accesses: Iterable[Access], zone: ZoneInfo) -> Sequence[Access]:
@@ -85,22 +87,27 @@ def together(accesses: Iterable[Access], zone: ZoneInfo) -> Sequence[Access]:
     return list(found.values())
 
 
-def told(line: Any) -> Access:
-    """A line of the trail, told to the patient it is about."""
+def told(line: Any, people: Mapping[str, str]) -> Access:
+    """A line of the trail, told to the patient it is about.
+
+    `people` are the names of who signs in, by their id: the trail has no more of them.
+    """
     kind, _, name = line.actor.partition(":")
     who = _WHO.get(line.role or kind, Who.STAFF if name else Who.SYSTEM)
     return Access(
         at=line.at,
         who=who,
-        name=_spoken(name) if who in _NAMED else None,
+        name=_spoken(kind, name, people) if who in _NAMED else None,
         looked=line.action == "read",
         part=_part(line),
         emergency="break_glass" in line.facts,
     )
 
 
-def _spoken(name: str) -> str | None:
+def _spoken(kind: str, name: str, people: Mapping[str, str]) -> str | None:
     """What the clinic calls somebody, without the mark that tells their keys apart."""
+    if kind == "user":
+        return people.get(name)
     return name.rpartition("/")[0] or name or None
 
 

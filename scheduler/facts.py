@@ -60,6 +60,7 @@ from models import (
     Slot,
     Task,
     Tenanted,
+    UserAccount,
     WaitlistEntry,
 )
 from models.vocabulary import (
@@ -1239,6 +1240,12 @@ def lines_about(session: Session, patient_id: UUID, most: int) -> Sequence[Audit
         .order_by(AuditEvent.at.desc(), AuditEvent.sequence.desc())
         .limit(most)
     ).all()
+
+
+def names_of_users(session: Session) -> Mapping[str, str]:
+    """What whoever has an account is called, by the id under which the trail has them."""
+    found = session.execute(select(UserAccount.id, UserAccount.name))
+    return {str(one.id): one.name for one in found}
 
 
 def open_glass(

@@ -8,7 +8,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -23,6 +23,8 @@ from scheduler.chain import Fault, Head, Link
 
 TAIL = 100
 """Lines at the end of the trail that are looked through every few minutes."""
+
+EVER = datetime.min.replace(tzinfo=UTC)
 
 AT_ONCE = 2000
 """Lines that are fetched at once when all of them are looked through."""
@@ -104,17 +106,24 @@ def length(session: Session) -> int:
     return int(session.execute(_LENGTH).scalar_one())
 
 
-def published(session: Session, after: int = 0) -> Sequence[Head]:
-    """The heads that the clinic published, oldest first."""
-    rows = session.execute(_HEADS, {"after": after})
+def published(session: Session, but: Sequence[Head] = ()) -> Sequence[Head]:
+    """The heads that the clinic published, oldest first, without `but` and what came before."""
+    told = {
+        "sequence": max((head.sequence for head in but), default=0),
+        "at": max((datetime.fromisoformat(head.at) for head in but), default=EVER),
+    }
+    rows = session.execute(_HEADS, told)
     return [Head(row.sequence, row.hash, row.at.isoformat()) for row in rows]
 
 
 def ship(session: Session, folder: Path) -> int:
-    """Write what was published since the last time to the clinic's file. Returns how many."""
+    """Write what was published since the last time to the clinic's file. Returns how many.
+
+    A trail that was restored goes on from an earlier line, at a later time: that is new as well.
+    """
     clinic_id = session.info["clinic_id"]
     path = folder / f"{clinic_id}.jsonl"
-    there = [head.sequence for head in read(path).get(clinic_id, ())] if path.exists() else []
+    there = read(path).get(clinic_id, ()) if path.exists() else ()
     told = [
         {
             "clinic_id": str(clinic_id),
@@ -122,7 +131,7 @@ def ship(session: Session, folder: Path) -> int:
             "hash": head.hash.hex(),
             "at": head.at,
         }
-        for head in published(session, max(there, default=0))
+        for head in published(session, there)
     ]
     if told:
         folder.mkdir(parents=True, exist_ok=True)
@@ -176,7 +185,7 @@ _BEFORE_TAIL = text(
 )
 _HEADS = text(
     f"SELECT sequence, hash, at FROM audit_head WHERE clinic_id = {_HERE} "  # noqa: S608
-    "AND sequence > :after ORDER BY sequence"
+    "AND (sequence > :sequence OR at > :at) ORDER BY sequence"
 )
 _NEWEST_HEAD = text(
     f"""

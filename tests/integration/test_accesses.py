@@ -10,13 +10,15 @@ from flask.testing import FlaskClient
 from sqlalchemy.orm import Session
 
 from api import oversight
+from models.vocabulary import Role
 from scheduler import audit
 from scheduler.audit import Act
 from scheduler.authority import Authority
 from tests import after
 from tests.factories import MONDAY_9, SUNDAY_NOON, World
-from tests.integration.conftest import Caller, Clock
+from tests.integration.conftest import Caller, Clock, MakePerson
 from tests.integration.test_summaries import come_in
+from tests.staff import make_user
 
 BY = Authority("key:somebody/1")
 
@@ -93,6 +95,30 @@ class TestLooking:
         assert "/" not in "".join(one["name"] for one in found)
         assert admin.get(f"/patients/{uuid4()}/accesses").status_code == 404
         assert desk.get(f"/patients/{world.patient_id}/accesses").status_code == 403
+
+    def test_people_are_told_by_name_and_not_by_their_number(
+        self, admin: Caller, person: MakePerson, session: Session, world: World
+    ) -> None:
+        make_user(session, Role.SCHEDULER)
+        ann = person().sign_in()
+        assert ann.client.get(f"/api/v1/patients/{world.patient_id}").status_code == 200
+
+        [seen] = admin.get(f"/patients/{world.patient_id}/accesses").json["items"]
+        assert (seen["who"], seen["name"]) == ("scheduler", "Ann Example")
+
+    def test_what_was_done_about_them_is_told_too(
+        self, admin: Caller, desk: Caller, session: Session, world: World
+    ) -> None:
+        feed = desk.post(f"/patients/{world.patient_id}/calendar-feeds").json
+        assert desk("DELETE", f"/calendar-feeds/{feed['id']}").status_code == 204
+        made = after.open_course(session, world, after.content())
+        session.commit()
+        repaired = desk.post(f"/courses/{made.id}/repair")
+        assert repaired.status_code == 200, repaired.json
+
+        found = admin.get(f"/patients/{world.patient_id}/accesses").json["items"]
+        told = [(one["part"], one["looked"], one["count"]) for one in found]
+        assert told == [("plan", False, 1), ("visits", False, 2)]
 
 
 class TestPage:

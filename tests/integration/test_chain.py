@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -140,6 +141,26 @@ class TestTheChain:
         assert wrong_in(worker_engine, clinic_id) is None
         fault = wrong_in(worker_engine, clinic_id, *kept)
         assert (fault.sequence, fault.id, "is missing" in fault.wrong) == (8, None, True)
+
+    def test_heads_are_written_on_after_a_restoration(
+        self, owner: Engine, worker_engine: Engine, clinic_id: UUID, tmp_path: Path
+    ) -> None:
+        """The trail goes on from an earlier line than the last whose head was written."""
+
+        def publish(now: datetime) -> tuple[int, int]:
+            with Session(worker_engine) as session:
+                enter_clinic(session, clinic_id)
+                published = heads.publish(session, now)
+                session.commit()
+                return published, heads.ship(session, tmp_path)
+
+        assert publish(SUNDAY_NOON) == (1, 1)
+        do(owner, "TRUNCATE audit_head")
+        do(owner, "DELETE FROM audit_event WHERE sequence > 7")
+
+        assert publish(SUNDAY_NOON + timedelta(hours=1)) == (1, 1)
+        told = heads.read(tmp_path)[clinic_id]
+        assert [head.sequence for head in told] == [10, 7]
 
     def test_abuse_60_a_clock_that_was_set_back_is_found(
         self, owner: Engine, service_engine: Engine, clinic_id: UUID
