@@ -2,8 +2,13 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
 import tarfile
+import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -385,6 +390,33 @@ def test_a_password_is_in_no_command_line(database: Access, tmp_path: Path) -> N
 
     assert seen
     assert [line for line in seen if str(database.owner.password) in line] == []
+
+
+@pytest.mark.parametrize("ended_by", [signal.SIGTERM, signal.SIGHUP], ids=lambda one: str(one.name))
+def test_one_that_is_ended_early_leaves_nothing_of_the_clinic_behind(
+    database: Access, busy: World, tmp_path: Path, ended_by: signal.Signals
+) -> None:
+    """Neither a file nor the server that it is restored into, whose data are everybody's."""
+    beside = Path(tempfile.mkdtemp())  # where the server's account can reach its data
+    beside.chmod(0o711)
+    environment = {"DATABASE_URL": access.psycopg_url(database.owner), "AFTERGLOW_SECRET": SECRET}
+    environment |= {"AFTERGLOW_VAR": str(tmp_path / "var"), "TMPDIR": str(beside)}
+    command = [sys.executable, "-c", "import cli; cli.main()", "backup"]
+    with subprocess.Popen(
+        [*command, str(tmp_path / "clinic.backup")], env={**os.environ, **environment}
+    ) as process:
+        while not list(beside.glob("*/postgres/**/postmaster.pid")):
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(ended_by)
+        assert process.wait(60) == 128 + ended_by
+
+    beside.rmdir()  # it is empty
+    assert [path.name for path in tmp_path.glob("*clinic*")] == []
+    left = [
+        path for path in Path("/proc").glob("[0-9]*/cmdline") if str(beside).encode() in _read(path)
+    ]
+    assert left == []
 
 
 def _read(path: Path) -> bytes:
