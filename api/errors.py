@@ -282,7 +282,7 @@ def _busy(error: Exception) -> ResponseReturnValue:
     db.session.rollback()
     log.warning("busy", error=type(error).__name__)
     body, status, headers = problem(
-        503, "busy", "Too much at once. Nothing was changed; please try again."
+        503, "busy", "Too much at once; nothing is half done. Please try again."
     )
     return body, status, {**headers, "Retry-After": "1"}
 
