@@ -69,7 +69,12 @@ def _of_csv(content: str) -> Iterator[Record]:
 
 
 def _plain(cell: str) -> str:
-    return cell[1:] if cell.startswith("'") and cell[1:].startswith(COMMANDS) else cell
+    return cell[1:] if cell.startswith("'") and begins_a_formula(cell) else cell
+
+
+def begins_a_formula(cell: str) -> bool:
+    """Whether a spreadsheet could take it for a formula, or it is a quote that stops it."""
+    return cell.lstrip("'").startswith(COMMANDS)
 
 
 def _of_json(content: str) -> Iterator[Record]:
