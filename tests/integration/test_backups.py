@@ -16,15 +16,18 @@ from typing import Any
 
 import psycopg
 import pytest
+from click.testing import CliRunner
 from psycopg import sql
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
+import cli
 from database import access, backups, contents, embedded, migrating, opening, replaying
 from database.access import Access
 from database.backups import BadBackup, Manifest
 from database.scratch import SECRET, scratch
 from models import Base, enter_clinic
+from notifications import queue
 from scheduler import audit
 from scheduler.audit import Act
 from scheduler.authority import Authority
@@ -337,6 +340,35 @@ def test_a_backup_of_a_newer_version_is_left_to_it(
     with pytest.raises(BadBackup, match="PostgreSQL 99"):
         backups.restore(elsewhere, path, quietly)
     assert backups.is_empty(elsewhere)
+
+
+def test_a_backup_of_an_older_version_is_restored_and_brought_to_this_one(
+    elsewhere: Access, tmp_path: Path
+) -> None:
+    path = tmp_path / "clinic.backup"
+    with scratch(os.environ.get("DATABASE_URL"), migrated=False) as before:
+        migrating.upgrade(before.owner, migrating.PHASED_SINCE)
+        with access.connect(before.service) as connection:
+            connection.execute(_OLD_CLINIC)
+        back_up(before, path)
+
+    environment = {"DATABASE_URL": access.psycopg_url(elsewhere.owner), "AFTERGLOW_SECRET": SECRET}
+    told = CliRunner().invoke(cli.main, ["restore", str(path)], env=environment)
+
+    assert told.exit_code == 0, told.output
+    assert migrating.current(elsewhere.owner) == migrating.head()
+    assert migrating.drift(elsewhere.owner, Base.metadata) == []
+    with access.connect(elsewhere.worker) as connection:
+        assert connection.execute("SELECT name FROM clinic").fetchall() == [("Old",)]
+        assert queue.resting_since(connection) is not None
+
+
+_OLD_CLINIC = """
+    WITH here AS MATERIALIZED (
+        SELECT CAST(set_config('afterglow.clinic', gen_random_uuid()::text, false) AS uuid) AS id)
+    INSERT INTO clinic (clinic_id, name, email, phone, time_zone, emergency_text)
+    SELECT id, 'Old', 'a@example.com', '+12125550123', 'America/New_York', 'Call 911.' FROM here
+"""
 
 
 def test_a_database_without_anything_in_it_is_told_of_in_one_line(
