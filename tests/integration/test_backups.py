@@ -407,6 +407,22 @@ def test_a_role_is_renamed_where_it_stands_as_a_role_and_nowhere_else() -> None:
         assert replaying.renamed(line, names) == wanted
 
 
+def test_what_a_newer_program_sets_is_left_out_where_the_server_does_not_know_it(
+    database: Access,
+) -> None:
+    """The only pg_restore on a machine may be that of PostgreSQL 18, and the server one of 15."""
+    script = [
+        b"SET statement_timeout = 0;\n",
+        b"SET transaction_timeout_of_tomorrow = 0;\n",
+        b"SELECT pg_catalog.set_config('search_path', '', false);\n",
+        b"CREATE TABLE public.replayed (id int);\n",
+    ]
+    with access.connect(database.owner, autocommit=False) as connection:
+        replaying.replay(connection, iter(script), {})
+        assert connection.execute("SELECT count(*) FROM public.replayed").fetchall() == [(0,)]
+        connection.rollback()
+
+
 def test_a_password_is_in_no_command_line(database: Access, tmp_path: Path) -> None:
     """Other users of the machine read those."""
     seen: list[str] = []
