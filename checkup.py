@@ -376,7 +376,7 @@ _MAIL_TO_DO = "See SMTP_HOST, SMTP_PORT, SMTP_SECURITY, the certificate, and SMT
 def texts(examined: Examined) -> Iterator[Finding]:
     """The provider of text messages is there, over TLS."""
     if not examined.settings.sms:
-        yield warn("texts", "written to var/outbox", "Set SMS_URL to send them.")
+        yield warn("texts", f"written to {examined.settings.outbox}", "Set SMS_URL to send them.")
     for one in examined.settings.sms:
         parts = urlsplit(one.url)
         try:

@@ -19,7 +19,7 @@ from werkzeug.utils import cached_property
 from werkzeug.wsgi import LimitedStream
 
 from api import trail
-from api.errors import BadNumber, BadRequest
+from api.errors import BadRequest, BadValue
 
 View = Callable[..., Any]
 
@@ -87,6 +87,9 @@ def _begin() -> None:
         return
     for value in (request.path, *request.args.values(), *request.args.keys()):
         _refuse_odd_letters(value)
+    for name, values in request.args.lists():
+        if len(values) > 1:  # only the first would count, and nobody hear of it
+            raise BadValue(f"/{name}", "Say it once.")
     taken = getattr(current_app.view_functions.get(request.endpoint or ""), "takes", None)
     if taken is not None:
         _refuse_unless(taken)
@@ -189,7 +192,7 @@ def _look_at(read: Any, here: str = "") -> None:
         for number, value in enumerate(read):
             _look_at(value, f"{here}/{number}")
     elif isinstance(read, int | float) and abs(read) > MOST:
-        raise BadNumber(here or "/")
+        raise BadValue(here or "/", "A number is too large.")
 
 
 def _refuse_odd_letters(told: str) -> None:

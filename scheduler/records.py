@@ -65,7 +65,7 @@ def _of_csv(content: str) -> Iterator[Record]:
                 told = {name: _plain(value.strip()) for name, value in cells.items()}
                 yield Record(reader.line_num, told)
     except csv.Error as error:
-        raise NotRecords(f"Line {reader.line_num} is not CSV: {error}.") from error
+        raise NotRecords(f"Line {max(reader.line_num, 1)} is not CSV: {error}.") from error
 
 
 def _plain(cell: str) -> str:

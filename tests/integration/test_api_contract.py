@@ -202,6 +202,12 @@ class TestWhatCannotBeRead:
     def test_pages_have_bounds(self, admin: Caller, query: str) -> None:
         assert admin.get(f"/sites?{query}").status_code == 422
 
+    def test_a_parameter_stands_once(self, admin: Caller) -> None:
+        answer = admin.get("/appointments?status=booked&status=cancelled")
+
+        assert (answer.status_code, answer.json["type"]) == (422, "/problems/invalid")
+        assert answer.json["errors"] == [{"pointer": "/status", "detail": "Say it once."}]
+
     def test_a_cursor_belongs_to_its_list(self, admin: Caller) -> None:
         for number in range(3):
             site = {
