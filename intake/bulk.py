@@ -37,6 +37,9 @@ LONGEST = 300
 MOST_STRANGE = 10
 """So many names that are not known are told of a line: it may hold a hundred thousand."""
 
+_AS_BEFORE = "-", "The columns of this table are wrong: see the first of its lines."
+"""Said of every line but that one, or a long table would have as many faults as it has cells."""
+
 log = structlog.get_logger()
 
 
@@ -47,7 +50,7 @@ class Reading:
     import_id: UUID
     kind: Kind
     strange: list[tuple[str, str]]
-    """Columns that should not be there, or are not."""
+    """Columns that should not be there, or are not: what is to be told of the next line."""
     lines: Iterator[Record]
     done: int = 0
     seen: set[str] = field(default_factory=set)
@@ -81,6 +84,8 @@ class Reading:
             row.fault(name, detail)
         if record.fault is not None:
             row.fault("-", record.fault)
+        if self.strange:
+            self.strange = [_AS_BEFORE]
         more = () if self.strange else sorted(record.cells.keys() - set(self.kind.columns))
         for name in more[:MOST_STRANGE]:
             row.fault("-", f"{name!r} is not known; use {', '.join(self.kind.columns)}.")

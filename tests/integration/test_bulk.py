@@ -274,6 +274,16 @@ class TestLines:
         assert faults(session) == expected
         assert (found.made, found.done) == (0, 1)
 
+    def test_which_columns_are_wrong_is_told_once_and_of_every_line_that_they_are(
+        self, session: Session, world: World
+    ) -> None:
+        head = HEAD.replace("region", "state")
+        found = hand_in(session, table(*map(line, range(3)), head=head), ImportKind.PATIENTS)
+        work_off(session)
+
+        assert faults(session) == [(2, "-"), (2, "region"), (3, "-"), (4, "-")]
+        assert (found.faulty, found.done) == (3, 3)
+
     def test_a_line_has_few_faults_however_much_is_wrong_with_it(
         self, session: Session, world: World
     ) -> None:
