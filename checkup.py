@@ -221,10 +221,14 @@ _DURABLE = ("fsync", "full_page_writes", "synchronous_commit")
 
 
 def connections_needed(settings: config.Settings) -> tuple[int, int]:
-    """At most so many connections have the web and one worker."""
+    """At most so many connections have the web and one worker.
+
+    A worker's pool has 15; a channel has one for each sender, one that claims and one that
+    listens; a herald one that claims and one that listens.
+    """
     channels = 2
     web = settings.web_workers * (settings.web_threads + 2)
-    return web, 15 + channels * (settings.senders + 1)
+    return web, 15 + channels * (settings.senders + 2) + 2 * settings.heralds
 
 
 def _room(settings: config.Settings, there: int) -> Finding:
@@ -264,6 +268,8 @@ def tables(examined: Examined) -> Iterator[Finding]:
     at, wanted = migrating.current(examined.open.owner), migrating.head()
     if at == wanted:
         yield ok("migrations", wanted)
+    elif at is not None and not migrating.is_known(at):
+        yield bad("migrations", f"{at} is newer than this code", "Use the version it is of.")
     else:
         yield bad("migrations", f"{at}, but {wanted} is expected", "Run `afterglow migrate`.")
     with access.connect(examined.open.owner) as connection:
@@ -370,7 +376,7 @@ _MAIL_TO_DO = "See SMTP_HOST, SMTP_PORT, SMTP_SECURITY, the certificate, and SMT
 def texts(examined: Examined) -> Iterator[Finding]:
     """The provider of text messages is there, over TLS."""
     if not examined.settings.sms:
-        yield warn("texts", "written to var/outbox", "Set SMS_URL to send them.")
+        yield warn("texts", f"written to {examined.settings.outbox}", "Set SMS_URL to send them.")
     for one in examined.settings.sms:
         parts = urlsplit(one.url)
         try:

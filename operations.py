@@ -56,6 +56,7 @@ _WHEN = {
 @click.command()
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--verify/--no-verify", default=True, help="Restore it beside, and compare.")
+@shell.in_order()
 def backup(file: Path, verify: bool) -> None:
     """Back the database up into FILE, which must not be there yet.
 
@@ -88,6 +89,7 @@ def backup(file: Path, verify: bool) -> None:
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--replace", is_flag=True, help="Throw away what is in the database.")
+@shell.in_order()
 def restore(file: Path, replace: bool) -> None:
     """Put the backup FILE into the database, whole or not at all.
 

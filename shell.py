@@ -1,6 +1,7 @@
 """What every `afterglow` command needs: settings, the database, and failures in one line."""
 
 import contextlib
+import signal
 from collections.abc import Iterator
 from uuid import UUID
 
@@ -57,6 +58,28 @@ def reached(settings: config.Settings) -> Iterator[Opened]:
     finally:
         if started and opened.server is not None:
             embedded.stop(opened.server)
+
+
+@contextlib.contextmanager
+def in_order() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end what is done here as Ctrl-C does: it tidies up behind itself."""
+
+    def end(number: int, _frame: object) -> None:
+        signal.signal(number, signal.SIG_IGN)  # once is enough: tidying up takes its time
+        raise SystemExit(128 + number)
+
+    ends = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is _DEFAULT]
+    for one in ends:
+        signal.signal(one, end)
+    try:
+        yield
+    finally:
+        for one in ends:
+            signal.signal(one, _DEFAULT)
+
+
+_DEFAULT = signal.SIG_DFL
+"""Somebody who ignores one (nohup) goes on ignoring it."""
 
 
 @contextlib.contextmanager

@@ -145,11 +145,11 @@ class BadRequest(Exception):
         self.headers = headers or {}
 
 
-class BadNumber(BadRequest):
-    """A number that is none to reckon with, at a place in the body."""
+class BadValue(BadRequest):
+    """Something that cannot be read, at a place in the body or the query."""
 
-    def __init__(self, pointer: str) -> None:
-        super().__init__(422, "invalid", "A number is too large.")
+    def __init__(self, pointer: str, detail: str) -> None:
+        super().__init__(422, "invalid", detail)
         self.pointer = pointer
 
 
@@ -220,7 +220,7 @@ def _refused(refusal: Refusal) -> ResponseReturnValue:
 def _unreadable(error: BadRequest) -> ResponseReturnValue:
     db.session.rollback()
     more = {}
-    if isinstance(error, BadNumber):
+    if isinstance(error, BadValue):
         more = {"errors": [{"pointer": error.pointer, "detail": error.detail}]}
     body, status, headers = problem(error.status, error.code, error.detail, more)
     return body, status, {**headers, **error.headers}
@@ -282,7 +282,7 @@ def _busy(error: Exception) -> ResponseReturnValue:
     db.session.rollback()
     log.warning("busy", error=type(error).__name__)
     body, status, headers = problem(
-        503, "busy", "Too much at once. Nothing was changed; please try again."
+        503, "busy", "Too much at once; nothing is half done. Please try again."
     )
     return body, status, {**headers, "Retry-After": "1"}
 

@@ -103,7 +103,7 @@ def _mount(name: str, model: Any, columns: tuple[str, ...]) -> Callable[..., Any
     export.__name__ = f"export_{name.replace('-', '_')}"
     export.__doc__ = (
         f"Take out all {name.replace('-', ' ')}, in the order in which they were made.\n\n"
-        "Columns: " + ", ".join(columns) + ". An answer that breaks off is not whole."
+        "Columns: " + ", ".join(columns) + ". One that breaks off ends within a line."
     )
     content = {one: {"schema": {"type": "string"}} for one in (tables.NDJSON, tables.CSV)}
     view = blueprint.doc(responses={"200": {"description": "All.", "content": content}})(export)

@@ -8,16 +8,18 @@ import json
 import re
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import IO, Any, cast
 from uuid import UUID
 
 from flask import Flask, Request, Response, current_app, g, request
 from structlog.contextvars import bind_contextvars, clear_contextvars
 from uuid_utils.compat import uuid7
 from werkzeug.exceptions import HTTPException
+from werkzeug.utils import cached_property
+from werkzeug.wsgi import LimitedStream
 
 from api import trail
-from api.errors import BadNumber, BadRequest
+from api.errors import BadRequest, BadValue
 
 View = Callable[..., Any]
 
@@ -28,10 +30,30 @@ DEEPEST = 32
 BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
+class Uncut(LimitedStream):
+    """What came without a length. Werkzeug's own gives out what fits, as if that were all."""
+
+    def readall(self) -> bytes:
+        """All of it; raises RequestEntityTooLarge if it goes on."""
+        told = super().readall()
+        if self.is_exhausted and self._stream.read(1):
+            self.on_exhausted()
+        return told
+
+
 class StrictRequest(Request):
     """A request whose JSON is read once, and strictly."""
 
     max_content_length = LARGEST
+
+    @cached_property
+    def stream(self) -> IO[bytes]:
+        """The body as it comes; nobody who reads all of it reads a part."""
+        found = super().stream
+        if self.content_length is None and isinstance(found, LimitedStream):
+            uncut = Uncut(self.environ["wsgi.input"], self.max_content_length, is_max=True)
+            return cast(IO[bytes], uncut)
+        return found
 
     def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> Any:
         """The body as JSON; raises BadRequest for anything that is not plainly that."""
@@ -65,6 +87,9 @@ def _begin() -> None:
         return
     for value in (request.path, *request.args.values(), *request.args.keys()):
         _refuse_odd_letters(value)
+    for name, values in request.args.lists():
+        if len(values) > 1:  # only the first would count, and nobody hear of it
+            raise BadValue(f"/{name}", "Say it once.")
     taken = getattr(current_app.view_functions.get(request.endpoint or ""), "takes", None)
     if taken is not None:
         _refuse_unless(taken)
@@ -167,7 +192,7 @@ def _look_at(read: Any, here: str = "") -> None:
         for number, value in enumerate(read):
             _look_at(value, f"{here}/{number}")
     elif isinstance(read, int | float) and abs(read) > MOST:
-        raise BadNumber(here or "/")
+        raise BadValue(here or "/", "A number is too large.")
 
 
 def _refuse_odd_letters(told: str) -> None:

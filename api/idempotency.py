@@ -94,7 +94,12 @@ def _again(kept: IdempotencyKey, fingerprint: bytes) -> Response:
 def _wait_for_nobody(scope: dict[str, str]) -> None:
     name = " ".join(("idempotency", *scope.values()))
     if not db.session.scalar(_LOCK, {"name": name}):
-        raise BadRequest(409, "still-running", "The first request with this key is still running.")
+        raise BadRequest(
+            409,
+            "still-running",
+            "The first request with this key is still running.",
+            {"Retry-After": "1"},
+        )
 
 
 def _fingerprint() -> bytes:

@@ -87,7 +87,7 @@ def list_imports(asked: dict[str, Any]) -> dict[str, Any]:
 )
 @idempotent
 @blueprint.response(202, FileImportSchema)
-@blueprint.alt_response(413, schema=ProblemSchema, description="content-too-large")
+@blueprint.alt_response(413, schema=ProblemSchema, description="request-too-large")
 @blueprint.alt_response(415, schema=ProblemSchema, description="unsupported-media-type")
 @blueprint.alt_response(422, schema=ProblemSchema, description="unfit")
 def hand_in(asked: dict[str, Any]) -> Response:

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from uuid import UUID
 
-from flask import Response, stream_with_context
+from flask import Response
 from marshmallow import Schema, fields, validate
 from sqlalchemy import Select, func, select
 
-from api import pages, trail
+from api import pages, tables, trail
 from api.blueprint import Blueprint
 from api.caller import commit, requires
 from api.errors import ProblemSchema
@@ -23,6 +23,7 @@ from scheduler import accesses
 from scheduler.accesses import Part, Who
 from scheduler.audit import Act
 from scheduler.permissions import Permission
+from scheduler.records import begins_a_formula
 
 blueprint = Blueprint("oversight", __name__, url_prefix="/api/v1", description="Oversight.")
 
@@ -129,7 +130,8 @@ def export_audit_events(asked: dict[str, Any]) -> Response:
     commit(_exported(asked))
     write, media_type = _WRITERS[asked["format"]]
     headers = {"Content-Disposition": f'attachment; filename="audit-events.{asked["format"]}"'}
-    lines = stream_with_context(write(_rows(_narrowed(asked))))
+    rows = write(_rows(_narrowed(asked)))
+    lines = tables.to_the_end(rows, as_csv=asked["format"] == "csv")
     return Response(lines, content_type=media_type, headers=headers)
 
 
@@ -216,7 +218,7 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     told = json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
-    return f"'{told}" if told.startswith(("=", "+", "-", "@", "\t", "\r")) else told
+    return f"'{told}" if begins_a_formula(told) else told
 
 
 _SCHEMA = AuditEventSchema()

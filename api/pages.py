@@ -78,8 +78,7 @@ def page(
 def next_url(keys: Sequence[Any]) -> str:
     """The address of the page that begins after `keys`."""
     told = [key.isoformat() if isinstance(key, datetime) else str(key) for key in keys]
-    kinds = ["t" if isinstance(key, datetime) else "s" for key in keys]
-    cursor = _serializer().dumps([kinds, told])
+    cursor = _serializer().dumps([[_kind(key) for key in keys], told])
     filters = {name: value for name, value in request.args.items() if name != "cursor"}
     return f"{request.path}?{urlencode({**filters, 'cursor': cursor})}"
 
@@ -90,10 +89,12 @@ def opened(cursor: str) -> list[Any]:
         kinds, told = _serializer().loads(cursor)
     except (BadSignature, ValueError) as error:
         raise Unfit("This cursor is not one of this list.", field="cursor") from error
-    return [
-        datetime.fromisoformat(value) if kind == "t" else _as_id(value)
-        for kind, value in zip(kinds, told, strict=True)
-    ]
+    return [_READ[kind](value) for kind, value in zip(kinds, told, strict=True)]
+
+
+def _kind(key: Any) -> str:
+    """How a part of a key is read again: as a time, a number, or an id."""
+    return "t" if isinstance(key, datetime) else "n" if isinstance(key, int) else "s"
 
 
 def _as_id(value: str) -> Any:
@@ -101,6 +102,13 @@ def _as_id(value: str) -> Any:
         return UUID(value)
     except ValueError:
         return value
+
+
+_READ: Mapping[str, Callable[[str], Any]] = {
+    "t": datetime.fromisoformat,
+    "n": int,
+    "s": _as_id,
+}
 
 
 def _serializer() -> URLSafeSerializer:

@@ -114,7 +114,7 @@ _UNREADABLE = {
     ),
     "busy": (
         503,
-        "Too much at once, or the database is away. Nothing was changed.",
+        "Too much at once, or the database is away. Nothing is half done.",
         "Send the same again after Retry-After, with the same Idempotency-Key.",
     ),
 }

@@ -6,13 +6,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
+import structlog
 from flask import Response, request, stream_with_context
 from marshmallow import fields, validate
 
-from scheduler.records import COMMANDS
+from scheduler.records import begins_a_formula
 
 CSV = "text/csv"
 NDJSON = "application/x-ndjson"
+
+log = structlog.get_logger()
 
 
 def asked_format(*names: str) -> fields.String:
@@ -32,13 +35,18 @@ def wants_csv(told: str | None) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """A cell: words that begin like a formula get a quote in front, so that they stay words."""
+    """A cell: words that begin like a formula get a quote in front, so that they stay words.
+
+    So do those that begin with such a quote themselves: reading in takes one away. Several values
+    stand in a cell as reading in wants them: apart by blanks, or by semicolons if they hold blanks.
+    """
     if isinstance(value, str):
-        return f"'{value}" if value.startswith(COMMANDS) else value
+        return f"'{value}" if begins_a_formula(value) else value
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list):
-        return plain(" ".join(map(str, value)))
+        told = [str(one) for one in value]
+        return plain(("; " if any(" " in one for one in told) else " ").join(told))
     return value
 
 
@@ -63,7 +71,25 @@ def stream(
     """A long table, page by page: no more than one page is ever held."""
     lines = _csv_pages(columns, pages) if as_csv else map(_ndjson, pages)
     told = _headers(f"{name}.csv", CSV) if as_csv else _headers(f"{name}.ndjson", NDJSON)
-    return Response(stream_with_context(lines), headers=told)
+    return Response(to_the_end(lines, as_csv=as_csv), headers=told)
+
+
+def to_the_end(lines: Iterable[str], *, as_csv: bool) -> Iterator[str]:
+    """Send lines, within the request's context; what breaks off ends within a line.
+
+    Servers may end it as if it were whole (granian does), but whoever reads it strictly cannot
+    take it for that: a quote, or an object of JSON, does not end.
+    """
+    return stream_with_context(_to_the_end(lines, '"' if as_csv else '{"'))
+
+
+def _to_the_end(lines: Iterable[str], unfinished: str) -> Iterator[str]:
+    try:
+        yield from lines
+    except Exception:
+        log.exception("table.broke-off")
+        yield f"{unfinished}This broke off here, and is not whole."
+        raise
 
 
 def _csv_pages(
@@ -74,8 +100,9 @@ def _csv_pages(
         yield written(columns, page, head=False)
 
 
-def _ndjson(page: Sequence[Mapping[str, Any]]) -> bytes:
-    return b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in page)
+def _ndjson(page: Sequence[Mapping[str, Any]]) -> str:
+    rows = (orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in page)
+    return b"".join(rows).decode()
 
 
 def _headers(file: str, media_type: str) -> dict[str, str]:

@@ -45,9 +45,7 @@ class Step:
 def pending(owner: URL) -> list[Step]:
     """What `upgrade` would run, in order."""
     scripts = ScriptDirectory(str(FOLDER))
-    at = current(owner)
-    if at is not None and not is_known(at):
-        raise Unreachable(f"The database is at migration {at}, which is newer than this code.")
+    at = _known(owner)
     between = scripts.iterate_revisions("head", at or "base")
     return [
         Step(one.revision, one.doc, getattr(one.module, "phase", "-"))
@@ -60,8 +58,10 @@ def upgrade(owner: URL, revision: str = "head") -> None:
     """Run every migration up to `revision`. Many may call at once; one does the work.
 
     None waits long for a lock, so that nobody waits long behind it; what could not have one is
-    tried again, later and later. Raises Unreachable if somebody never lets go.
+    tried again, later and later. Raises Unreachable if somebody never lets go, and for a
+    database of a newer version.
     """
+    _known(owner)
     pause = PAUSE
     for left in reversed(range(TRIES)):
         try:
@@ -108,6 +108,17 @@ def current(url: URL) -> str | None:
             return MigrationContext.configure(connection).get_current_revision()
     finally:
         engine.dispose()
+
+
+def _known(owner: URL) -> str | None:
+    """The migration that the database is at; raises Unreachable if this code has none like it."""
+    at = current(owner)
+    if at is not None and not is_known(at):
+        raise Unreachable(
+            f"The database is at migration {at}, which is newer than this code. Use the version "
+            "that it is of, or a newer one."
+        )
+    return at
 
 
 def drift(owner: URL, metadata: MetaData) -> list[object]:

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 
 from intake import keeping
 from intake.faults import Fault, Notes
-from intake.keeping import Kind, Made
+from intake.keeping import Before, Kind, Made
 from intake.tables import Row
 from models import Import, ImportFault, enter_clinic
 from scheduler import audit, facts, records
@@ -34,6 +34,12 @@ AT_ONCE = 200
 LONGEST = 300
 """A fault says no more than that of what stood in the file."""
 
+MOST_STRANGE = 10
+"""So many names that are not known are told of a line: it may hold a hundred thousand."""
+
+_AS_BEFORE = "-", "The columns of this table are wrong: see the first of its lines."
+"""Said of every line but that one, or a long table would have as many faults as it has cells."""
+
 log = structlog.get_logger()
 
 
@@ -44,7 +50,7 @@ class Reading:
     import_id: UUID
     kind: Kind
     strange: list[tuple[str, str]]
-    """Columns that should not be there, or are not."""
+    """Columns that should not be there, or are not: what is to be told of the next line."""
     lines: Iterator[Record]
     done: int = 0
     seen: set[str] = field(default_factory=set)
@@ -74,11 +80,14 @@ class Reading:
     def _read(self, record: Record) -> tuple[Row, list[Fault]]:
         notes = Notes()
         row = Row("", record.line, record.cells, notes)
-        for name, detail in self.strange:
+        for name, detail in self.strange[:MOST_STRANGE]:
             row.fault(name, detail)
         if record.fault is not None:
             row.fault("-", record.fault)
-        for name in record.cells.keys() - set(self.kind.columns) if not self.strange else ():
+        if self.strange:
+            self.strange = [_AS_BEFORE]
+        more = () if self.strange else sorted(record.cells.keys() - set(self.kind.columns))
+        for name in more[:MOST_STRANGE]:
             row.fault("-", f"{name!r} is not known; use {', '.join(self.kind.columns)}.")
         if not notes.faults:
             key = self.kind.key(row.cells)
@@ -148,7 +157,7 @@ def _keep(
     before = kind.look(session, [row.cells for row, wrong in lines if not wrong])
     items = []
     for row, wrong in lines:
-        item = None if wrong else kind.read(row, before)
+        item = None if wrong else _item(kind, row, before)
         if not wrong and item is not None:
             items.append((row, item))
     if dry_run:
@@ -160,6 +169,16 @@ def _keep(
         raise  # the database is away: it is none of the lines
     except DBAPIError:
         return [made for row, item in items for made in _alone(session, kind, row, item)]
+
+
+def _item(kind: Kind, row: Row, before: Before) -> object:
+    """What a line says; one that we stumble over is faulty, and the next ones are read."""
+    try:
+        return kind.read(row, before)
+    except Exception:
+        log.exception("import.line-broken", line=row.line)
+        row.fault("-", "This line cannot be read. Leave it out, and tell whoever runs the service.")
+        return None
 
 
 def _alone(session: Session, kind: Kind, row: Row, item: object) -> list[Made]:

@@ -5,7 +5,7 @@ lines at once, so that it can be told which line it is and what to do.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -37,7 +37,9 @@ class Before:
     sites: Mapping[str, UUID]
     """By name the ids of the sites."""
     people: dict[str, tuple[UUID, str]]
-    """By e-mail the ids and names of practitioners."""
+    """By e-mail the ids and names of practitioners; who is made joins them."""
+    named: dict[str, str] = field(default_factory=dict)
+    """By e-mail what these lines call those who are not there yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,14 +150,17 @@ class _Licensed:
     person: clinic.Person
     licence: clinic.Licence
     people: dict[str, tuple[UUID, str]]
-    """Those who are there; who is made joins them."""
+    """As `Before` has them."""
 
 
 def _licensed(row: Row, before: Before) -> _Licensed | None:
     person, licence = clinic.read_person(row, ""), clinic.read_licence(row)
-    _, name = before.people.get(person.email.lower(), (None, person.name))
+    email = person.email.lower()
+    _, name = before.people.get(email, (None, before.named.get(email, person.name)))
     if name != person.name:
         row.fault("email", "Somebody with another name has this address.")
+    if not row.notes.faults:
+        before.named[email] = person.name
     return None if licence is None else _Licensed(person, licence, before.people)
 
 
@@ -173,6 +178,8 @@ def _keep_licensed(session: Session, items: Sequence[_Licensed]) -> list[Made]:
         session.add(row)
         made.append(Made("qualification", row.id))
     session.flush()
+    if items:
+        items[0].people.update(people)
     return made
 
 

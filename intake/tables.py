@@ -1,6 +1,7 @@
 """Tables: CSV files read strictly, cell by cell."""
 
 import csv
+import io
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,9 @@ Value = TypeVar("Value")
 
 BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 LONGEST = 500
+YEARS = range(1900, 2200)
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+_WALL = re.compile(r"\d{2}:\d{2}", re.ASCII)
 
 
 class Bad(Exception):
@@ -66,7 +70,7 @@ def rows(
     except (OSError, UnicodeDecodeError):
         notes.add(name, 0, "-", "This file cannot be read as UTF-8.")
         return
-    reader = csv.DictReader(told.splitlines(keepends=True), restkey="", strict=True)
+    reader = csv.DictReader(io.StringIO(told, newline=""), restkey="", strict=True)
     try:
         if _has_columns(name, reader.fieldnames or (), columns, notes):
             yield from _lines(name, reader, notes)
@@ -113,11 +117,14 @@ def optional(told: str) -> str | None:
 def day(told: str) -> date:
     """A day, as 2027-01-04."""
     try:
-        if len(told) != len("2027-01-04"):
-            raise ValueError
-        return date.fromisoformat(told)
+        if not _DAY.fullmatch(told):
+            raise ValueError  # a week's day is no day of a month
+        read = date.fromisoformat(told)
     except ValueError as error:
         raise Bad(f"{told!r} is not a day; write it as 2027-01-04.") from error
+    if read.year not in YEARS:
+        raise Bad(f"Years run from {YEARS.start} to {YEARS.stop - 1}.")
+    return read
 
 
 def regions(told: str) -> tuple[str, ...]:
@@ -147,8 +154,8 @@ def worked(told: str) -> tuple[str, ...]:
 def wall(told: str) -> time:
     """A time of day, as 09:00."""
     try:
-        if len(told) != len("09:00"):
-            raise ValueError
+        if not _WALL.fullmatch(told):
+            raise ValueError  # neither has a clock on the wall a zone
         return time.fromisoformat(told)
     except ValueError as error:
         raise Bad(f"{told!r} is not a time; write it as 09:00.") from error
@@ -190,7 +197,7 @@ def weekdays(told: str) -> str:
 
 def lanes(told: str) -> int:
     """How many visits at once."""
-    if not told.isascii() or not told.isdigit() or not 1 <= int(told) <= 64:
+    if not re.fullmatch(r"\d{1,2}", told, re.ASCII) or not 1 <= int(told) <= 64:
         raise Bad(f"{told!r} is not a number from 1 to 64.")
     return int(told)
 

@@ -65,11 +65,16 @@ def _of_csv(content: str) -> Iterator[Record]:
                 told = {name: _plain(value.strip()) for name, value in cells.items()}
                 yield Record(reader.line_num, told)
     except csv.Error as error:
-        raise NotRecords(f"Line {reader.line_num} is not CSV: {error}.") from error
+        raise NotRecords(f"Line {max(reader.line_num, 1)} is not CSV: {error}.") from error
 
 
 def _plain(cell: str) -> str:
-    return cell[1:] if cell.startswith("'") and cell[1:].startswith(COMMANDS) else cell
+    return cell[1:] if cell.startswith("'") and begins_a_formula(cell) else cell
+
+
+def begins_a_formula(cell: str) -> bool:
+    """Whether a spreadsheet could take it for a formula, or it is a quote that stops it."""
+    return cell.lstrip("'").startswith(COMMANDS)
 
 
 def _of_json(content: str) -> Iterator[Record]:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from api import guards
+from scheduler import imports
 from tests.service import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -145,3 +147,29 @@ def test_proxies_write_no_links_into_logs_and_believe_no_caller(name: str) -> No
         assert not re.search(r"\$(request|request_uri|uri|args|http_referer)\b", logged)
         for prefix in ("p", "e", "u", "calendar"):
             assert prefix in re.findall(r"\^/\(([a-z|]+)\)/", told)[0].split("|")
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "unit"),
+    [
+        ("nginx.conf", r"location = /api/v1/imports \{\s+client_max_body_size (\d+)m;", 1 << 20),
+        ("Caddyfile", r"request_body @files \{\s+max_size (\d+)MB", 10**6),
+    ],
+)
+def test_proxies_let_through_what_the_service_takes(name: str, place: str, unit: int) -> None:
+    told = (DEPLOY / name).read_text()
+    [files] = re.findall(place, told)
+    assert int(files) * unit > imports.MOST_BYTES
+    [others] = re.findall(
+        rf"^\s+(?:client_max_body_size|max_size) (?!{files}\D)(\d+)(?:m;|MB)$", told, re.MULTILINE
+    )
+    assert int(others) * unit > guards.LARGEST
+
+
+def test_what_nginx_says_of_the_caller_holds_everywhere() -> None:
+    """A location that sets one header of its own inherits none of the others."""
+    server = (DEPLOY / "nginx.conf").read_text().split("location ")
+    assert {"X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded", "Host"} == {
+        *re.findall(r"proxy_set_header (\S+)", server[0])
+    }
+    assert [part for part in server[1:] if "proxy_set_header" in part] == []

@@ -8,6 +8,8 @@ import pytest
 from sqlalchemy import event, func, select
 from sqlalchemy.orm import Session
 
+from database import access
+from database.access import Access
 from models import AuditEvent, Message
 from models.vocabulary import PractitionerRole, Role
 from tests.factories import DAY, MONDAY_9, World, clear, make_practitioner
@@ -139,6 +141,21 @@ class TestIdempotency:
             422,
             "/problems/idempotency-key-reused",
         )
+
+    def test_while_the_first_is_running_the_second_is_told_when_to_come_again(
+        self, desk: Caller, world: World, database: Access
+    ) -> None:
+        told = {"Idempotency-Key": "a-key-of-mine"}
+        scope = f"key:scheduler/{desk.key[3:11]} POST /api/v1/appointments a-key-of-mine"
+        with access.connect(database.owner) as first:
+            first.execute(
+                "SELECT pg_advisory_lock(hashtextextended(%s, 0))", [f"idempotency {scope}"]
+            )
+            second = desk.post("/appointments", order(world), **told)
+
+        assert (second.status_code, second.json["type"]) == (409, "/problems/still-running")
+        assert int(second.headers["Retry-After"]) >= 1
+        assert desk.post("/appointments", order(world), **told).status_code == 201
 
     def test_a_key_must_be_one(self, desk: Caller, world: World) -> None:
         answer = desk.post("/appointments", order(world), **{"Idempotency-Key": "a b"})

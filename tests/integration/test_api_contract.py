@@ -1,5 +1,6 @@
 """What every door of the API has in common, and what it does with what nobody should send."""
 
+import io
 import json
 import re
 from typing import Any
@@ -8,12 +9,15 @@ from uuid import uuid4
 import pytest
 from flask import Flask
 from openapi_spec_validator import validate
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from api import guards
 from api.errors import STATUS
 from api.problems import CATALOG
-from models import enter_clinic
+from models import Import, enter_clinic
 from models.vocabulary import Role
+from scheduler import imports
 from scheduler.errors import Refusal
 from scheduler.permissions import BUNDLES, MEANS, Permission
 from tests.factories import World, make_world
@@ -198,6 +202,12 @@ class TestWhatCannotBeRead:
     def test_pages_have_bounds(self, admin: Caller, query: str) -> None:
         assert admin.get(f"/sites?{query}").status_code == 422
 
+    def test_a_parameter_stands_once(self, admin: Caller) -> None:
+        answer = admin.get("/appointments?status=booked&status=cancelled")
+
+        assert (answer.status_code, answer.json["type"]) == (422, "/problems/invalid")
+        assert answer.json["errors"] == [{"pointer": "/status", "detail": "Say it once."}]
+
     def test_a_cursor_belongs_to_its_list(self, admin: Caller) -> None:
         for number in range(3):
             site = {
@@ -211,6 +221,47 @@ class TestWhatCannotBeRead:
 
         assert len(admin.get(f"/sites?limit=2&cursor={cursor}").json["items"]) == 2
         assert admin.get(f"/rooms?limit=2&cursor={cursor}").status_code == 422
+
+    @pytest.mark.parametrize(
+        ("path", "media_type", "body"),
+        [
+            ("/sites", "application/json", b'{"name": "A"}'.ljust(guards.LARGEST + 1)),
+            (
+                "/imports?kind=sites",
+                "text/csv",
+                b"name\n" + b"Annex\n" * (imports.MOST_BYTES // 6),
+            ),
+        ],
+    )
+    def test_a_body_that_does_not_say_how_long_it_is_is_never_cut_off(
+        self, admin: Caller, session: Session, path: str, media_type: str, body: bytes
+    ) -> None:
+        """What fits would be taken for all of it."""
+        answer = admin.client.post(
+            f"/api/v1{path}",
+            headers={"Authorization": f"Bearer {admin.key}", "Content-Type": media_type},
+            input_stream=io.BytesIO(body),
+            environ_overrides={
+                "wsgi.input_terminated": True,
+                "HTTP_TRANSFER_ENCODING": "chunked",
+            },
+        )
+
+        assert (answer.status_code, answer.json["type"]) == (413, "/problems/request-too-large")
+        assert session.scalars(select(Import.id)).all() == []
+
+    def test_one_of_exactly_the_largest_size_is_read_to_its_end(self, admin: Caller) -> None:
+        answer = admin.client.post(
+            "/api/v1/sites",
+            headers={
+                "Authorization": f"Bearer {admin.key}",
+                "Content-Type": "application/json",
+            },
+            input_stream=io.BytesIO(b'{"name": "A"}'.ljust(guards.LARGEST)),
+            environ_overrides={"wsgi.input_terminated": True},
+        )
+
+        assert {one["pointer"] for one in answer.json["errors"]} >= {"/address"}
 
     def test_a_method_that_is_not_there_says_which_are(self, admin: Caller) -> None:
         answer = admin("DELETE", "/sites")

@@ -2,8 +2,13 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
 import tarfile
+import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,15 +16,18 @@ from typing import Any
 
 import psycopg
 import pytest
+from click.testing import CliRunner
 from psycopg import sql
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
+import cli
 from database import access, backups, contents, embedded, migrating, opening, replaying
 from database.access import Access
 from database.backups import BadBackup, Manifest
 from database.scratch import SECRET, scratch
 from models import Base, enter_clinic
+from notifications import queue
 from scheduler import audit
 from scheduler.audit import Act
 from scheduler.authority import Authority
@@ -334,6 +342,35 @@ def test_a_backup_of_a_newer_version_is_left_to_it(
     assert backups.is_empty(elsewhere)
 
 
+def test_a_backup_of_an_older_version_is_restored_and_brought_to_this_one(
+    elsewhere: Access, tmp_path: Path
+) -> None:
+    path = tmp_path / "clinic.backup"
+    with scratch(os.environ.get("DATABASE_URL"), migrated=False) as before:
+        migrating.upgrade(before.owner, migrating.PHASED_SINCE)
+        with access.connect(before.service) as connection:
+            connection.execute(_OLD_CLINIC)
+        back_up(before, path)
+
+    environment = {"DATABASE_URL": access.psycopg_url(elsewhere.owner), "AFTERGLOW_SECRET": SECRET}
+    told = CliRunner().invoke(cli.main, ["restore", str(path)], env=environment)
+
+    assert told.exit_code == 0, told.output
+    assert migrating.current(elsewhere.owner) == migrating.head()
+    assert migrating.drift(elsewhere.owner, Base.metadata) == []
+    with access.connect(elsewhere.worker) as connection:
+        assert connection.execute("SELECT name FROM clinic").fetchall() == [("Old",)]
+        assert queue.resting_since(connection) is not None
+
+
+_OLD_CLINIC = """
+    WITH here AS MATERIALIZED (
+        SELECT CAST(set_config('afterglow.clinic', gen_random_uuid()::text, false) AS uuid) AS id)
+    INSERT INTO clinic (clinic_id, name, email, phone, time_zone, emergency_text)
+    SELECT id, 'Old', 'a@example.com', '+12125550123', 'America/New_York', 'Call 911.' FROM here
+"""
+
+
 def test_a_database_without_anything_in_it_is_told_of_in_one_line(
     elsewhere: Access, tmp_path: Path
 ) -> None:
@@ -370,6 +407,22 @@ def test_a_role_is_renamed_where_it_stands_as_a_role_and_nowhere_else() -> None:
         assert replaying.renamed(line, names) == wanted
 
 
+def test_what_a_newer_program_sets_is_left_out_where_the_server_does_not_know_it(
+    database: Access,
+) -> None:
+    """The only pg_restore on a machine may be that of PostgreSQL 18, and the server one of 15."""
+    script = [
+        b"SET statement_timeout = 0;\n",
+        b"SET transaction_timeout_of_tomorrow = 0;\n",
+        b"SELECT pg_catalog.set_config('search_path', '', false);\n",
+        b"CREATE TABLE public.replayed (id int);\n",
+    ]
+    with access.connect(database.owner, autocommit=False) as connection:
+        replaying.replay(connection, iter(script), {})
+        assert connection.execute("SELECT count(*) FROM public.replayed").fetchall() == [(0,)]
+        connection.rollback()
+
+
 def test_a_password_is_in_no_command_line(database: Access, tmp_path: Path) -> None:
     """Other users of the machine read those."""
     seen: list[str] = []
@@ -385,6 +438,33 @@ def test_a_password_is_in_no_command_line(database: Access, tmp_path: Path) -> N
 
     assert seen
     assert [line for line in seen if str(database.owner.password) in line] == []
+
+
+@pytest.mark.parametrize("ended_by", [signal.SIGTERM, signal.SIGHUP], ids=lambda one: str(one.name))
+def test_one_that_is_ended_early_leaves_nothing_of_the_clinic_behind(
+    database: Access, busy: World, tmp_path: Path, ended_by: signal.Signals
+) -> None:
+    """Neither a file nor the server that it is restored into, whose data are everybody's."""
+    beside = Path(tempfile.mkdtemp())  # where the server's account can reach its data
+    beside.chmod(0o711)
+    environment = {"DATABASE_URL": access.psycopg_url(database.owner), "AFTERGLOW_SECRET": SECRET}
+    environment |= {"AFTERGLOW_VAR": str(tmp_path / "var"), "TMPDIR": str(beside)}
+    command = [sys.executable, "-c", "import cli; cli.main()", "backup"]
+    with subprocess.Popen(
+        [*command, str(tmp_path / "clinic.backup")], env={**os.environ, **environment}
+    ) as process:
+        while not list(beside.glob("*/postgres/**/postmaster.pid")):
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(ended_by)
+        assert process.wait(60) == 128 + ended_by
+
+    beside.rmdir()  # it is empty
+    assert [path.name for path in tmp_path.glob("*clinic*")] == []
+    left = [
+        path for path in Path("/proc").glob("[0-9]*/cmdline") if str(beside).encode() in _read(path)
+    ]
+    assert left == []
 
 
 def _read(path: Path) -> bytes:

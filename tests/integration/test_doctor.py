@@ -15,6 +15,7 @@ from flask.testing import FlaskClient
 import checkup
 import cli
 import config
+import worker
 from checkup import Examined, Level
 from database import access, migrating
 from database.access import Access
@@ -102,6 +103,19 @@ def test_more_connections_than_there_are(here: dict[str, Any], database: Access)
     assert told["connections"][0] == "warn"
 
 
+def test_the_connections_of_a_worker_are_those_that_it_may_open(database: Access) -> None:
+    told = settings(
+        database_url=access.psycopg_url(database.owner), secret=SECRET, senders=3, heralds=5
+    )
+    made = worker.make(told)
+    pool: Any = made.engine.pool
+    claiming = [len(one.senders) + 1 for one in made.deliveries] + [1 for _ in made.heralds]
+    listening = [1 for _ in (*made.dispatchers, *made.hook_dispatchers)]
+
+    _, reckoned = checkup.connections_needed(told)
+    assert reckoned == pool.size() + pool._max_overflow + sum(claiming) + sum(listening)
+
+
 @contextmanager
 def undone(ways: Access, *statements: str) -> Iterator[None]:
     """Do the first of two statements now, and the second in the end."""
@@ -140,7 +154,15 @@ def test_a_database_that_is_wrong(here: dict[str, Any], database: Access) -> Non
         "UPDATE alembic_version SET version_num = '0001_the_house'",
         f"UPDATE alembic_version SET version_num = '{migrating.head()}'",
     ):
-        assert found(checkup.tables, database, **here)["migrations"][0] == "bad"
+        level, said = found(checkup.tables, database, **here)["migrations"]
+        assert (level, "Run `afterglow migrate`." in said) == ("bad", True)
+    with undone(
+        database,
+        "UPDATE alembic_version SET version_num = '9999_later'",
+        f"UPDATE alembic_version SET version_num = '{migrating.head()}'",
+    ):
+        level, said = found(checkup.tables, database, **here)["migrations"]
+        assert (level, "newer than this code" in said) == ("bad", True)
 
 
 @contextmanager

@@ -85,3 +85,9 @@ def test_a_database_of_a_newer_version_is_told_apart(behind: Access) -> None:
         connection.execute("UPDATE alembic_version SET version_num = '9999_later'")
     with pytest.raises(Unreachable, match="newer than this code"):
         migrating.pending(behind.owner)
+
+    environment = {"DATABASE_URL": access.psycopg_url(behind.owner), "AFTERGLOW_SECRET": SECRET}
+    for command in (["migrate"], ["migrate", "--check"], ["resume", "--yes"]):
+        told = CliRunner().invoke(cli.main, command, env=environment)
+        assert (told.exit_code, told.output.count("\n")) == (2, 1), told.output
+        assert "newer than this code" in told.output

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine, select, text
+from sqlalchemy import Engine, delete, select, text
 from sqlalchemy.orm import Session
 from standardwebhooks import WebhookVerificationError
 from uuid_utils.compat import uuid7
@@ -61,6 +61,7 @@ from tests.receivers import Receiver, receiver
 HOME = ip_network("127.0.0.0/8")
 DESK = Authority("test")
 DAY = timedelta(days=1)
+_WAITS = "SELECT FROM pg_locks WHERE NOT granted"
 
 
 def subscribe(session: Session, url: str, *types: str) -> UUID:
@@ -508,6 +509,30 @@ class TestWhenItDoesNotComeThrough:
         telling.to.answer = meanwhile
         assert telling.herald.sweep() == 1
         assert telling.tries() == []
+
+    def test_one_that_is_removed_while_something_happens_spoils_nothing(
+        self, telling: Telling, service_engine: Engine, database: Access
+    ) -> None:
+        """Whatever happens looks for webhooks, and then cannot refer to one that has gone."""
+        booked: list[UUID] = []
+
+        def happen() -> None:
+            with Session(service_engine) as session:
+                enter_clinic(session, telling.world.clinic_id)
+                booked.append(book(session, telling.world).id)
+                session.commit()
+
+        happening = threading.Thread(target=happen)
+        with access.connect(database.owner) as watching:
+            telling.session.execute(delete(Webhook).where(Webhook.id == telling.id))
+            happening.start()
+            while happening.is_alive() and not watching.execute(_WAITS).fetchall():
+                happening.join(0.05)
+            telling.session.commit()
+        happening.join(10)
+
+        assert len(booked) == 1
+        assert told(telling.session) == []
 
     def test_what_was_switched_off_while_it_was_sent_is_held(self, telling: Telling) -> None:
         def meanwhile(asked: BaseHTTPRequestHandler) -> bool:
