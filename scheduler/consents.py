@@ -113,7 +113,7 @@ class _Behind:
 
     @property
     def state(self) -> GateState:
-        [judged] = readiness.assess([self.gate], self.known, self.at).gates
+        judged, *_ = readiness.assess([self.gate], self.known, self.at).gates
         return judged.state
 
     @property

@@ -3,12 +3,12 @@
 Whatever tells of a change used to look for webhooks without holding them. If one was removed
 just then, the delivery referred to nothing, and the change itself was refused.
 
-Revision ID: 0042_removed_meanwhile
+Revision ID: 0037_removed_meanwhile
 """
 
 from alembic import op
 
-revision = "0042_removed_meanwhile"
+revision = "0037_removed_meanwhile"
 down_revision = "0036_identity"
 branch_labels = None
 depends_on = None
