@@ -164,11 +164,10 @@ def resend(message_id: UUID) -> Response:
 
 
 @blueprint.route("/message-report", methods=["GET"])
+@deprecated(_OUTDATED, _SUNSET, "/api/v1/reports/deliveries")
 @requires(Permission.MESSAGES_READ)
 @blueprint.arguments(ReportQuery, location="query")
 @blueprint.response(200, ReportSchema)
-@blueprint.doc(deprecated=True)
-@deprecated(_OUTDATED, _SUNSET, "/api/v1/reports/deliveries")
 def report(asked: dict[str, Any]) -> dict[str, Any]:
     """Count what became of the messages due in a period, by kind and channel; archived included.
 
