@@ -1,0 +1,39 @@
+"""Accounts without a password.
+
+Revision ID: 0040_doors
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0040_doors"
+down_revision = "0036_identity"
+branch_labels = None
+depends_on = None
+phase = "expand"
+
+HAS_COME = "status <> 'active' OR password_hash IS NOT NULL OR accepted_at IS NOT NULL"
+HAS_CHOSEN = "status <> 'active' OR password_hash IS NOT NULL"
+
+
+def upgrade() -> None:
+    """Note when an invitation was taken up."""
+    op.add_column("user_account", sa.Column("accepted_at", sa.DateTime(timezone=True)))
+    _check("user_account", "can_sign_in", "has_come", HAS_COME)
+
+
+def downgrade() -> None:
+    """Take it away again; who has no password is closed, for nothing else lets them in."""
+    op.execute("ALTER TABLE user_account NO FORCE ROW LEVEL SECURITY")
+    op.execute(
+        "UPDATE user_account SET status = 'disabled' "
+        "WHERE status = 'active' AND password_hash IS NULL"
+    )
+    op.execute("ALTER TABLE user_account FORCE ROW LEVEL SECURITY")
+    _check("user_account", "has_come", "can_sign_in", HAS_CHOSEN)
+    op.drop_column("user_account", "accepted_at")
+
+
+def _check(table: str, before: str, name: str, rule: str) -> None:
+    op.execute(f"ALTER TABLE {table} DROP CONSTRAINT ck__{table}__{before}")  # our words
+    op.create_check_constraint(op.f(f"ck__{table}__{name}"), table, rule)
