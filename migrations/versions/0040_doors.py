@@ -1,4 +1,4 @@
-"""Accounts without a password.
+"""Accounts without a password, and imports that are cancelled.
 
 Revision ID: 0040_doors
 """
@@ -17,13 +17,21 @@ HAS_CHOSEN = "status <> 'active' OR password_hash IS NOT NULL"
 
 
 def upgrade() -> None:
-    """Note when an invitation was taken up."""
+    """Note when an invitation was taken up, and by whom an import was cancelled."""
     op.add_column("user_account", sa.Column("accepted_at", sa.DateTime(timezone=True)))
     _check("user_account", "can_sign_in", "has_come", HAS_COME)
+    op.add_column("import", sa.Column("cancelled_by", sa.String()))
+    op.create_check_constraint(
+        op.f("ck__import__cancelled_is_ended"),
+        "import",
+        "cancelled_by IS NULL OR ended_at IS NOT NULL",
+    )
 
 
 def downgrade() -> None:
     """Take it away again; who has no password is closed, for nothing else lets them in."""
+    op.drop_constraint(op.f("ck__import__cancelled_is_ended"), "import", type_="check")
+    op.drop_column("import", "cancelled_by")
     op.execute("ALTER TABLE user_account NO FORCE ROW LEVEL SECURITY")
     op.execute(
         "UPDATE user_account SET status = 'disabled' "
