@@ -1,27 +1,25 @@
 """The people over REST: practitioners with their qualifications, and patients."""
 
-import secrets
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from flask import Response, current_app
+from flask import Response
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 from sqlalchemy import select
 from uuid_utils.compat import uuid7
 
 from api import edge, preconditions
 from api.blueprint import Blueprint
-from api.caller import by, now, requires
+from api.caller import now, requires
 from api.errors import ProblemSchema
 from api.fields import Day, Email, Id, Phone, Region, Text, Zone, whole
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from api.preconditions import conditional
 from api.shelf import Shelf, changes_of
-from models import CalendarFeed, Patient, Practitioner, Qualification, Schedule, db
+from models import Patient, Practitioner, Qualification, Schedule, db
 from models.vocabulary import ActorKind, Channel, PractitionerRole
-from notifications import links
 from scheduler import facts, notices, reopening
 from scheduler.audit import Act
 from scheduler.errors import NotFound, Unfit
@@ -296,55 +294,6 @@ def _refuse_without_consent(channels: Sequence[str], patient_id: UUID | None) ->
 
 
 _ADDRESSES = {"email": Channel.EMAIL, "phone": Channel.SMS}
-
-
-class FeedSchema(Schema):
-    """A private calendar to subscribe to. Its address is shown once."""
-
-    id = Id()
-    url = fields.String()
-
-
-@blueprint.route("/practitioners/<uuid:practitioner_id>/calendar-feeds", methods=["POST"])
-@requires(Permission.CALENDARS_SHARE)
-@idempotent
-@blueprint.response(201, FeedSchema)
-def add_practitioner_feed(practitioner_id: UUID) -> Response:
-    """Make a calendar of a clinician's visits to subscribe to."""
-    practitioner = facts.one(db.session(), Practitioner, practitioner_id)
-    return _feed(practitioner.schedule_id, None)
-
-
-@blueprint.route("/patients/<uuid:patient_id>/calendar-feeds", methods=["POST"])
-@requires(Permission.PATIENTS_WRITE)
-@idempotent
-@blueprint.response(201, FeedSchema)
-def add_patient_feed(patient_id: UUID) -> Response:
-    """Make a calendar of a patient's visits to subscribe to."""
-    patient = facts.one(db.session(), Patient, patient_id)
-    return _feed(patient.schedule_id, patient_id)
-
-
-@blueprint.route("/calendar-feeds/<uuid:feed_id>", methods=["DELETE"])
-@requires(Permission.CALENDARS_WITHDRAW)
-@blueprint.response(204)
-def revoke_feed(feed_id: UUID) -> Response:
-    """Close a calendar: its address shows nothing from now on."""
-    feed = facts.one(db.session(), CalendarFeed, feed_id)
-    feed.revoked_at = feed.revoked_at or now()
-    return edge.gone(Act(action="delete", entity="calendar_feed", entity_id=feed_id))
-
-
-def _feed(schedule_id: UUID, patient_id: UUID | None) -> Response:
-    token = secrets.token_urlsafe(32)
-    feed = CalendarFeed(
-        id=uuid7(), schedule_id=schedule_id, token_hash=links.digest(token), made_by=by().name
-    )
-    db.session.add(feed)
-    db.session.flush()
-    act = Act(action="create", entity="calendar_feed", entity_id=feed.id, patient_id=patient_id)
-    told = {"id": feed.id, "url": f"{current_app.config['PUBLIC_URL']}/calendar/{token}.ics"}
-    return edge.done(FeedSchema, told, act, status=201)
 
 
 def _schedule(kind: ActorKind, name: str, lanes: int) -> UUID:

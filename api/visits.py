@@ -14,7 +14,7 @@ from api.errors import ProblemSchema
 from api.fields import Email, Id, Instant, Phone, Text
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
-from api.preconditions import conditional
+from api.preconditions import replacing
 from models import (
     Appointment,
     AppointmentEvent,
@@ -180,7 +180,7 @@ def read_escort(appointment_id: UUID) -> Escort:
 
 @blueprint.route("/appointments/<uuid:appointment_id>/escort", methods=["PUT"])
 @requires(Permission.ESCORTS_WRITE)
-@conditional
+@replacing
 @blueprint.arguments(EscortSchema)
 @blueprint.response(200, EscortSchema)
 def name_escort(told: dict[str, Any], appointment_id: UUID) -> Response:
