@@ -209,6 +209,17 @@ def list_responses(asked: dict[str, Any], patient_id: UUID) -> dict[str, Any]:
     return {**found, "items": _beside_baseline(patient_id, found["items"])}
 
 
+@blueprint.route(
+    "/patients/<uuid:patient_id>/questionnaire-responses/<uuid:response_id>", methods=["GET"]
+)
+@requires(Permission.QUESTIONNAIRES_READ)
+@blueprint.response(200, QuestionnaireResponseSchema)
+def read_questionnaire_response(patient_id: UUID, response_id: UUID) -> dict[str, Any]:
+    """Read one of them, beside the baseline."""
+    response = facts.one_of(db.session(), QuestionnaireResponse, response_id, patient_id)
+    return _beside_baseline(patient_id, [response])[0]
+
+
 @blueprint.route("/patients/<uuid:patient_id>/questionnaire-responses", methods=["POST"])
 @requires(Permission.QUESTIONNAIRES_WRITE)
 @blueprint.arguments(QuestionnaireResponseSchema)

@@ -1,12 +1,13 @@
 """Messages over REST: what is planned, what was said, and in which words."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from flask import Response
 from marshmallow import Schema, fields
-from sqlalchemy import Select, select, text
+from sqlalchemy import Select, and_, select, text
 
 from api import edge, pages, preconditions
 from api.blueprint import Blueprint
@@ -92,6 +93,13 @@ class MessageQuery(PageQuery):
 
     state = fields.Enum(MessageState, by_value=True, load_default=None)
     appointment_id = Id(load_default=None)
+    patient_id = Id(load_default=None, metadata={"description": "Those that are for them."})
+    kind = fields.Enum(MessageKind, by_value=True, load_default=None)
+    channel = fields.Enum(Channel, by_value=True, load_default=None)
+    start = Instant(
+        data_key="from", load_default=None, metadata={"description": "Due then or later."}
+    )
+    end = Instant(data_key="to", load_default=None, metadata={"description": "Due before then."})
 
 
 @blueprint.route("/messages", methods=["GET"])
@@ -100,9 +108,16 @@ class MessageQuery(PageQuery):
 @blueprint.response(200, page_of(MessageSchema))
 def list_messages(asked: dict[str, Any]) -> dict[str, Any]:
     """List messages in the order in which they are due."""
-    wanted = {
+    wanted: dict[str, Callable[[Any], Any]] = {
         "state": Message.state.__eq__,
         "appointment_id": Message.appointment_id.__eq__,
+        "patient_id": lambda value: and_(
+            Message.recipient == Recipient.PATIENT, Message.recipient_id == value
+        ),
+        "kind": Message.kind.__eq__,
+        "channel": Message.channel.__eq__,
+        "start": lambda value: Message.due_at >= value,
+        "end": lambda value: Message.due_at < value,
     }
     return _page(pages.narrowed(select(Message), asked, wanted), asked)
 

@@ -184,6 +184,19 @@ def add_qualification(told: dict[str, Any], practitioner_id: UUID) -> Response:
 
 @blueprint.route(
     "/practitioners/<uuid:practitioner_id>/qualifications/<uuid:qualification_id>",
+    methods=["GET"],
+)
+@requires(Permission.SETUP_READ)
+@blueprint.response(200, QualificationSchema)
+def read_qualification(practitioner_id: UUID, qualification_id: UUID) -> Qualification:
+    """Read a licence."""
+    row = _of(practitioner_id, qualification_id)
+    preconditions.tag(row.version)
+    return row
+
+
+@blueprint.route(
+    "/practitioners/<uuid:practitioner_id>/qualifications/<uuid:qualification_id>",
     methods=["PATCH"],
 )
 @requires(Permission.SETUP_WRITE)
@@ -199,15 +212,20 @@ def change_qualification(
     Whoever serves a visit without one on its day cannot begin it: see to those by a disruption.
     Where there are such visits ahead, staff have a task at once.
     """
-    row = facts.one(db.session(), Qualification, qualification_id)
-    if row.practitioner_id != practitioner_id:
-        raise NotFound("There is no such qualification.")
+    _of(practitioner_id, qualification_id)
     return QUALIFICATIONS.change(
         qualification_id,
         changes,
         check=_refuse_backwards,
         then=lambda licence: notices.see_to_licence(db.session(), licence, now()),
     )
+
+
+def _of(practitioner_id: UUID, qualification_id: UUID) -> Qualification:
+    row = facts.one(db.session(), Qualification, qualification_id)
+    if row.practitioner_id != practitioner_id:
+        raise NotFound("There is no such qualification.")
+    return row
 
 
 def _refuse_backwards(row: Qualification) -> None:

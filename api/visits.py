@@ -260,6 +260,19 @@ def list_overrides(asked: dict[str, Any], appointment_id: UUID) -> dict[str, Any
     return pages.page(query, [Override.id], asked)
 
 
+@blueprint.route(
+    "/appointments/<uuid:appointment_id>/overrides/<uuid:override_id>", methods=["GET"]
+)
+@requires(Permission.APPOINTMENTS_READ)
+@blueprint.response(200, OverrideSchema)
+def read_override(appointment_id: UUID, override_id: UUID) -> Override:
+    """Read what was passed over, by whom and why."""
+    override = facts.one(db.session(), Override, override_id)
+    if override.appointment_id != appointment_id:
+        raise NotFound("There is no such override.")
+    return override
+
+
 @blueprint.route("/appointments/<uuid:appointment_id>/overrides", methods=["POST"])
 @requires(Permission.OVERRIDES_WRITE)
 @blueprint.arguments(OverrideSchema)
