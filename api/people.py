@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 from flask import Response
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from uuid_utils.compat import uuid7
 
-from api import edge, preconditions
+from api import edge, pages, preconditions
 from api.blueprint import Blueprint
 from api.caller import now, requires
 from api.errors import ProblemSchema
@@ -109,6 +110,17 @@ class PatientSchema(Schema):
             raise ValidationError("Quiet hours have a beginning and an end.", "quiet_until")
 
 
+class PractitionerQuery(PageQuery):
+    """Which clinicians."""
+
+    role = fields.Enum(
+        PractitionerRole,
+        by_value=True,
+        load_default=None,
+        metadata={"description": "Whose licence lets them act in it today."},
+    )
+
+
 class PatientQuery(PageQuery):
     """Which patients."""
 
@@ -122,11 +134,12 @@ PATIENTS = Shelf(Patient, PatientSchema)
 
 @blueprint.route("/practitioners", methods=["GET"])
 @requires(Permission.SETUP_READ)
-@blueprint.arguments(PageQuery, location="query")
+@blueprint.arguments(PractitionerQuery, location="query")
 @blueprint.response(200, page_of(PractitionerSchema))
 def list_practitioners(asked: dict[str, Any]) -> dict[str, Any]:
-    """List the clinicians."""
-    return PRACTITIONERS.page(asked)
+    """List the clinicians, all or those of a role."""
+    found = pages.narrowed(select(Practitioner), asked, {"role": _acting_in})
+    return PRACTITIONERS.page(asked, found)
 
 
 @blueprint.route("/practitioners", methods=["POST"])
@@ -157,6 +170,20 @@ def read_practitioner(practitioner_id: UUID) -> Any:
 def change_practitioner(changes: dict[str, Any], practitioner_id: UUID) -> Response:
     """Change a clinician's name or how to reach them."""
     return PRACTITIONERS.change(practitioner_id, changes)
+
+
+@blueprint.route("/practitioners/<uuid:practitioner_id>", methods=["DELETE"])
+@requires(Permission.SETUP_WRITE)
+@conditional
+@blueprint.response(204)
+@blueprint.alt_response(409, schema=ProblemSchema, description="wrong-status")
+def remove_practitioner(practitioner_id: UUID) -> Response:
+    """Take a clinician away who was added by mistake, with their licences.
+
+    Who was ever booked, or has a key or an account, stays: let their licences end.
+    """
+    licences = delete(Qualification).where(Qualification.practitioner_id == practitioner_id)
+    return PRACTITIONERS.remove(practitioner_id, licences)
 
 
 @blueprint.route("/practitioners/<uuid:practitioner_id>/qualifications", methods=["GET"])
@@ -218,6 +245,17 @@ def change_qualification(
         changes,
         check=_refuse_backwards,
         then=lambda licence: notices.see_to_licence(db.session(), licence, now()),
+    )
+
+
+def _acting_in(role: PractitionerRole) -> Any:
+    today = now().astimezone(ZoneInfo(facts.clinic(db.session()).time_zone)).date()
+    return Practitioner.id.in_(
+        select(Qualification.practitioner_id).where(
+            Qualification.role == role,
+            Qualification.valid_from <= today,
+            Qualification.valid_until >= today,
+        )
     )
 
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from flask import Response, request
 from marshmallow import Schema
-from sqlalchemy import Select, delete, select
+from sqlalchemy import Delete, Select, delete, select
 from sqlalchemy.exc import IntegrityError
 
 from api import edge, pages, preconditions
@@ -93,12 +93,17 @@ class Shelf:
         named = sorted(changes if told is None else told)
         return edge.done(self.schema, row, self.act("update", row, named))
 
-    def remove(self, row_id: UUID) -> Response:
-        """Take one away that was put there by mistake, with its schedule: nothing may name it."""
+    def remove(self, row_id: UUID, *first: Delete) -> Response:
+        """Take one away that was put there by mistake, with its schedule and what goes `first`.
+
+        Nothing else may name it.
+        """
         row = facts.to_change(db.session(), self.model, row_id, preconditions.seen_version())
         act = self.act("delete", row)
         try:
             with db.session.begin_nested():
+                for statement in first:
+                    db.session.execute(statement)
                 db.session.execute(delete(self.model).where(self.model.id == row_id))
                 if hasattr(row, "schedule_id"):
                     _remove_schedule(row.schedule_id)

@@ -14,7 +14,7 @@ branch_labels = None
 depends_on = None
 phase = "expand"
 
-SET_UP = "site, room, device, schedule"
+SET_UP = "site, room, device, practitioner, schedule"
 """What an admin may have added by mistake; whatever refers to a row of them keeps it."""
 HAS_COME = "status <> 'active' OR password_hash IS NOT NULL OR accepted_at IS NOT NULL"
 HAS_CHOSEN = "status <> 'active' OR password_hash IS NOT NULL"

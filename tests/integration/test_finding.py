@@ -8,8 +8,8 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from models import Room, Schedule
-from tests.factories import DAY, MONDAY_9, SUNDAY_NOON, World, make_patient, make_site
-from tests.integration.conftest import Caller
+from tests.factories import DAY, MONDAY_9, SUNDAY_NOON, World, clear, make_patient, make_site
+from tests.integration.conftest import Caller, Clock
 from tests.integration.test_api_appointments import order
 
 Z = "%Y-%m-%dT%H:%M:%SZ"
@@ -123,6 +123,61 @@ class TestFilters:
             assert one not in ids(admin, f"/{name}?site_id={world.site_id}")
             assert one in ids(admin, f"/{name}")
 
+    def test_practitioners_by_what_they_are_licensed_for_today(
+        self, admin: Caller, world: World, clock: Clock
+    ) -> None:
+        assert ids(admin, "/practitioners?role=prescriber") == [str(world.prescriber_id)]
+        assert str(world.therapist_id) in ids(admin, "/practitioners")
+        licence = {"role": "prescriber", "licence": "L", "valid_until": "2026-03-10"}
+        told = {**licence, "valid_from": "2026-03-05"}
+        path = f"/practitioners/{world.therapist_id}/qualifications"
+        made = admin.post(path, told)
+        assert admin.get(made.headers["Location"]).json == made.json
+        assert ids(admin, "/practitioners?role=prescriber") == [str(world.prescriber_id)]
+
+        clock.now = SUNDAY_NOON + 5 * DAY
+        assert len(ids(admin, "/practitioners?role=prescriber")) == 2
+        clock.now = SUNDAY_NOON + 11 * DAY
+        assert len(ids(admin, "/practitioners?role=prescriber")) == 1
+
+    def test_proposals_of_a_course_while_they_can_be_accepted(
+        self, desk: Caller, session: Session, world: World, clock: Clock
+    ) -> None:
+        clear(session, world.patient_id, ["medical-clearance", "consent"])
+        new = {"protocol_version_id": str(world.protocol_version_id)}
+        course = desk.post("/courses", {"patient_id": str(world.patient_id), **new}).json
+        path = f"/courses/{course['id']}/proposals"
+        found = desk.post(path).json["items"]
+        assert found
+
+        assert desk.get(path).json["items"] == found
+        clock.now = SUNDAY_NOON + 2 * DAY
+        assert ids(desk, path) == []
+
+    def test_incidents_of_the_clinic_by_what_and_when(
+        self, desk: Caller, session: Session, world: World
+    ) -> None:
+        for number, code in enumerate(("crisis", "fall")):
+            session.execute(
+                text(
+                    "INSERT INTO incident (id, patient_id, code, title, occurred_at, noted_by, "
+                    "noted_at) VALUES (gen_random_uuid(), :patient, :code, 'It', :at, 'x', :at)"
+                ),
+                {
+                    "patient": world.patient_id,
+                    "code": code,
+                    "at": SUNDAY_NOON - (2 - number) * DAY,
+                },
+            )
+        session.commit()
+        first, second = ids(desk, "/incidents")
+        cut = (SUNDAY_NOON - DAY).strftime(Z)
+
+        assert ids(desk, f"/patients/{world.patient_id}/incidents") == [first, second]
+        assert ids(desk, "/incidents?code=fall") == [second]
+        assert ids(desk, f"/incidents?from={cut}") == [second]
+        assert ids(desk, f"/incidents?to={cut}") == [first]
+
 
 class TestMistakes:
     """What was added by mistake goes; what anything refers to stays."""
@@ -164,6 +219,23 @@ class TestMistakes:
             assert admin("DELETE", f"/{name}/{place[name]}", etag='"1"').status_code == 204
 
         assert admin("DELETE", path, etag='"1"').status_code == 204
+
+    def test_a_practitioner_goes_with_their_licences_unless_they_did_anything(
+        self, admin: Caller, desk: Caller, session: Session, world: World
+    ) -> None:
+        made = admin.post("/practitioners", {"name": "Twice", "email": "t@example.com"}).json
+        path = f"/practitioners/{made['id']}"
+        licence = {"role": "therapist", "licence": "L", "valid_from": "2026-01-01"}
+        told = {**licence, "valid_until": "2030-01-01"}
+        assert admin.post(f"{path}/qualifications", told).status_code == 201
+        book(desk, world)
+
+        assert admin("DELETE", path, etag='"1"').status_code == 204
+        assert admin.get(path).status_code == 404
+        therapist = f"/practitioners/{world.therapist_id}"
+        before = admin.get(f"{therapist}/qualifications").json
+        assert admin("DELETE", therapist, etag='"1"').status_code == 409
+        assert admin.get(f"{therapist}/qualifications").json == before
 
     def test_what_was_booked_stays_whole(
         self, admin: Caller, desk: Caller, session: Session, world: World

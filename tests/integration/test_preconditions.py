@@ -29,7 +29,6 @@ WITHOUT = {
     "POST /patients/{patient_id}/reconciliations/{line_id}/rulings": A_LINE_OF_ITS_OWN,
     "POST /patients/{patient_id}/screens/{screen_id}/decisions": A_LINE_OF_ITS_OWN,
     "POST /courses/plan": ASKS,
-    "POST /courses/{course_id}/proposals": ASKS,
     "POST /courses/{course_id}/repair": ASKS,
     "POST /courses/{course_id}/accept": THE_PROPOSAL,
     "POST /courses/{course_id}/hold": THE_PROPOSAL,
