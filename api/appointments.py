@@ -22,7 +22,7 @@ from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from api.showing import AppointmentSchema, OpeningSchema
 from models import Appointment, Practitioner, Room, Slot, db
-from models.vocabulary import AppointmentStatus, StepKind
+from models.vocabulary import AppointmentStatus
 from scheduler import booking, facts, history, openings
 from scheduler.audit import Act
 from scheduler.authority import Reasons
@@ -93,8 +93,6 @@ class AppointmentQuery(PageQuery):
     room_id = Id(load_default=None)
     patient_id = Id(load_default=None)
     course_id = Id(load_default=None)
-    site_id = Id(load_default=None)
-    kind = fields.Enum(StepKind, by_value=True, load_default=None)
 
 
 @blueprint.route("", methods=["GET"])
@@ -185,8 +183,6 @@ def _query(asked: dict[str, Any]) -> Select[Appointment]:
         "status": Appointment.status.__eq__,
         "patient_id": Appointment.patient_id.__eq__,
         "course_id": Appointment.course_id.__eq__,
-        "site_id": Appointment.site_id.__eq__,
-        "kind": Appointment.kind.__eq__,
         "practitioner_id": lambda value: _served_by(Practitioner, value),
         "room_id": lambda value: _served_by(Room, value),
     }

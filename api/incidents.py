@@ -68,7 +68,6 @@ class TakingBackSchema(Schema):
 class IncidentQuery(PageQuery):
     """Which incidents."""
 
-    code = fields.String(load_default=None, validate=validate.Length(1, 40))
     start = Instant(data_key="from", load_default=None)
     end = Instant(data_key="to", load_default=None)
 
@@ -91,7 +90,6 @@ def list_incidents(asked: dict[str, Any], patient_id: UUID) -> dict[str, Any]:
 def list_incidents_of_clinic(asked: dict[str, Any]) -> dict[str, Any]:
     """List what went wrong in the clinic, oldest first, without what was taken back."""
     wanted: dict[str, Callable[[Any], Any]] = {
-        "code": Incident.code.__eq__,
         "start": lambda value: Incident.occurred_at >= value,
         "end": lambda value: Incident.occurred_at < value,
     }

@@ -94,8 +94,6 @@ class MessageQuery(PageQuery):
     state = fields.Enum(MessageState, by_value=True, load_default=None)
     appointment_id = Id(load_default=None)
     patient_id = Id(load_default=None, metadata={"description": "Those that are for them."})
-    kind = fields.Enum(MessageKind, by_value=True, load_default=None)
-    channel = fields.Enum(Channel, by_value=True, load_default=None)
     start = Instant(
         data_key="from", load_default=None, metadata={"description": "Due then or later."}
     )
@@ -114,8 +112,6 @@ def list_messages(asked: dict[str, Any]) -> dict[str, Any]:
         "patient_id": lambda value: and_(
             Message.recipient == Recipient.PATIENT, Message.recipient_id == value
         ),
-        "kind": Message.kind.__eq__,
-        "channel": Message.channel.__eq__,
         "start": lambda value: Message.due_at >= value,
         "end": lambda value: Message.due_at < value,
     }

@@ -164,4 +164,5 @@ class CalendarFeed(Tenanted):
         references("schedule_id", "schedule"),
         # 256 random bits: unique across clinics gives no one away, and finds the clinic.
         UniqueConstraint("token_hash", name="uq__calendar_feed__token_hash"),
+        Index("ix__calendar_feed__schedule", "clinic_id", "schedule_id", "id"),
     )

@@ -1,4 +1,4 @@
-"""Accounts without a password, imports that are cancelled, and rooms added by mistake.
+"""Accounts without a password, imports that are cancelled, lists, and rooms added by mistake.
 
 Revision ID: 0040_doors
 """
@@ -21,7 +21,7 @@ HAS_CHOSEN = "status <> 'active' OR password_hash IS NOT NULL"
 
 
 def upgrade() -> None:
-    """Note when an invitation was taken up, and by whom an import was cancelled."""
+    """Note who came and what was cancelled; lead new lists; let mistakes be taken away."""
     op.add_column("user_account", sa.Column("accepted_at", sa.DateTime(timezone=True)))
     _check("user_account", "can_sign_in", "has_come", HAS_COME)
     op.add_column("import", sa.Column("cancelled_by", sa.String()))
@@ -30,11 +30,23 @@ def upgrade() -> None:
         "import",
         "cancelled_by IS NULL OR ended_at IS NOT NULL",
     )
+    op.create_index("ix__course__status", "course", ["clinic_id", "status", "id"])
+    op.create_index(
+        "ix__calendar_feed__schedule", "calendar_feed", ["clinic_id", "schedule_id", "id"]
+    )
+    op.create_index(
+        "ix__incident__occurred_at",
+        "incident",
+        ["clinic_id", "occurred_at", "id"],
+        postgresql_where=sa.text("NOT in_error"),
+    )
     op.execute(f"GRANT DELETE ON {SET_UP} TO {service()}")
 
 
 def downgrade() -> None:
     """Take it away again; who has no password is closed, for nothing else lets them in."""
+    for index in ("incident__occurred_at", "calendar_feed__schedule", "course__status"):
+        op.execute(f"DROP INDEX ix__{index}")
     op.execute(f"REVOKE DELETE ON {SET_UP} FROM {service()}")
     op.drop_constraint(op.f("ck__import__cancelled_is_ended"), "import", type_="check")
     op.drop_column("import", "cancelled_by")
