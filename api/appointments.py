@@ -92,6 +92,7 @@ class AppointmentQuery(PageQuery):
     practitioner_id = Id(load_default=None)
     room_id = Id(load_default=None)
     patient_id = Id(load_default=None)
+    course_id = Id(load_default=None)
 
 
 @blueprint.route("", methods=["GET"])
@@ -181,6 +182,7 @@ def _query(asked: dict[str, Any]) -> Select[Appointment]:
         "end": lambda value: Appointment.starts_at < value,
         "status": Appointment.status.__eq__,
         "patient_id": Appointment.patient_id.__eq__,
+        "course_id": Appointment.course_id.__eq__,
         "practitioner_id": lambda value: _served_by(Practitioner, value),
         "room_id": lambda value: _served_by(Room, value),
     }

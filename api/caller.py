@@ -98,7 +98,7 @@ def _let_in(permission: Permission, step_up: bool) -> None:
     g.authority = _authority(db.session())
     if g.authority is None:
         abort(401)
-    quota.spend(db.session(), db.session().info["clinic_id"], g.authority.name)
+    quota.spend(db.session(), db.session().info["clinic_id"], g.authority.caller)
     if not (g.authority.may(permission) or _by_glass(permission)):
         abort(403)
     if step_up:
@@ -175,7 +175,7 @@ def _authority(session: Session) -> Authority | None:
     roles = _licensed(session, key.practitioner_id)
     name = f"key:{key.name}/{key.prefix[3:]}"
     may = keys.granted(Role(key.role), key.scopes)
-    return Authority(name, may, key.practitioner_id, roles, role=key.role)
+    return Authority(name, may, key.practitioner_id, roles, role=key.role, key_id=key.id)
 
 
 def _works(key: Any) -> bool:

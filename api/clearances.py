@@ -73,6 +73,14 @@ def list_clearances(asked: dict[str, Any], patient_id: UUID) -> dict[str, Any]:
     return Shelf(Clearance, ClearanceSchema).page(asked, query)
 
 
+@blueprint.route("/<uuid:patient_id>/clearances/<uuid:clearance_id>", methods=["GET"])
+@requires(Permission.CLEARANCES_READ)
+@blueprint.response(200, ClearanceSchema)
+def read_clearance(patient_id: UUID, clearance_id: UUID) -> Clearance:
+    """Read who vouched for one gate, and until when."""
+    return facts.one_of(db.session(), Clearance, clearance_id, patient_id)
+
+
 @blueprint.route("/<uuid:patient_id>/clearances", methods=["POST"])
 @requires(Permission.CLEARANCES_WRITE)
 @blueprint.arguments(ClearanceSchema)

@@ -9,7 +9,7 @@ from marshmallow import Schema, fields, validate
 from sqlalchemy import select
 from uuid_utils.compat import uuid7
 
-from api import edge, preconditions
+from api import edge, pages, preconditions
 from api.blueprint import Blueprint
 from api.caller import now, requires
 from api.errors import ProblemSchema, invalid
@@ -138,6 +138,12 @@ class DeviceSchema(RoomSchema):
     kind = Text(most=40, required=True, metadata={"example": "monitor"})
 
 
+class PlaceQuery(PageQuery):
+    """Where."""
+
+    site_id = Id(load_default=None)
+
+
 class RenameSchema(Schema):
     """What can change about a room or a device."""
 
@@ -218,6 +224,16 @@ def change_site(changes: dict[str, Any], site_id: UUID) -> Response:
     return SITES.change(site_id, changes, check=_kept)
 
 
+@blueprint.route("/sites/<uuid:site_id>", methods=["DELETE"])
+@requires(Permission.SETUP_WRITE)
+@conditional
+@blueprint.response(204)
+@blueprint.alt_response(409, schema=ProblemSchema, description="wrong-status")
+def remove_site(site_id: UUID) -> Response:
+    """Take a site away that was added by mistake: one that nothing refers to."""
+    return SITES.remove(site_id)
+
+
 @blueprint.route("/sites/<uuid:site_id>/holidays", methods=["GET"])
 @requires(Permission.SETUP_READ)
 @blueprint.arguments(HolidayQuery, location="query")
@@ -242,11 +258,12 @@ def list_holidays(asked: dict[str, Any], site_id: UUID) -> dict[str, Any]:
 
 @blueprint.route("/rooms", methods=["GET"])
 @requires(Permission.SETUP_READ)
-@blueprint.arguments(PageQuery, location="query")
+@blueprint.arguments(PlaceQuery, location="query")
 @blueprint.response(200, page_of(RoomSchema))
 def list_rooms(asked: dict[str, Any]) -> dict[str, Any]:
-    """List the rooms."""
-    return ROOMS.page(asked)
+    """List the rooms, all or a site's."""
+    wanted = {"site_id": Room.site_id.__eq__}
+    return ROOMS.page(asked, pages.narrowed(select(Room), asked, wanted))
 
 
 @blueprint.route("/rooms", methods=["POST"])
@@ -277,13 +294,24 @@ def change_room(changes: dict[str, Any], room_id: UUID) -> Response:
     return ROOMS.change(room_id, changes)
 
 
+@blueprint.route("/rooms/<uuid:room_id>", methods=["DELETE"])
+@requires(Permission.SETUP_WRITE)
+@conditional
+@blueprint.response(204)
+@blueprint.alt_response(409, schema=ProblemSchema, description="wrong-status")
+def remove_room(room_id: UUID) -> Response:
+    """Take a room away that was added by mistake. One that was ever booked stays: close it."""
+    return ROOMS.remove(room_id)
+
+
 @blueprint.route("/devices", methods=["GET"])
 @requires(Permission.SETUP_READ)
-@blueprint.arguments(PageQuery, location="query")
+@blueprint.arguments(PlaceQuery, location="query")
 @blueprint.response(200, page_of(DeviceSchema))
 def list_devices(asked: dict[str, Any]) -> dict[str, Any]:
-    """List the devices."""
-    return DEVICES.page(asked)
+    """List the devices, all or a site's."""
+    wanted = {"site_id": Device.site_id.__eq__}
+    return DEVICES.page(asked, pages.narrowed(select(Device), asked, wanted))
 
 
 @blueprint.route("/devices", methods=["POST"])
@@ -312,6 +340,16 @@ def read_device(device_id: UUID) -> Any:
 def change_device(changes: dict[str, Any], device_id: UUID) -> Response:
     """Change a device's name or kind."""
     return DEVICES.change(device_id, changes)
+
+
+@blueprint.route("/devices/<uuid:device_id>", methods=["DELETE"])
+@requires(Permission.SETUP_WRITE)
+@conditional
+@blueprint.response(204)
+@blueprint.alt_response(409, schema=ProblemSchema, description="wrong-status")
+def remove_device(device_id: UUID) -> Response:
+    """Take a device away that was added by mistake. One that was ever booked stays: close it."""
+    return DEVICES.remove(device_id)
 
 
 def _kept(site: Site) -> Site:

@@ -9,7 +9,7 @@ from flask import Response, request
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 from sqlalchemy import select
 
-from api import edge, preconditions, showing
+from api import edge, pages, preconditions, showing
 from api.blueprint import Blueprint
 from api.caller import by, now, requires
 from api.errors import ProblemSchema, invalid
@@ -127,6 +127,7 @@ class CourseQuery(PageQuery):
     """Which courses."""
 
     patient_id = Id(load_default=None)
+    status = fields.Enum(CourseStatus, by_value=True, load_default=None)
 
 
 COURSES = Shelf(Course, CourseSchema)
@@ -137,11 +138,9 @@ COURSES = Shelf(Course, CourseSchema)
 @blueprint.arguments(CourseQuery, location="query")
 @blueprint.response(200, page_of(CourseSchema))
 def list_courses(asked: dict[str, Any]) -> dict[str, Any]:
-    """List courses, all or a patient's."""
-    query = select(Course)
-    if asked["patient_id"] is not None:
-        query = query.where(Course.patient_id == asked["patient_id"])
-    return COURSES.page(asked, query)
+    """List courses, all or a patient's, or those that stand in a certain way."""
+    wanted = {"patient_id": Course.patient_id.__eq__, "status": Course.status.__eq__}
+    return COURSES.page(asked, pages.narrowed(select(Course), asked, wanted))
 
 
 @blueprint.route("", methods=["POST"])

@@ -4,7 +4,7 @@ Decorators of the house leave word of themselves on the view; the blueprint read
 the document is made. So what a door asks for and what its description says are one thing.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from api.examples import example_of
@@ -28,6 +28,11 @@ IF_MATCH = {
     "schema": {"type": "string"},
     "example": '"1"',
     "description": "The ETag that you last read: what you change must be what you saw.",
+}
+IF_MATCH_ONCE_THERE = {
+    **IF_MATCH,
+    "required": False,
+    "description": "The ETag that you last read; left out while there is none.",
 }
 IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
@@ -55,14 +60,24 @@ def tell(doc: dict[str, Any], left: dict[str, Any], **_: Any) -> dict[str, Any]:
     if left.get("step_up"):
         asked += " A person gives their second factor anew first: POST /session/step-up."
     said["description"] = f"{said.get('description', '')}\n\n{asked}".strip()
-    for header, is_needed in ((IF_MATCH, "conditional"), (IDEMPOTENCY_KEY, "idempotent")):
-        if is_needed in left:
+    for mark, header in _HEADERS.items():
+        if mark in left:
             doc.setdefault("parameters", []).append(header)
     responses = doc.setdefault("responses", {})
     for status, name in _refused(left):
         responses.setdefault(status, name)
+    if "outdated" in left:
+        _outdate(doc, left["outdated"])
     _show(doc)
     return doc
+
+
+_HEADERS = {
+    "conditional": IF_MATCH,
+    "replacing": IF_MATCH_ONCE_THERE,
+    "idempotent": IDEMPOTENCY_KEY,
+}
+"""By the word that a decorator left: what a door asks for beside the address and the body."""
 
 
 def _refused(left: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -70,9 +85,20 @@ def _refused(left: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "403", "Forbidden"
     yield "404", "NotFound"
     yield "429", "QuotaExceeded"
-    if "conditional" in left:
+    if {"conditional", "replacing"} & left.keys():
         yield "412", "Stale"
         yield "428", "PreconditionRequired"
+
+
+def _outdate(doc: dict[str, Any], told: Mapping[str, str]) -> None:
+    """Say of an operation that it will go, and which headers of its answers tell when."""
+    doc["deprecated"] = True
+    for answer in doc["responses"].values():
+        if isinstance(answer, dict):  # the others are shared with doors that stay
+            answer["headers"] = {
+                name: {"schema": {"type": "string"}, "example": value}
+                for name, value in told.items()
+            }
 
 
 def _show(doc: dict[str, Any]) -> None:

@@ -63,6 +63,14 @@ def list_health_events(asked: dict[str, Any], patient_id: UUID) -> dict[str, Any
     return pages.page(query, [HealthEvent.happened_at, HealthEvent.id], asked)
 
 
+@blueprint.route("/<uuid:patient_id>/health-events/<uuid:event_id>", methods=["GET"])
+@requires(Permission.INCIDENTS_READ)
+@blueprint.response(200, ShownHealthEventSchema)
+def read_health_event(patient_id: UUID, event_id: UUID) -> HealthEvent:
+    """Read one thing that happened."""
+    return facts.one_of(db.session(), HealthEvent, event_id, patient_id)
+
+
 @blueprint.route("/<uuid:patient_id>/health-events", methods=["POST"])
 @requires(Permission.INCIDENTS_WRITE)
 @blueprint.arguments(HealthEventSchema)

@@ -44,7 +44,7 @@ def idempotent(view: Callable[..., Any]) -> Callable[..., Any]:
                 400, "malformed-idempotency-key", "Use 8 to 200 letters, digits and -_.: for it."
             )
         key, fingerprint = found.group(1), _fingerprint()
-        scope = {"caller": by().name, "route": f"{request.method} {request.path}", "key": key}
+        scope = {"caller": by().caller, "route": f"{request.method} {request.path}", "key": key}
         _wait_for_nobody(scope)
         kept = db.session.scalar(
             select(IdempotencyKey).filter_by(**scope).where(IdempotencyKey.expires_at > now())

@@ -55,6 +55,7 @@ class FileImportSchema(Schema):
     made_by = fields.String()
     handed_in_at = Instant()
     ended_at = Instant(allow_none=True)
+    cancelled_by = fields.String(allow_none=True, metadata={"description": "Null: nobody."})
 
 
 class FileFaultSchema(Schema):
@@ -113,6 +114,24 @@ def read_import(import_id: UUID) -> Import:
     found = facts.one(db.session(), Import, import_id)
     preconditions.tag(found.version)
     return found
+
+
+@blueprint.route("/<uuid:import_id>/cancel", methods=["POST"])
+@requires(Permission.BULK_IMPORT)
+@idempotent
+@blueprint.response(200, FileImportSchema)
+@blueprint.alt_response(409, schema=ProblemSchema, description="wrong-status")
+def cancel_import(import_id: UUID) -> Response:
+    """Read no more lines of a file. What was made of those before stays, and is counted.
+
+    It takes no If-Match: the version rises with every few lines, and whichever it has come to is
+    meant.
+    """
+    found = imports.cancel(db.session(), import_id, by(), now())
+    preconditions.tag(found.version)
+    told = {"done": found.done, "made": found.made, "total": found.total}
+    act = Act(action="cancel", entity="import", entity_id=import_id, facts=told)
+    return edge.done(FileImportSchema, found, act)
 
 
 @blueprint.route("/<uuid:import_id>/faults", methods=["GET"])

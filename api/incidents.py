@@ -1,11 +1,12 @@
 """Incidents over REST: what went wrong, and what is done about it."""
 
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 from flask import Response
 from marshmallow import Schema, fields, validate
-from sqlalchemy import exists, select
+from sqlalchemy import Select, exists, select
 from sqlalchemy.orm import aliased
 
 from api import edge, pages
@@ -64,6 +65,13 @@ class TakingBackSchema(Schema):
     reason = Text(most=1000, lines=True, required=True)
 
 
+class IncidentQuery(PageQuery):
+    """Which incidents."""
+
+    start = Instant(data_key="from", load_default=None)
+    end = Instant(data_key="to", load_default=None)
+
+
 @blueprint.route("/patients/<uuid:patient_id>/incidents", methods=["GET"])
 @requires(Permission.INCIDENTS_READ)
 @blueprint.arguments(PageQuery, location="query")
@@ -71,12 +79,21 @@ class TakingBackSchema(Schema):
 def list_incidents(asked: dict[str, Any], patient_id: UUID) -> dict[str, Any]:
     """List what went wrong with a patient, oldest first, without what was taken back."""
     facts.one(db.session(), Patient, patient_id)
-    later = aliased(Incident)
-    query = select(Incident).where(
-        Incident.patient_id == patient_id,
-        ~Incident.in_error,
-        ~exists().where(later.clinic_id == Incident.clinic_id, later.replaces == Incident.id),
-    )
+    query = _standing().where(Incident.patient_id == patient_id)
+    return pages.page(query, [Incident.occurred_at, Incident.id], asked)
+
+
+@blueprint.route("/incidents", methods=["GET"])
+@requires(Permission.INCIDENTS_READ)
+@blueprint.arguments(IncidentQuery, location="query")
+@blueprint.response(200, page_of(IncidentSchema))
+def list_incidents_of_clinic(asked: dict[str, Any]) -> dict[str, Any]:
+    """List what went wrong in the clinic, oldest first, without what was taken back."""
+    wanted: dict[str, Callable[[Any], Any]] = {
+        "start": lambda value: Incident.occurred_at >= value,
+        "end": lambda value: Incident.occurred_at < value,
+    }
+    query = pages.narrowed(_standing(), asked, wanted)
     return pages.page(query, [Incident.occurred_at, Incident.id], asked)
 
 
@@ -133,6 +150,14 @@ def take_back_incident(told: dict[str, Any], incident_id: UUID) -> Response:
     location = f"/api/v1/incidents/{line.id}"
     return edge.done(
         IncidentSchema, line, _act("enter-in-error", line), status=201, location=location
+    )
+
+
+def _standing() -> Select[Incident]:
+    later = aliased(Incident)
+    return select(Incident).where(
+        ~Incident.in_error,
+        ~exists().where(later.clinic_id == Incident.clinic_id, later.replaces == Incident.id),
     )
 
 

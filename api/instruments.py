@@ -8,13 +8,14 @@ from flask import Response, request
 from marshmallow import Schema, fields, post_load, validate
 from sqlalchemy import select
 
-from api import edge, pages
+from api import edge, pages, preconditions
 from api.blueprint import Blueprint
 from api.caller import by, now, requires
 from api.errors import ProblemSchema
 from api.fields import Id, Instant, Text
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
+from api.preconditions import conditional
 from api.showing import ClinicalSchema
 from models import Patient, QuestionnaireResponse, db
 from scheduler import facts, outcomes, questionnaires, wordings
@@ -170,12 +171,15 @@ def list_instruments() -> dict[str, Any]:
 @requires(Permission.SETUP_READ)
 @blueprint.response(200, InstrumentSchema)
 def read_instrument(code: str) -> dict[str, Any]:
-    """Read one questionnaire."""
-    return _shown(questionnaires.known(code))
+    """Read one questionnaire. Its ETag is that of the clinic's words for it."""
+    instrument = questionnaires.known(code)
+    preconditions.tag_for_changes(wordings.number(db.session(), code))
+    return _shown(instrument)
 
 
 @blueprint.route("/instruments/<code>/wording", methods=["PUT"])
 @requires(Permission.SETUP_WRITE)
+@conditional
 @blueprint.arguments(InstrumentWordingSchema)
 @idempotent
 @blueprint.response(200, InstrumentSchema)
@@ -184,7 +188,9 @@ def read_instrument(code: str) -> dict[str, Any]:
 def put_wording(wording: Wording, code: str) -> Response:
     """Enter the words of a questionnaire whose words are not shipped."""
     instrument = questionnaires.known(code)
-    row = wordings.word(db.session(), instrument, wording, by=by())
+    seen = preconditions.seen_version()
+    row = wordings.word(db.session(), instrument, wording, seen, by=by())
+    preconditions.tag_for_changes(row.number)
     act = Act(action="update", entity="instrument", entity_id=row.id, facts={"code": code})
     return edge.done(InstrumentSchema, _shown(instrument), act)
 
@@ -201,6 +207,17 @@ def list_responses(asked: dict[str, Any], patient_id: UUID) -> dict[str, Any]:
     order = [QuestionnaireResponse.authored_at, QuestionnaireResponse.id]
     found = pages.page(pages.narrowed(query, asked, wanted), order, asked)
     return {**found, "items": _beside_baseline(patient_id, found["items"])}
+
+
+@blueprint.route(
+    "/patients/<uuid:patient_id>/questionnaire-responses/<uuid:response_id>", methods=["GET"]
+)
+@requires(Permission.QUESTIONNAIRES_READ)
+@blueprint.response(200, QuestionnaireResponseSchema)
+def read_questionnaire_response(patient_id: UUID, response_id: UUID) -> dict[str, Any]:
+    """Read one of them, beside the baseline."""
+    response = facts.one_of(db.session(), QuestionnaireResponse, response_id, patient_id)
+    return _beside_baseline(patient_id, [response])[0]
 
 
 @blueprint.route("/patients/<uuid:patient_id>/questionnaire-responses", methods=["POST"])

@@ -102,6 +102,14 @@ def list_reconciliations(asked: dict[str, Any], patient_id: UUID) -> dict[str, A
     return {**found, "items": _shown(found["items"])}
 
 
+@blueprint.route("/<uuid:patient_id>/reconciliations/<uuid:line_id>", methods=["GET"])
+@requires(Permission.SCREENING_READ)
+@blueprint.response(200, ReconciliationSchema)
+def read_reconciliation(patient_id: UUID, line_id: UUID) -> dict[str, Any]:
+    """Read one list of what a patient took, with what was ruled on it."""
+    return _shown([facts.one_of(db.session(), Reconciliation, line_id, patient_id)])[0]
+
+
 @blueprint.route("/<uuid:patient_id>/reconciliations", methods=["POST"])
 @requires(Permission.SCREENING_WRITE)
 @blueprint.arguments(ReconciliationSchema)

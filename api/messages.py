@@ -1,12 +1,13 @@
 """Messages over REST: what is planned, what was said, and in which words."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from flask import Response
 from marshmallow import Schema, fields
-from sqlalchemy import Select, select, text
+from sqlalchemy import Select, and_, select, text
 
 from api import edge, pages, preconditions, trail
 from api.blueprint import Blueprint
@@ -92,6 +93,11 @@ class MessageQuery(PageQuery):
 
     state = fields.Enum(MessageState, by_value=True, load_default=None)
     appointment_id = Id(load_default=None)
+    patient_id = Id(load_default=None, metadata={"description": "Those that are for them."})
+    start = Instant(
+        data_key="from", load_default=None, metadata={"description": "Due then or later."}
+    )
+    end = Instant(data_key="to", load_default=None, metadata={"description": "Due before then."})
 
 
 @blueprint.route("/messages", methods=["GET"])
@@ -100,9 +106,14 @@ class MessageQuery(PageQuery):
 @blueprint.response(200, page_of(MessageSchema))
 def list_messages(asked: dict[str, Any]) -> dict[str, Any]:
     """List messages in the order in which they are due."""
-    wanted = {
+    wanted: dict[str, Callable[[Any], Any]] = {
         "state": Message.state.__eq__,
         "appointment_id": Message.appointment_id.__eq__,
+        "patient_id": lambda value: and_(
+            Message.recipient == Recipient.PATIENT, Message.recipient_id == value
+        ),
+        "start": lambda value: Message.due_at >= value,
+        "end": lambda value: Message.due_at < value,
     }
     return _page(pages.narrowed(select(Message), asked, wanted), asked)
 
@@ -164,11 +175,10 @@ def resend(message_id: UUID) -> Response:
 
 
 @blueprint.route("/message-report", methods=["GET"])
+@deprecated(_OUTDATED, _SUNSET, "/api/v1/reports/deliveries")
 @requires(Permission.MESSAGES_READ)
 @blueprint.arguments(ReportQuery, location="query")
 @blueprint.response(200, ReportSchema)
-@blueprint.doc(deprecated=True)
-@deprecated(_OUTDATED, _SUNSET, "/api/v1/reports/deliveries")
 def report(asked: dict[str, Any]) -> dict[str, Any]:
     """Count what became of the messages due in a period, by kind and channel; archived included.
 

@@ -18,6 +18,7 @@ from models import Appointment, Observation, db
 from models.vocabulary import Measure
 from scheduler import facts, observing
 from scheduler.audit import Act
+from scheduler.errors import NotFound
 from scheduler.measuring import KINDS, DueState
 from scheduler.observing import Noted
 from scheduler.permissions import Permission
@@ -121,6 +122,17 @@ def list_observations(asked: dict[str, Any], appointment_id: UUID) -> dict[str, 
     query = select(Observation).where(Observation.appointment_id == appointment_id)
     found = pages.page(query, [Observation.taken_at, Observation.id], asked)
     return {**found, "items": _shown(found["items"])}
+
+
+@blueprint.route("/<uuid:appointment_id>/observations/<uuid:observation_id>", methods=["GET"])
+@requires(Permission.HEALTH_READ)
+@blueprint.response(200, ObservationSchema)
+def read_observation(appointment_id: UUID, observation_id: UUID) -> dict[str, Any]:
+    """Read one line of what was measured."""
+    line = facts.one(db.session(), Observation, observation_id)
+    if line.appointment_id != appointment_id:
+        raise NotFound("There is no such observation.")
+    return _shown([line])[0]
 
 
 @blueprint.route("/<uuid:appointment_id>/observations", methods=["POST"])

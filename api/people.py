@@ -1,27 +1,26 @@
 """The people over REST: practitioners with their qualifications, and patients."""
 
-import secrets
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
-from flask import Response, current_app
+from flask import Response
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from uuid_utils.compat import uuid7
 
-from api import edge, preconditions
+from api import edge, pages, preconditions
 from api.blueprint import Blueprint
-from api.caller import by, now, requires
+from api.caller import now, requires
 from api.errors import ProblemSchema
 from api.fields import Day, Email, Id, Phone, Region, Text, Zone, whole
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from api.preconditions import conditional
 from api.shelf import Shelf, changes_of
-from models import CalendarFeed, Patient, Practitioner, Qualification, Schedule, db
+from models import Patient, Practitioner, Qualification, Schedule, db
 from models.vocabulary import ActorKind, Channel, PractitionerRole
-from notifications import links
 from scheduler import facts, notices, reopening
 from scheduler.audit import Act
 from scheduler.errors import NotFound, Unfit
@@ -111,6 +110,17 @@ class PatientSchema(Schema):
             raise ValidationError("Quiet hours have a beginning and an end.", "quiet_until")
 
 
+class PractitionerQuery(PageQuery):
+    """Which clinicians."""
+
+    role = fields.Enum(
+        PractitionerRole,
+        by_value=True,
+        load_default=None,
+        metadata={"description": "Whose licence lets them act in it today."},
+    )
+
+
 class PatientQuery(PageQuery):
     """Which patients."""
 
@@ -124,11 +134,12 @@ PATIENTS = Shelf(Patient, PatientSchema)
 
 @blueprint.route("/practitioners", methods=["GET"])
 @requires(Permission.SETUP_READ)
-@blueprint.arguments(PageQuery, location="query")
+@blueprint.arguments(PractitionerQuery, location="query")
 @blueprint.response(200, page_of(PractitionerSchema))
 def list_practitioners(asked: dict[str, Any]) -> dict[str, Any]:
-    """List the clinicians."""
-    return PRACTITIONERS.page(asked)
+    """List the clinicians, all or those of a role."""
+    found = pages.narrowed(select(Practitioner), asked, {"role": _acting_in})
+    return PRACTITIONERS.page(asked, found)
 
 
 @blueprint.route("/practitioners", methods=["POST"])
@@ -161,6 +172,20 @@ def change_practitioner(changes: dict[str, Any], practitioner_id: UUID) -> Respo
     return PRACTITIONERS.change(practitioner_id, changes)
 
 
+@blueprint.route("/practitioners/<uuid:practitioner_id>", methods=["DELETE"])
+@requires(Permission.SETUP_WRITE)
+@conditional
+@blueprint.response(204)
+@blueprint.alt_response(409, schema=ProblemSchema, description="wrong-status")
+def remove_practitioner(practitioner_id: UUID) -> Response:
+    """Take a clinician away who was added by mistake, with their licences.
+
+    Who was ever booked, or has a key or an account, stays: let their licences end.
+    """
+    licences = delete(Qualification).where(Qualification.practitioner_id == practitioner_id)
+    return PRACTITIONERS.remove(practitioner_id, licences)
+
+
 @blueprint.route("/practitioners/<uuid:practitioner_id>/qualifications", methods=["GET"])
 @requires(Permission.SETUP_READ)
 @blueprint.arguments(PageQuery, location="query")
@@ -186,6 +211,19 @@ def add_qualification(told: dict[str, Any], practitioner_id: UUID) -> Response:
 
 @blueprint.route(
     "/practitioners/<uuid:practitioner_id>/qualifications/<uuid:qualification_id>",
+    methods=["GET"],
+)
+@requires(Permission.SETUP_READ)
+@blueprint.response(200, QualificationSchema)
+def read_qualification(practitioner_id: UUID, qualification_id: UUID) -> Qualification:
+    """Read a licence."""
+    row = _of(practitioner_id, qualification_id)
+    preconditions.tag(row.version)
+    return row
+
+
+@blueprint.route(
+    "/practitioners/<uuid:practitioner_id>/qualifications/<uuid:qualification_id>",
     methods=["PATCH"],
 )
 @requires(Permission.SETUP_WRITE)
@@ -201,15 +239,31 @@ def change_qualification(
     Whoever serves a visit without one on its day cannot begin it: see to those by a disruption.
     Where there are such visits ahead, staff have a task at once.
     """
-    row = facts.one(db.session(), Qualification, qualification_id)
-    if row.practitioner_id != practitioner_id:
-        raise NotFound("There is no such qualification.")
+    _of(practitioner_id, qualification_id)
     return QUALIFICATIONS.change(
         qualification_id,
         changes,
         check=_refuse_backwards,
         then=lambda licence: notices.see_to_licence(db.session(), licence, now()),
     )
+
+
+def _acting_in(role: PractitionerRole) -> Any:
+    today = now().astimezone(ZoneInfo(facts.clinic(db.session()).time_zone)).date()
+    return Practitioner.id.in_(
+        select(Qualification.practitioner_id).where(
+            Qualification.role == role,
+            Qualification.valid_from <= today,
+            Qualification.valid_until >= today,
+        )
+    )
+
+
+def _of(practitioner_id: UUID, qualification_id: UUID) -> Qualification:
+    row = facts.one(db.session(), Qualification, qualification_id)
+    if row.practitioner_id != practitioner_id:
+        raise NotFound("There is no such qualification.")
+    return row
 
 
 def _refuse_backwards(row: Qualification) -> None:
@@ -296,57 +350,6 @@ def _refuse_without_consent(channels: Sequence[str], patient_id: UUID | None) ->
 
 
 _ADDRESSES = {"email": Channel.EMAIL, "phone": Channel.SMS}
-
-
-class FeedSchema(Schema):
-    """A private calendar to subscribe to. Its address is shown once."""
-
-    id = Id()
-    url = fields.String()
-
-
-@blueprint.route("/practitioners/<uuid:practitioner_id>/calendar-feeds", methods=["POST"])
-@requires(Permission.CALENDARS_SHARE)
-@idempotent
-@blueprint.response(201, FeedSchema)
-def add_practitioner_feed(practitioner_id: UUID) -> Response:
-    """Make a calendar of a clinician's visits to subscribe to."""
-    practitioner = facts.one(db.session(), Practitioner, practitioner_id)
-    return _feed(practitioner.schedule_id, None)
-
-
-@blueprint.route("/patients/<uuid:patient_id>/calendar-feeds", methods=["POST"])
-@requires(Permission.PATIENTS_WRITE)
-@idempotent
-@blueprint.response(201, FeedSchema)
-def add_patient_feed(patient_id: UUID) -> Response:
-    """Make a calendar of a patient's visits to subscribe to."""
-    patient = facts.one(db.session(), Patient, patient_id)
-    return _feed(patient.schedule_id, patient_id)
-
-
-@blueprint.route("/calendar-feeds/<uuid:feed_id>", methods=["DELETE"])
-@requires(Permission.CALENDARS_WITHDRAW)
-@blueprint.response(204)
-def revoke_feed(feed_id: UUID) -> Response:
-    """Close a calendar: its address shows nothing from now on."""
-    feed = facts.one(db.session(), CalendarFeed, feed_id)
-    feed.revoked_at = feed.revoked_at or now()
-    whose = facts.patient_on(db.session(), feed.schedule_id)
-    act = Act(action="delete", entity="calendar_feed", entity_id=feed_id, patient_id=whose)
-    return edge.gone(act)
-
-
-def _feed(schedule_id: UUID, patient_id: UUID | None) -> Response:
-    token = secrets.token_urlsafe(32)
-    feed = CalendarFeed(
-        id=uuid7(), schedule_id=schedule_id, token_hash=links.digest(token), made_by=by().name
-    )
-    db.session.add(feed)
-    db.session.flush()
-    act = Act(action="create", entity="calendar_feed", entity_id=feed.id, patient_id=patient_id)
-    told = {"id": feed.id, "url": f"{current_app.config['PUBLIC_URL']}/calendar/{token}.ics"}
-    return edge.done(FeedSchema, told, act, status=201)
 
 
 def _schedule(kind: ActorKind, name: str, lanes: int) -> UUID:

@@ -21,14 +21,32 @@ View = Callable[..., Any]
 
 
 def conditional(view: View) -> View:
-    """Mark a door whose change is made to what the caller last saw: it needs If-Match."""
+    """Mark a door whose change is made to what the caller last saw: it needs If-Match.
+
+    One that is missing or cannot match is refused before anything is looked up.
+    """
 
     @wraps(view)
     def told(*args: Any, **kwargs: Any) -> Any:
         g.is_conditional = True
+        seen_version()
         return view(*args, **kwargs)
 
     describe(told, conditional=True)
+    return told
+
+
+def replacing(view: View) -> View:
+    """Mark a door that makes something, or puts it in another's place: then it needs If-Match."""
+
+    @wraps(view)
+    def told(*args: Any, **kwargs: Any) -> Any:
+        g.is_conditional = True
+        if "If-Match" in request.headers:
+            seen_version()
+        return view(*args, **kwargs)
+
+    describe(told, replacing=True)
     return told
 
 

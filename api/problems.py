@@ -146,7 +146,7 @@ _AFTER_REFUSAL = {
     "stale": "Read the thing again, look at what changed, and repeat with its new ETag.",
     "starts-in-the-past": "Choose a time ahead.",
     "step-already-booked": "Move the visit that is there instead.",
-    "step-up-needed": "POST /session/step-up with a code of your second factor, then repeat.",
+    "step-up-needed": "POST /session/step-up with a code or a passkey, then repeat.",
     "step-skipped": "Take the skipping back first: POST .../unskip.",
     "too-early": "Come back at the time that the answer names.",
     "too-late": "Move the visit first, to a time ahead.",

@@ -5,16 +5,18 @@ from uuid import UUID
 
 from flask import Response, request
 from marshmallow import Schema, fields, post_load, validate, validates_schema
+from sqlalchemy import select
 
-from api import caller, edge, showing
+from api import caller, edge, pages, showing
 from api.asking import WEEKDAYS, ReasonedSchema, hours_wanted, refuse_backwards
 from api.blueprint import Blueprint
 from api.caller import by, now, requires
 from api.errors import ProblemSchema
 from api.fields import Day, Id, Instant
 from api.idempotency import idempotent
+from api.pages import PageQuery, page_of
 from api.showing import AppointmentSchema
-from models import Proposal, db
+from models import Course, Proposal, db
 from models.vocabulary import StepKind
 from scheduler import facts, proposals, proposing
 from scheduler.audit import Act
@@ -193,6 +195,22 @@ class LostSchema(ProblemSchema):
     proposals = fields.List(fields.Nested(ProposalSchema))
     left = fields.List(fields.Nested(LeftSchema))
     why = fields.Nested(UnplaceableSchema, allow_none=True)
+
+
+@blueprint.route("/<uuid:course_id>/proposals", methods=["GET"])
+@requires(Permission.COURSES_READ)
+@blueprint.arguments(PageQuery, location="query")
+@blueprint.response(200, page_of(ProposalSchema))
+def list_proposals(asked: dict[str, Any], course_id: UUID) -> dict[str, Any]:
+    """List the ways that were found for a course and can still be accepted, oldest first."""
+    facts.one(db.session(), Course, course_id)
+    query = select(Proposal).where(
+        Proposal.course_id == course_id,
+        Proposal.accepted_at.is_(None),
+        Proposal.expires_at > now(),
+        ~Proposal.cost.has_key("repair"),
+    )
+    return pages.page(query, [Proposal.id], asked)
 
 
 @blueprint.route("/<uuid:course_id>/proposals", methods=["POST"])

@@ -117,7 +117,7 @@ def add_version(told: dict[str, Any], protocol_id: UUID) -> Response:
     row = ProtocolVersion(
         id=uuid7(), protocol_id=protocol_id, number=(last or 0) + 1, content=told["content"]
     )
-    return VERSIONS.add(row)
+    return VERSIONS.add(row, at=str(row.number))
 
 
 @blueprint.route("/<uuid:protocol_id>/versions/<int:number>", methods=["GET"])

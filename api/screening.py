@@ -141,6 +141,14 @@ def list_screens(asked: dict[str, Any], patient_id: UUID) -> dict[str, Any]:
     return {**found, "items": _shown(found["items"])}
 
 
+@blueprint.route("/<uuid:patient_id>/screens/<uuid:screen_id>", methods=["GET"])
+@requires(Permission.SCREENING_READ)
+@blueprint.response(200, ScreenSchema)
+def read_screen(patient_id: UUID, screen_id: UUID) -> dict[str, Any]:
+    """Read one screen, with what was decided on it."""
+    return _shown([facts.one_of(db.session(), Screen, screen_id, patient_id)])[0]
+
+
 @blueprint.route("/<uuid:patient_id>/screens", methods=["POST"])
 @requires(Permission.SCREENING_WRITE)
 @blueprint.arguments(ScreenSchema)

@@ -7,12 +7,14 @@ from uuid import UUID
 
 from flask import Response, request
 from marshmallow import Schema
-from sqlalchemy import Select, select
+from sqlalchemy import Delete, Select, delete, select
+from sqlalchemy.exc import IntegrityError
 
 from api import edge, pages, preconditions
-from models import Schedule, Tenanted, db
+from models import Closure, OpeningHours, Schedule, Tenanted, db
 from scheduler import facts
 from scheduler.audit import Act
+from scheduler.errors import WrongStatus
 
 
 def changes_of(schema: type[Schema]) -> Schema:
@@ -46,8 +48,8 @@ class Shelf:
             preconditions.tag(row.version)
         return row
 
-    def add(self, row: Tenanted) -> Response:
-        """Put a new one there."""
+    def add(self, row: Tenanted, at: str | None = None) -> Response:
+        """Put a new one there; it is read by its id, or by what else is told (`at`)."""
         db.session.add(row)
         db.session.flush()
         db.session.refresh(row)
@@ -57,7 +59,7 @@ class Shelf:
             row,
             self.act("create", row),
             status=201,
-            location=f"{request.path}/{row.id}",
+            location=f"{request.path}/{at or row.id}",
         )
 
     def change(
@@ -91,6 +93,24 @@ class Shelf:
         named = sorted(changes if told is None else told)
         return edge.done(self.schema, row, self.act("update", row, named))
 
+    def remove(self, row_id: UUID, *first: Delete) -> Response:
+        """Take one away that was put there by mistake, with its schedule and what goes `first`.
+
+        Nothing else may name it.
+        """
+        row = facts.to_change(db.session(), self.model, row_id, preconditions.seen_version())
+        act = self.act("delete", row)
+        try:
+            with db.session.begin_nested():
+                for statement in first:
+                    db.session.execute(statement)
+                db.session.execute(delete(self.model).where(self.model.id == row_id))
+                if hasattr(row, "schedule_id"):
+                    _remove_schedule(row.schedule_id)
+        except IntegrityError as error:
+            raise WrongStatus("It is in use: something that is kept refers to it.") from error
+        return edge.gone(act)
+
     def act(self, action: str, row: Any, changed: list[str] | None = None) -> Act:
         """The line in the audit trail."""
         return Act(
@@ -100,3 +120,10 @@ class Shelf:
             patient_id=row.id if self.entity == "patient" else getattr(row, "patient_id", None),
             facts={"changed": changed} if changed else {},
         )
+
+
+def _remove_schedule(schedule_id: UUID) -> None:
+    """Its hours and what closes it say nothing without it; what was booked there refuses."""
+    for model in (OpeningHours, Closure):
+        db.session.execute(delete(model).where(model.schedule_id == schedule_id))
+    db.session.execute(delete(Schedule).where(Schedule.id == schedule_id))

@@ -1,10 +1,12 @@
 """One's own signing in, over REST: who am I, where am I signed in, and that it is still me."""
 
+import json
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 from flask import Response, current_app
-from marshmallow import Schema, fields, validate
+from marshmallow import Schema, ValidationError, fields, validate, validates_schema
 from sqlalchemy.orm import Session
 
 from api import browsers, edge
@@ -14,7 +16,8 @@ from api.errors import ProblemSchema
 from api.fields import Id, Instant
 from api.pages import PageQuery, page_of
 from api.shelf import Shelf
-from identity import delays, factors, sessions
+from identity import delays, factors, passkeys, sessions
+from identity.passkeys import Here
 from identity.sessions import SignedIn
 from models import UserAccount, UserSession, db
 from models.vocabulary import Role
@@ -56,15 +59,33 @@ class SessionSchema(Schema):
 
 
 class StepUpSchema(Schema):
-    """A second factor, given once more."""
+    """A second factor, given once more: a code, or a passkey's answer."""
 
     code = fields.String(
-        required=True,
         validate=validate.Length(1, 40),
         metadata={
             "example": "123456",
             "description": "Of the authenticator app, or one for its loss.",
         },
+    )
+    passkey = fields.Dict(
+        metadata={
+            "description": "What the browser's `credential.toJSON()` says of what a device signed: "
+            "see POST /session/step-up/passkey."
+        }
+    )
+
+    @validates_schema
+    def _check(self, data: dict[str, Any], **_: object) -> None:
+        if len(data) != 1:
+            raise ValidationError("Give either a code or a passkey's answer.", "code")
+
+
+class PasskeyAskedSchema(Schema):
+    """What a device is to sign."""
+
+    options = fields.Dict(
+        metadata={"description": "For the browser's `parseRequestOptionsFromJSON`. Good once."}
     )
 
 
@@ -89,7 +110,7 @@ def sign_out() -> Response:
 
 @blueprint.route("/session/step-up", methods=["POST"])
 @requires(Permission.SESSION_OWN)
-@blueprint.arguments(StepUpSchema)
+@blueprint.arguments(StepUpSchema, example={"code": "123456"})
 @blueprint.response(200, OwnSessionSchema)
 @blueprint.alt_response(422, schema=ProblemSchema, description="not-proven")
 @blueprint.alt_response(429, schema=ProblemSchema, description="too-many-tries")
@@ -99,11 +120,23 @@ def step_up(told: dict[str, Any]) -> Response:
     The session has another cookie, and another csrf_token, from here on.
     """
     mine = _mine()
-    token = proven(db.session(), mine, told["code"])
+    token = _proven(db.session(), mine, _factor(mine, told))
     renewed = SignedIn(mine.user, mine.session, sessions.csrf_of(token))
     answer = edge.done(OwnSessionSchema, _shown(renewed), _act(mine.session.id, "step-up"))
     answer.set_cookie(**sessions.cookie(token, secure=current_app.config["SECURE"]))
     return answer
+
+
+@blueprint.route("/session/step-up/passkey", methods=["POST"])
+@requires(Permission.SESSION_OWN)
+@blueprint.response(200, PasskeyAskedSchema)
+@blueprint.alt_response(422, schema=ProblemSchema, description="not-proven")
+def ask_for_passkey() -> Response:
+    """Ask for something that a passkey of one's own signs, to step up with it."""
+    mine = _mine()
+    options = json.loads(passkeys.ask_again(db.session(), mine, _site()))
+    act = _act(mine.session.id, "ask-for-passkey")
+    return edge.done(PasskeyAskedSchema, {"options": options}, act)
 
 
 @blueprint.route("/sessions", methods=["GET"])
@@ -129,15 +162,28 @@ def _end(session_id: UUID) -> Response:
     return edge.gone(_act(session_id, "sign-out"))
 
 
-def proven(session: Session, mine: SignedIn, code: str) -> str:
-    """Take a code, counted before it is looked at; returns the session's new token."""
+def _factor(mine: SignedIn, told: dict[str, Any]) -> Callable[[UserAccount], None]:
+    """What takes the second factor that was sent, or refuses it."""
+    session = db.session()
+    if "code" in told:
+        return lambda user: factors.take(session, user, told["code"], now())
+    answer = passkeys.answered(mine, json.dumps(told["passkey"]))
+    return lambda user: passkeys.confirm(session, user, answer, _site(), now())
+
+
+def _proven(session: Session, mine: SignedIn, take: Callable[[UserAccount], None]) -> str:
+    """Take a factor, counted before it is looked at; returns the session's new token."""
     user_id, about = mine.user.id, [delays.factor(mine.user.id)]
     delays.count(session, about, now())
     browsers.keep(session)
     user = facts.one(session, UserAccount, user_id)
-    factors.take(session, user, code, now())
+    take(user)
     delays.forgive(session, about)
     return sessions.complete(session, mine, now())
+
+
+def _site() -> Here:
+    return Here(current_app.config["PUBLIC_URL"])
 
 
 def _mine() -> SignedIn:

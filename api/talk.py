@@ -1,5 +1,6 @@
 """What patients wrote and want, and what staff do about it, over REST."""
 
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -61,6 +62,10 @@ class TaskQuery(PageQuery):
 
     status = fields.Enum(TaskStatus, by_value=True, load_default=TaskStatus.REQUESTED)
     owner = fields.Enum(Owner, by_value=True, load_default=None)
+    kind = fields.Enum(TaskKind, by_value=True, load_default=None)
+    patient_id = Id(load_default=None)
+    appointment_id = Id(load_default=None)
+    until = Instant(load_default=None, metadata={"description": "Due by then."})
 
 
 class SettleSchema(Schema):
@@ -115,7 +120,14 @@ TASKS = Shelf(Task, TaskSchema)
 @blueprint.response(200, page_of(TaskSchema))
 def list_tasks(asked: dict[str, Any]) -> dict[str, Any]:
     """List what is to be done, the most pressing first."""
-    wanted = {"status": Task.status.__eq__, "owner": Task.owner.__eq__}
+    wanted: dict[str, Callable[[Any], Any]] = {
+        "status": Task.status.__eq__,
+        "owner": Task.owner.__eq__,
+        "kind": Task.kind.__eq__,
+        "patient_id": Task.patient_id.__eq__,
+        "appointment_id": Task.appointment_id.__eq__,
+        "until": lambda value: Task.due_at <= value,
+    }
     query = pages.narrowed(select(Task), asked, wanted)
     return pages.page(query, [Task.due_at, Task.id], asked)
 

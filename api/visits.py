@@ -14,7 +14,7 @@ from api.errors import ProblemSchema
 from api.fields import Email, Id, Instant, Phone, Text
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
-from api.preconditions import conditional
+from api.preconditions import replacing
 from models import (
     Appointment,
     AppointmentEvent,
@@ -180,7 +180,7 @@ def read_escort(appointment_id: UUID) -> Escort:
 
 @blueprint.route("/appointments/<uuid:appointment_id>/escort", methods=["PUT"])
 @requires(Permission.ESCORTS_WRITE)
-@conditional
+@replacing
 @blueprint.arguments(EscortSchema)
 @blueprint.response(200, EscortSchema)
 def name_escort(told: dict[str, Any], appointment_id: UUID) -> Response:
@@ -258,6 +258,19 @@ def list_overrides(asked: dict[str, Any], appointment_id: UUID) -> dict[str, Any
     facts.one(db.session(), Appointment, appointment_id)
     query = select(Override).where(Override.appointment_id == appointment_id)
     return pages.page(query, [Override.id], asked)
+
+
+@blueprint.route(
+    "/appointments/<uuid:appointment_id>/overrides/<uuid:override_id>", methods=["GET"]
+)
+@requires(Permission.APPOINTMENTS_READ)
+@blueprint.response(200, OverrideSchema)
+def read_override(appointment_id: UUID, override_id: UUID) -> Override:
+    """Read what was passed over, by whom and why."""
+    override = facts.one(db.session(), Override, override_id)
+    if override.appointment_id != appointment_id:
+        raise NotFound("There is no such override.")
+    return override
 
 
 @blueprint.route("/appointments/<uuid:appointment_id>/overrides", methods=["POST"])

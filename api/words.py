@@ -21,7 +21,7 @@ from notifications.languages import LOCALES
 from notifications.templates import Links
 from notifications.words import Words
 from scheduler import facts, protocols
-from scheduler.errors import Unfit
+from scheduler.errors import NotFound, Unfit
 from scheduler.permissions import Permission
 
 blueprint = Blueprint("words", __name__, url_prefix="/api/v1", description="Words and cadences.")
@@ -122,6 +122,14 @@ def add_wording(told: dict[str, Any]) -> Response:
 _KEY = ("kind", "recipient", "channel", "language")
 
 
+@blueprint.route("/wordings/<uuid:wording_id>", methods=["GET"])
+@requires(Permission.SETUP_READ)
+@blueprint.response(200, WordingSchema)
+def read_wording(wording_id: UUID) -> Any:
+    """Read words of the clinic's own."""
+    return WORDINGS.read(wording_id)
+
+
 @blueprint.route("/message-preview", methods=["GET"])
 @requires(Permission.SETUP_READ)
 @blueprint.arguments(PreviewQuery, location="query")
@@ -183,6 +191,17 @@ def add_cadence(told: dict[str, Any], protocol_id: UUID) -> Response:
         **told,
     )
     return CADENCES.add(row)
+
+
+@blueprint.route("/protocols/<uuid:protocol_id>/cadences/<uuid:cadence_id>", methods=["GET"])
+@requires(Permission.SETUP_READ)
+@blueprint.response(200, CadenceSchema)
+def read_cadence(protocol_id: UUID, cadence_id: UUID) -> CadenceOverride:
+    """Read rules of the clinic's own."""
+    found = facts.one(db.session(), CadenceOverride, cadence_id)
+    if found.protocol_id != protocol_id:
+        raise NotFound("There is no such cadence.")
+    return found
 
 
 def _refuse_unsaid(kind: MessageKind, recipient: Recipient) -> None:

@@ -91,9 +91,9 @@ def change(session: Session, user: UserAccount, changes: Mapping[str, Any], now:
     was_admin = _is_admin(user)
     for name, value in changes.items():
         setattr(user, name, sorted(set(value)) if name == "roles" else value)
-    if user.status is UserStatus.ACTIVE and user.password_hash is None:
-        raise WrongStatus("Who has chosen no password yet cannot be made active.")
-    if user.status is UserStatus.INVITED and user.password_hash is not None:
+    if user.status is UserStatus.ACTIVE and not _has_come(user):
+        raise WrongStatus("Who has not taken up their invitation yet cannot be made active.")
+    if user.status is UserStatus.INVITED and _has_come(user):
         raise WrongStatus("Who has come cannot be made somebody who has not.")
     user.version += 1
     session.flush()
@@ -111,9 +111,14 @@ def by_email(session: Session, email: str) -> UserAccount | None:
 
 
 def ask_for_password(session: Session, email: str, now: datetime) -> UUID | None:
-    """Write to the owner of an active account how to choose a new password; nobody else hears."""
+    """Write to the owner of an active account how to choose a new password; nobody else hears.
+
+    Nor does who signs in by another site and has no factor here: a mailbox would be all it takes.
+    """
     user = by_email(session, email)
     if user is None or user.status is not UserStatus.ACTIVE:
+        return None
+    if user.password_hash is None and not factors.has_any(session, user):
         return None
     _write(session, user, MessageKind.PASSWORD_RESET, RESET_FOR, now)
     return user.id
@@ -132,6 +137,36 @@ def behind(session: Session, token: str, now: datetime) -> tuple[AccountToken, U
     return (link, user) if user.status is _STATUS[link.purpose] else None
 
 
+def accept_elsewhere(
+    session: Session, invitation_id: UUID, email: str | None, now: datetime
+) -> UserAccount:
+    """Let whom another site has shown take their invitation up, once, without a password.
+
+    The site must vouch for the address that it was sent to. No other account is touched. Refuses
+    with `Unfit`.
+    """
+    user = session.scalar(
+        select(UserAccount)
+        .join(AccountToken, AccountToken.user_id == UserAccount.id)
+        .where(
+            AccountToken.id == invitation_id,
+            AccountToken.purpose == TokenPurpose.INVITATION,
+            AccountToken.expires_at > now,
+            UserAccount.status == UserStatus.INVITED,
+        )
+        .with_for_update(of=UserAccount)
+    )
+    if user is None or not session.execute(_USE, {"id": invitation_id, "now": now}).first():
+        raise Unfit("This invitation does not work any more.")
+    if email is None or folded(email) != user.email:
+        raise Unfit("The other site does not vouch for the address that was invited.")
+    user.status, user.accepted_at = UserStatus.ACTIVE, now
+    user.version += 1
+    session.flush()
+    _shut_links(session, user.id, now)
+    return user
+
+
 def choose_password(session: Session, token: str, password: str, now: datetime) -> UserAccount:
     """Let the reader of a link choose a password, once. Every session of theirs ends."""
     found = behind(session, token, now)
@@ -141,7 +176,7 @@ def choose_password(session: Session, token: str, password: str, now: datetime) 
     refuse_weak(session, user, password)
     if not session.execute(_USE, {"id": link.id, "now": now}).first():
         raise Unfit("This link does not work any more.")
-    user.status = UserStatus.ACTIVE
+    user.status, user.accepted_at = UserStatus.ACTIVE, user.accepted_at or now
     _set_password(session, user, password, now)
     if link.purpose is TokenPurpose.RESET:
         tell_of_change(session, user, now)
@@ -179,6 +214,7 @@ def forget_factors(session: Session, user: UserAccount, now: datetime) -> None:
     """Let somebody who lost every second factor set one up anew. All their sessions end.
 
     Accounts of other sites that were linked are let go as well: each stood in for a factor.
+    Who has no password, for they sign in by another site, is written to how to choose one.
     """
     user.totp_secret = None
     user.version += 1
@@ -187,6 +223,8 @@ def forget_factors(session: Session, user: UserAccount, now: datetime) -> None:
     session.flush()
     sessions.end_all(session, user.id, now)
     tell_of_change(session, user, now)
+    if user.status is UserStatus.ACTIVE and user.password_hash is None:
+        _write(session, user, MessageKind.PASSWORD_RESET, RESET_FOR, now)
 
 
 def enrol(session: Session, user: UserAccount, secret: str, step: int) -> list[str]:
@@ -244,6 +282,10 @@ def _write(
         ),
         now,
     )
+
+
+def _has_come(user: UserAccount) -> bool:
+    return user.password_hash is not None or user.accepted_at is not None
 
 
 def _is_admin(user: UserAccount) -> bool:

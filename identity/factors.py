@@ -7,11 +7,11 @@ from uuid import UUID
 
 import pyotp
 import segno
-from sqlalchemy import delete, text
+from sqlalchemy import delete, exists, select, text
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
-from models import RecoveryCode, UserAccount
+from models import Passkey, RecoveryCode, UserAccount
 from scheduler.errors import NotProven
 
 STEP = 30
@@ -43,6 +43,12 @@ def step_of(secret: str, code: str, now: datetime) -> int | None:
         if secrets.compare_digest(totp.at(step * STEP).encode(), told.encode())
     ]
     return max(right, default=None)
+
+
+def has_any(session: Session, user: UserAccount) -> bool:
+    """Whether somebody has a second factor here: an app, or a passkey."""
+    keys = select(exists().where(Passkey.user_id == user.id))
+    return user.totp_secret is not None or bool(session.scalar(keys))
 
 
 def take(session: Session, user: UserAccount, code: str, now: datetime) -> None:

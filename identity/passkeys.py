@@ -36,6 +36,7 @@ MOST = 20
 """So many a person may have."""
 WAY = "passkey"
 
+_UNKNOWN = "This passkey is not known here."
 _NO_ANSWER = (WebAuthnException, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 """What comes of reading something that no device would send."""
 
@@ -54,6 +55,15 @@ class Here:
     def origin(self) -> str:
         parts = urlsplit(self.url)
         return f"{parts.scheme}://{parts.netloc}"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a device says to what it was asked to sign."""
+
+    challenge: bytes | None
+    """What it was asked. None: nothing, or it was answered before."""
+    told: str
 
 
 def of(session: Session, user_id: UUID) -> list[Passkey]:
@@ -125,12 +135,56 @@ def whose(
     session: Session, known: Mapping[str, Any], told: str, here: Here, now: datetime
 ) -> UserAccount:
     """Who signed what was asked (`known`), with a device of theirs. Refuses with `NotProven`."""
-    passkey = _named(session, told)
+    answer = Answer(base64url_to_bytes(known["challenge"]), told)
+    passkey = _signed(session, answer, here, now)
     user = session.scalars(select(UserAccount).where(UserAccount.id == passkey.user_id)).one()
+    if user.status is not UserStatus.ACTIVE:
+        raise NotProven(_UNKNOWN)
+    return user
+
+
+def ask_again(session: Session, mine: SignedIn, here: Here) -> str:
+    """What a device of somebody who is signed in is asked to sign, to show that it is still them.
+
+    Refuses with `NotProven` who has none.
+    """
+    known = [PublicKeyCredentialDescriptor(one.credential_id) for one in of(session, mine.user.id)]
+    if not known:
+        raise NotProven("You have no passkey here.")
+    options = webauthn.generate_authentication_options(
+        rp_id=here.host,
+        allow_credentials=known,
+        user_verification=UserVerificationRequirement.REQUIRED,
+    )
+    mine.session.challenge = options.challenge
+    session.flush()
+    return webauthn.options_to_json(options)
+
+
+def answered(mine: SignedIn, told: str) -> Answer:
+    """What a device says to what was asked last, which is asked no more.
+
+    Commit before it is looked at, so that nothing is tried twice.
+    """
+    challenge, mine.session.challenge = mine.session.challenge, None
+    return Answer(challenge, told)
+
+
+def confirm(session: Session, user: UserAccount, answer: Answer, here: Here, now: datetime) -> None:
+    """Take a device's answer for a second factor. Refuses with `NotProven` unless it is theirs."""
+    if _signed(session, answer, here, now).user_id != user.id:
+        raise NotProven(_UNKNOWN)
+
+
+def _signed(session: Session, answer: Answer, here: Here, now: datetime) -> Passkey:
+    """The passkey by which a device signed what it was asked. Refuses with `NotProven`."""
+    if answer.challenge is None:
+        raise NotProven("Please begin anew.")
+    passkey = _named(session, answer.told)
     try:
         signed = webauthn.verify_authentication_response(
-            credential=told,
-            expected_challenge=base64url_to_bytes(known["challenge"]),
+            credential=answer.told,
+            expected_challenge=answer.challenge,
             expected_rp_id=here.host,
             expected_origin=here.origin,
             credential_public_key=passkey.public_key,
@@ -139,11 +193,9 @@ def whose(
         )
     except _NO_ANSWER as error:
         raise NotProven("The device's answer is not right. Please begin anew.") from error
-    if user.status is not UserStatus.ACTIVE:
-        raise NotProven("This passkey is not known here.")
     passkey.sign_count, passkey.used_at = signed.new_sign_count, now
     session.flush()
-    return user
+    return passkey
 
 
 def _named(session: Session, told: str) -> Passkey:
@@ -154,7 +206,7 @@ def _named(session: Session, told: str) -> Passkey:
         raise NotProven("The device's answer is not right. Please begin anew.") from error
     passkey = _found(session, credential_id)
     if passkey is None:
-        raise NotProven("This passkey is not known here.")
+        raise NotProven(_UNKNOWN)
     return passkey
 
 

@@ -1,8 +1,9 @@
 """Signing in by way of another site: OpenID Connect, with a code, PKCE, state and nonce.
 
 Somebody is known by the issuer and its name for them, never by an address, and only once they
-have linked the two while they were signed in here. What the site says is believed if it is
-signed by a key of the issuer, in a way that nobody can mistake for a shared secret's.
+have linked the two: while they were signed in here, or as they followed their invitation and the
+site vouched for the address that it was sent to. What the site says is believed if it is signed
+by a key of the issuer, in a way that nobody can mistake for a shared secret's.
 
 Sources: OpenID Connect Core 1.0, 3.1; RFC 7636 (PKCE); RFC 9207 (iss); RFC 8176 (amr).
 """
@@ -57,14 +58,43 @@ class Site:
 
 
 @dataclass(frozen=True, slots=True)
+class Aim:
+    """What somebody goes to another site for: to sign in, if nothing else is said."""
+
+    link_to: UUID | None = None
+    """Who is signed in, and wants to be linked."""
+    invitation: UUID | None = None
+    """The link by which somebody was invited, and follows."""
+    anew: bool = False
+    """Whether the site is to ask them who they are, even if it knows."""
+
+    def told(self) -> Mapping[str, str | None]:
+        """As it is kept meanwhile."""
+        return {
+            "link_to": None if self.link_to is None else str(self.link_to),
+            "invitation": None if self.invitation is None else str(self.invitation),
+        }
+
+    @classmethod
+    def of(cls, known: Mapping[str, str | None]) -> "Aim":
+        """As it was kept."""
+        link_to, invitation = known["link_to"], known.get("invitation")
+        return cls(
+            link_to=None if link_to is None else UUID(link_to),
+            invitation=None if invitation is None else UUID(invitation),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
     """Whom a site says that it has before it."""
 
     subject: str
     second_factor_at: datetime | None
     """When they gave a second factor there. None: they gave none."""
-    link_to: UUID | None
-    """Who asked here to be linked with them; None: they sign in."""
+    email: str | None
+    """Their address, if the site vouches for it."""
+    aim: Aim
 
 
 def active(session: Session) -> list[IdentityProvider]:
@@ -108,9 +138,7 @@ class Flow:
     now: datetime
 
 
-def leave(
-    session: Session, provider: IdentityProvider, flow: Flow, link_to: UUID | None = None
-) -> tuple[str, str]:
+def leave(session: Session, provider: IdentityProvider, flow: Flow, aim: Aim) -> tuple[str, str]:
     """Where somebody goes to, and the token by which their browser is known when it is back.
 
     Refuses with `NotProven` if the site does not say where, or calls itself by another name.
@@ -122,18 +150,19 @@ def leave(
         "state": state,
         "nonce": nonce,
         "verifier": verifier,
-        "link_to": None if link_to is None else str(link_to),
+        **aim.told(),
     }
     challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest())
     asked = {
         "response_type": "code",
         "client_id": provider.client_id,
         "redirect_uri": flow.back,
-        "scope": "openid",
+        "scope": "openid" if aim.invitation is None else "openid email",
         "state": state,
         "nonce": nonce,
         "code_challenge": challenge.rstrip(b"=").decode(),
         "code_challenge_method": "S256",
+        **({"prompt": "login", "max_age": "0"} if aim.anew else {}),
     }
     joint = "&" if urlsplit(site.authorize).query else "?"
     token = begun.begin(session, WAY, known, flow.now)
@@ -159,7 +188,8 @@ def come_back(
     return Seen(
         subject=claims["sub"],
         second_factor_at=_second_factor(claims, flow.now),
-        link_to=None if known["link_to"] is None else UUID(known["link_to"]),
+        email=_email(claims),
+        aim=Aim.of(known),
     )
 
 
@@ -277,6 +307,12 @@ def _second_factor(claims: Mapping[str, Any], now: datetime) -> datetime | None:
     if not isinstance(at, int) or isinstance(at, bool) or not 0 < at <= now.timestamp() + LEEWAY:
         return now - 2 * FRESH
     return datetime.fromtimestamp(at, UTC)
+
+
+def _email(claims: Mapping[str, Any]) -> str | None:
+    """The address that the site has made sure of: it says so by `true`, and by nothing like it."""
+    told = claims.get("email")
+    return told if isinstance(told, str) and claims.get("email_verified") is True else None
 
 
 def _web(told: str) -> str:

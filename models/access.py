@@ -55,7 +55,7 @@ class Quota(Tenanted):
     __tablename__ = "quota"
 
     holder: Mapped[str]
-    """The caller, as the audit trail names it. Empty: all of the clinic together."""
+    """The caller, by the id of its key or account. Empty: all of the clinic together."""
     tokens: Mapped[float]
     """How many there were `at` that moment; since then it has been filling."""
     at: Mapped[datetime]

@@ -42,6 +42,8 @@ class UserAccount(Tenanted):
     """What their authenticator app shares with us."""
     totp_step: Mapped[int | None] = mapped_column(BigInteger)
     """The time step of the last code that was taken: each is taken once."""
+    accepted_at: Mapped[datetime | None]
+    """When they took their invitation up. None: not yet, or before this was noted."""
     version: Mapped[int] = mapped_column(server_default=text("1"))
 
     __table_args__ = (
@@ -49,7 +51,10 @@ class UserAccount(Tenanted):
         references("practitioner_id", "practitioner"),
         unique_in_clinic("email"),
         CheckConstraint("cardinality(roles) > 0", name="has_a_role"),
-        CheckConstraint("status <> 'active' OR password_hash IS NOT NULL", name="can_sign_in"),
+        CheckConstraint(
+            "status <> 'active' OR password_hash IS NOT NULL OR accepted_at IS NOT NULL",
+            name="has_come",
+        ),
     )
 
 

@@ -32,12 +32,15 @@ class Import(Tenanted):
     made_by: Mapped[str]
     handed_in_at: Mapped[datetime]
     ended_at: Mapped[datetime | None]
+    cancelled_by: Mapped[str | None]
+    """Who ended it before all of it was read. None: nobody."""
     version: Mapped[int] = mapped_column(server_default=text("1"))
 
     __table_args__ = (
         of_clinic(),
         CheckConstraint("done BETWEEN 0 AND total", name="done_is_part_of_it"),
         CheckConstraint("(content IS NULL) = (ended_at IS NOT NULL)", name="kept_until_it_ends"),
+        CheckConstraint("cancelled_by IS NULL OR ended_at IS NOT NULL", name="cancelled_is_ended"),
         Index(
             "ix__import__open",
             "clinic_id",

@@ -27,6 +27,7 @@ class Course(Tenanted):
         references("patient_id", "patient"),
         references("protocol_version_id", "protocol_version"),
         Index("ix__course__patient", "clinic_id", "patient_id"),
+        Index("ix__course__status", "clinic_id", "status", "id"),
     )
 
 

@@ -41,4 +41,11 @@ class Incident(Tenanted):
         unique_in_clinic("replaces", name="uq__incident__replaces"),
         CheckConstraint("NOT in_error OR replaces IS NOT NULL", name="in_error_of_something"),
         Index("ix__incident__patient", "clinic_id", "patient_id", "occurred_at"),
+        Index(
+            "ix__incident__occurred_at",
+            "clinic_id",
+            "occurred_at",
+            "id",
+            postgresql_where=text("NOT in_error"),
+        ),
     )

@@ -155,8 +155,14 @@ class CalendarFeed(Tenanted):
     revoked_at: Mapped[datetime | None]
     made_by: Mapped[str]
 
+    @property
+    def version(self) -> int:
+        """It changes once: when it is revoked."""
+        return 1 if self.revoked_at is None else 2
+
     __table_args__ = (
         references("schedule_id", "schedule"),
         # 256 random bits: unique across clinics gives no one away, and finds the clinic.
         UniqueConstraint("token_hash", name="uq__calendar_feed__token_hash"),
+        Index("ix__calendar_feed__schedule", "clinic_id", "schedule_id", "id"),
     )

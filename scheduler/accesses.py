@@ -144,6 +144,7 @@ _PARTS: Mapping[str, Part] = {
     **dict.fromkeys(("consent", "consents", "papers"), Part.PAPERS),
     **dict.fromkeys(("course", "summary", "proposal", "waitlist_entry", "step"), Part.PLAN),
     **dict.fromkeys(("appointment", "offer", "calendar_feed", "events", "task"), Part.VISITS),
+    **dict.fromkeys(("feed", "patient_feeds"), Part.VISITS),
     **dict.fromkeys(("patient",), Part.DETAILS),
     **dict.fromkeys(("escort",), Part.WAY_HOME),
 }

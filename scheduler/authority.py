@@ -30,12 +30,19 @@ class Authority:
     """The roles that their licences let them act in today."""
     role: str | None = None
     """As the audit trail has it. None: a patient or a job."""
+    key_id: UUID | None = None
+    """The API key that they came with, if with any."""
 
     @property
     def mark(self) -> str:
         """Who it is without the name that people gave them: `key:3fa9c1d2`, `patient`."""
         kind, colon, rest = self.name.partition(":")
         return f"{kind}{colon}{rest.rpartition('/')[2]}" if "/" in rest else kind
+
+    @property
+    def caller(self) -> str:
+        """Whom the API counts for one: a key stays itself whatever it is called."""
+        return self.name if self.key_id is None else f"key:{self.key_id}"
 
     @property
     def is_staff(self) -> bool:

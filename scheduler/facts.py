@@ -103,7 +103,9 @@ def one(session: Session, model: type[Row], row_id: UUID) -> Row:
     return found
 
 
-Theirs = TypeVar("Theirs", Consent, Reconciliation, Screen)
+Theirs = TypeVar(
+    "Theirs", Clearance, Consent, HealthEvent, QuestionnaireResponse, Reconciliation, Screen
+)
 
 
 def one_of(session: Session, model: type[Theirs], row_id: UUID, patient_id: UUID) -> Theirs:

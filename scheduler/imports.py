@@ -6,6 +6,7 @@ Functions here flush and never commit.
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -13,9 +14,9 @@ from uuid_utils.compat import uuid7
 
 from models import Import
 from models.vocabulary import ImportFormat, ImportKind
-from scheduler import records
+from scheduler import facts, records
 from scheduler.authority import Authority
-from scheduler.errors import Unfit
+from scheduler.errors import Unfit, WrongStatus
 from scheduler.records import NotRecords
 
 MOST_LINES = 50_000
@@ -33,6 +34,7 @@ class Standing(StrEnum):
     REQUESTED = "requested"
     IN_PROGRESS = "in-progress"
     COMPLETED = "completed"
+    CANCELLED = "cancelled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class File:
 def standing(found: Import) -> Standing:
     """Where it stands."""
     if found.ended_at is not None:
-        return Standing.COMPLETED
+        return Standing.CANCELLED if found.cancelled_by is not None else Standing.COMPLETED
     return Standing.IN_PROGRESS if found.done else Standing.REQUESTED
 
 
@@ -73,6 +75,21 @@ def hand_in(session: Session, file: File, by: Authority, now: datetime) -> Impor
     session.add(made)
     session.flush()
     return made
+
+
+def cancel(session: Session, import_id: UUID, by: Authority, now: datetime) -> Import:
+    """Read no more lines of a file. What was made of those before stays.
+
+    It waits for the lines that the worker has in hand: they are kept whole, or not at all.
+    Refuses with `WrongStatus` one that has ended.
+    """
+    found = facts.to_change(session, Import, import_id, None)
+    if found.ended_at is not None:
+        raise WrongStatus(f"This import is {standing(found)} already.")
+    found.content, found.ended_at, found.cancelled_by = None, now, by.name
+    found.version += 1
+    session.flush()
+    return found
 
 
 def _count(file: File) -> int:

@@ -79,7 +79,7 @@ MEANS: Mapping[Permission, str] = {
     Permission.BULK_EXPORT: "take out everything of a kind, patients and their contacts too",
     Permission.BULK_IMPORT: "read in files of sites, rooms, devices, practitioners and patients",
     Permission.CALENDARS_SHARE: "make the address at which a practitioner's calendar is read",
-    Permission.CALENDARS_WITHDRAW: "end such an address, also a patient's",
+    Permission.CALENDARS_WITHDRAW: "see which there are and end them, also a patient's",
     Permission.CHECKLISTS_READ: "the items of a visit or an incident",
     Permission.CHECKLISTS_WRITE: "settle items, but for those that are a clinician's",
     Permission.CHECKLISTS_SIGN: "settle a clinician's items",

@@ -7,9 +7,9 @@ from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from models import InstrumentWording
-from scheduler import facts
+from scheduler import calendars, facts
 from scheduler.authority import Authority
-from scheduler.errors import Taken, Unfit
+from scheduler.errors import Stale, Taken, Unfit
 from scheduler.instruments import Instrument
 
 
@@ -54,14 +54,24 @@ class Wording:
     choices: Mapping[str, str]
 
 
+def number(session: Session, instrument: str) -> int:
+    """How often the clinic has entered words for an instrument."""
+    last = facts.instrument_wording(session, instrument)
+    return 0 if last is None else last.number
+
+
 def word(
-    session: Session, instrument: Instrument, wording: Wording, *, by: Authority
+    session: Session, instrument: Instrument, wording: Wording, seen: int, *, by: Authority
 ) -> InstrumentWording:
     """Enter the clinic's words for an instrument; those before stay to be seen.
 
-    Refuses with `Taken` if the words are shipped, and with `Unfit` unless there is one for each
-    item and each answer.
+    `seen` is the number of those that they take the place of. Refuses with `Stale` if there are
+    newer ones, with `Taken` if the words are shipped, and with `Unfit` unless there is one for
+    each item and each answer.
     """
+    calendars.lock_name(session, f"words of {instrument.code}")
+    if number(session, instrument.code) != seen:
+        raise Stale("These words were changed in the meantime. Read them again.")
     if instrument.has_words or not instrument.items:
         raise Taken(f"{instrument.title} takes no words of the clinic's own.")
     items = {item.code for item in instrument.items}
@@ -73,11 +83,10 @@ def word(
         if given != wanted:
             told = ", ".join(sorted(wanted))
             raise Unfit(f"Give words for each of {told}, and nothing else.", field=name)
-    last = facts.instrument_wording(session, instrument.code)
     row = InstrumentWording(
         id=uuid7(),
         instrument=instrument.code,
-        number=1 if last is None else last.number + 1,
+        number=seen + 1,
         heading=wording.heading,
         items=dict(wording.items),
         choices=dict(wording.choices),

@@ -6,12 +6,13 @@ from flask import Blueprint, current_app, make_response, redirect, render_templa
 from flask.typing import ResponseReturnValue
 
 from identity import accounts, delays, providers, sessions
-from identity.providers import Flow, Seen
+from identity.providers import Aim, Flow, Seen
 from models import IdentityProvider, db
-from scheduler.errors import NotProven, Refusal
+from models.vocabulary import TokenPurpose
+from scheduler.errors import NotProven, Refusal, Unfit
 from web import account, people
 from web.people import asked_by, here, now, signed_in, wholly
-from web.signing_in import ask, come_in, enter
+from web.signing_in import ask, ask_for_password, come_in, enter, link_told
 
 blueprint = Blueprint("elsewhere", __name__, template_folder="templates")
 blueprint.after_request(people.seal)
@@ -28,7 +29,7 @@ def leave(clinic_id: UUID, provider_id: UUID) -> ResponseReturnValue:
     enter(clinic_id)
     delays.count(db.session(), [delays.address(request.remote_addr)], now())
     people.keep()
-    return _send(clinic_id, provider_id)
+    return _send(clinic_id, provider_id, Aim(anew="anew" in request.form))
 
 
 @blueprint.post("/account/providers/<uuid:provider_id>")
@@ -37,7 +38,18 @@ def leave(clinic_id: UUID, provider_id: UUID) -> ResponseReturnValue:
 def begin_link(provider_id: UUID) -> ResponseReturnValue:
     """Send somebody who is signed in to another site, to sign in by it from now on."""
     here().refuse_unless_fresh(now())
-    return _send(here().user.clinic_id, provider_id, here().user.id)
+    return _send(here().user.clinic_id, provider_id, Aim(link_to=here().user.id))
+
+
+@blueprint.post("/sign-in/new-password/provider/<uuid:provider_id>")
+@asked_by(ask_for_password)
+def accept(provider_id: UUID) -> ResponseReturnValue:
+    """Send the reader of an invitation to another site, to take it up by being known there."""
+    found = accounts.behind(db.session(), link_told(), now())
+    if found is None or found[0].purpose is not TokenPurpose.INVITATION:
+        raise Unfit("This link does not work any more.")
+    link, user = found
+    return _send(user.clinic_id, provider_id, Aim(invitation=link.id))
 
 
 @blueprint.post("/account/providers/<uuid:provider_id>/remove")
@@ -61,7 +73,9 @@ def come_back(clinic_id: UUID, provider_id: UUID) -> ResponseReturnValue:
         flow = _flow(clinic_id, provider_id)
         with people.taken_once(providers.WAY) as known:
             seen = providers.come_back(provider, known, request.args.to_dict(), flow)
-            if seen.link_to is None:
+            if seen.aim.link_to is None:
+                if seen.aim.invitation is not None:
+                    _take_up(provider, seen.aim.invitation, seen)
                 return _sign_in(provider, seen)
         return _link(provider_id=provider_id, seen=seen)
     except Refusal as refusal:
@@ -73,12 +87,19 @@ def come_back(clinic_id: UUID, provider_id: UUID) -> ResponseReturnValue:
 def _link(provider_id: UUID, seen: Seen) -> ResponseReturnValue:
     """Link whom the other site knows with who asked for it, if they are still here."""
     mine = here()
-    if mine.user.id != seen.link_to or not mine.is_whole:
+    if mine.user.id != seen.aim.link_to or not mine.is_whole:
         raise NotProven("This did not begin here. Please begin anew.")
     providers.link(db.session(), providers.one(db.session(), provider_id), mine.user, seen.subject)
     accounts.tell_of_change(db.session(), mine.user, now())
     people.done("identity-linked", mine.user)
     return redirect("/account?done=linked", 303)
+
+
+def _take_up(provider: IdentityProvider, invitation_id: UUID, seen: Seen) -> None:
+    """Make who was invited somebody who works here, and signs in by that site."""
+    user = accounts.accept_elsewhere(db.session(), invitation_id, seen.email, now())
+    providers.link(db.session(), provider, user, seen.subject)
+    people.done("invitation-taken-up-elsewhere", user)
 
 
 def _sign_in(provider: IdentityProvider, seen: Seen) -> ResponseReturnValue:
@@ -93,10 +114,10 @@ def _sign_in(provider: IdentityProvider, seen: Seen) -> ResponseReturnValue:
     return people.let_in(make_response(redirect("/sign-in/code", 303)), token)
 
 
-def _send(clinic_id: UUID, provider_id: UUID, link_to: UUID | None = None) -> ResponseReturnValue:
+def _send(clinic_id: UUID, provider_id: UUID, aim: Aim) -> ResponseReturnValue:
     provider = _site(provider_id)
     flow = _flow(clinic_id, provider_id)
-    url, token = providers.leave(db.session(), provider, flow, link_to)
+    url, token = providers.leave(db.session(), provider, flow, aim)
     page = render_template("leave.html", url=url, name=provider.name)
     people.keep()
     return people.send_away(make_response(page), token)

@@ -9,10 +9,10 @@ from sqlalchemy import delete
 from identity import accounts, delays, passkeys, sessions
 from identity.passkeys import Here
 from models import Passkey, db
-from scheduler.errors import NotFound
+from scheduler.errors import NotFound, NotProven
 from web import forms, people
-from web.people import asked_by, here, now, wholly
-from web.signing_in import ask, come_in, enter
+from web.people import asked_by, here, now, signed_in, wholly
+from web.signing_in import ask, ask_for_code, come_in, enter
 
 blueprint = Blueprint("passkeys", __name__, template_folder="templates")
 blueprint.after_request(people.seal)
@@ -73,7 +73,15 @@ def begin(clinic_id: UUID) -> ResponseReturnValue:
     delays.count(db.session(), [delays.address(request.remote_addr)], now())
     options, token = passkeys.ask(db.session(), _site(), now())
     people.keep()
-    answer = make_response(render_template("passkey.html", clinic=clinic, options=options))
+    answer = make_response(
+        render_template(
+            "passkey.html",
+            clinic=clinic,
+            options=options,
+            onward=f"/sign-in/{clinic_id}/passkey/answer",
+            instead=f"/sign-in/{clinic_id}",
+        )
+    )
     return people.send_away(answer, token)
 
 
@@ -89,6 +97,40 @@ def sign_in(clinic_id: UUID) -> ResponseReturnValue:
     begun, token = people.begin(user)
     mine = sessions.SignedIn(user, begun, sessions.csrf_of(token))
     return come_in(mine, "signed-in-by-passkey")
+
+
+@blueprint.post("/sign-in/code/passkey")
+@signed_in
+@asked_by(ask_for_code)
+def begin_again() -> ResponseReturnValue:
+    """Ask a device of who is here to sign, in the place of a code."""
+    options = passkeys.ask_again(db.session(), here(), _site())
+    people.keep()
+    return render_template(
+        "passkey.html",
+        form=here().csrf,
+        options=options,
+        onward="/sign-in/code/passkey/answer",
+        instead="/sign-in/code",
+    )
+
+
+@blueprint.post("/sign-in/code/passkey/answer")
+@signed_in
+@asked_by(ask_for_code)
+def show_again() -> ResponseReturnValue:
+    """Take what their device signed for a second factor; the session is whole from here on."""
+    mine, about = here(), [delays.factor(here().user.id)]
+    delays.count(db.session(), about, now())
+    answer = passkeys.answered(mine, request.form.get("answer", ""))
+    people.keep()
+    try:
+        passkeys.confirm(db.session(), mine.user, answer, _site(), now())
+    except NotProven:
+        people.refused("second-factor-refused", mine.user)
+        raise
+    delays.forgive(db.session(), about)
+    return come_in(mine, "passkey-shown")
 
 
 def _site() -> Here:

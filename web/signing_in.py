@@ -13,8 +13,9 @@ from flask import Blueprint, current_app, make_response, redirect, render_templa
 from flask.typing import ResponseReturnValue
 from sqlalchemy import select, text
 
-from identity import accounts, delays, factors, passwords, providers, sessions
+from identity import accounts, delays, factors, passkeys, passwords, providers, sessions
 from models import Clinic, db, enter_clinic
+from models.vocabulary import TokenPurpose
 from scheduler import facts
 from scheduler.errors import NotFound, NotProven, Unfit
 from web import people
@@ -78,7 +79,7 @@ def sign_in(clinic_id: UUID) -> ResponseReturnValue:
         raise NotProven("The address or the password is not right.")
     delays.forgive(db.session(), about)
     _, token = people.begin(user)
-    has_factor = user.totp_secret is not None
+    has_factor = factors.has_any(db.session(), user)
     people.done("password-right", user)
     onward = "/sign-in/code" if has_factor else "/sign-in/second-factor"
     return people.let_in(make_response(redirect(onward, 303)), token)
@@ -86,14 +87,22 @@ def sign_in(clinic_id: UUID) -> ResponseReturnValue:
 
 def ask_for_code(problem: str | None = None) -> str:
     """The page that asks for a second factor."""
-    return render_template("sign-in-code.html", form=here().csrf, problem=problem)
+    mine = here()
+    return render_template(
+        "sign-in-code.html",
+        form=mine.csrf,
+        user=mine.user,
+        has_passkey=bool(passkeys.of(db.session(), mine.user.id)),
+        providers=providers.linked(db.session(), mine.user.id) if mine.is_whole else (),
+        problem=problem,
+    )
 
 
 @blueprint.get("/code")
 @signed_in
 def show_code() -> ResponseReturnValue:
     """Ask for a second factor, also once more of somebody who gave one a while ago."""
-    if here().user.totp_secret is None:
+    if not (here().is_whole or factors.has_any(db.session(), here().user)):
         return redirect("/sign-in/second-factor", 303)
     return ask_for_code()
 
@@ -204,15 +213,18 @@ def follow(token: str) -> ResponseReturnValue:
     return answer
 
 
-def ask_for_password(problem: str | None = None) -> str:
+def ask_for_password(problem: str | None = None, provider_id: UUID | None = None) -> str:
     """The page on which the reader of a link chooses a password."""
-    found = accounts.behind(db.session(), request.cookies.get(_link_cookie(), ""), now())
+    found = accounts.behind(db.session(), link_told(), now())
     if found is None:
         return render_template("link-closed.html")
+    link, user = found
+    is_invited = link.purpose is TokenPurpose.INVITATION
     return render_template(
         "new-password.html",
         clinic=facts.clinic(db.session()),
-        email=found[1].email,
+        email=user.email,
+        providers=providers.active(db.session()) if is_invited else (),
         least=passwords.SHORTEST,
         problem=problem,
     )
@@ -221,7 +233,7 @@ def ask_for_password(problem: str | None = None) -> str:
 @blueprint.get("/new-password")
 def show_new_password() -> ResponseReturnValue:
     """Ask the reader of a link for a password."""
-    found = accounts.behind(db.session(), request.cookies.get(_link_cookie(), ""), now())
+    found = accounts.behind(db.session(), link_told(), now())
     return ask_for_password(), 404 if found is None else 200
 
 
@@ -231,8 +243,7 @@ def choose_password() -> ResponseReturnValue:
     """Keep the password that the reader of a link chose; they sign in with it next."""
     if _told("password") != _told("again"):
         raise BadForm("These two are not the same.")
-    token = request.cookies.get(_link_cookie(), "")
-    user = accounts.choose_password(db.session(), token, _told("password"), now())
+    user = accounts.choose_password(db.session(), link_told(), _told("password"), now())
     clinic_id = user.clinic_id
     people.done("password-chosen", user)
     answer = make_response(redirect(f"/sign-in/{clinic_id}", 303))
@@ -253,7 +264,10 @@ def come_in(
 
 
 def _may_not_enrol() -> bool:
-    return here().user.totp_secret is not None and not here().is_fresh(now())
+    """Only who comes in for the first time has no second factor to show before they have one."""
+    mine = here()
+    has_one = mine.is_whole or factors.has_any(db.session(), mine.user)
+    return has_one and not mine.is_fresh(now())
 
 
 def enter(clinic_id: UUID) -> Clinic:
@@ -270,6 +284,11 @@ def _told(field: str) -> str:
     if not told or len(told) > 1000 or "\x00" in told:
         raise Unfit("Please fill in everything.")
     return told
+
+
+def link_told() -> str:
+    """The token of the link that brought somebody here."""
+    return request.cookies.get(_link_cookie(), "")
 
 
 def _link_cookie() -> str:

@@ -111,7 +111,11 @@ class Caller:
         if etag is not None:
             told["If-Match"] = etag
         where = path if path.startswith("/api/") else f"/api/v1{path}"
-        return self.client.open(where, method=method, json=json, headers=told)
+        answer = self.client.open(where, method=method, json=json, headers=told)
+        if (made := answer.headers.get("Location", "")).startswith("/api/"):
+            doors = self.client.application.url_map.bind("localhost")
+            assert doors.test(made, "GET"), f"{where} says that {made} can be read"
+        return answer
 
     def get(self, path: str, **headers: str) -> TestResponse:
         return self("GET", path, **headers)

@@ -182,7 +182,17 @@ class TestFeeds:
         assert visit["id"] not in str(listed["UID"])
 
         feed = made.json["id"]
-        assert caller("DELETE", f"/calendar-feeds/{feed}").status_code == 204
+        [known] = caller.get(f"/{whose}/{who}/calendar-feeds").json["items"]
+        assert (known["id"], known["revoked_at"]) == (feed, None)
+        assert "url" not in known
+        seen = caller.get(f"/calendar-feeds/{feed}")
+        assert (seen.json, made.headers["ETag"]) == (known, seen.headers["ETag"])
+        assert made.headers["Location"] == f"/api/v1/calendar-feeds/{feed}"
+        assert caller("DELETE", f"/calendar-feeds/{feed}").status_code == 428
+        etag = seen.headers["ETag"]
+        assert caller("DELETE", f"/calendar-feeds/{feed}", etag=etag).status_code == 204
+        assert caller("DELETE", f"/calendar-feeds/{feed}", etag=etag).status_code == 412
+        assert caller.get(f"/calendar-feeds/{feed}").json["revoked_at"] is not None
         assert client.get(path).status_code == 404
         assert client.get("/calendar/guessed.ics").status_code == 404
 

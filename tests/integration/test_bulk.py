@@ -194,6 +194,24 @@ class TestHandingIn:
         assert (other.status_code, dry.status_code) == (422, 422)
         assert session.scalar(select(func.count()).select_from(Import)) == 1
 
+    def test_one_that_waits_is_cancelled_before_any_line_is_read(
+        self, admin: Caller, session: Session
+    ) -> None:
+        where = post(admin, table(line(1))).headers["Location"].removeprefix("/api/v1")
+        cancelled = admin.post(f"{where}/cancel", **{"Idempotency-Key": "cancel-it-once"})
+        again = admin.post(f"{where}/cancel", **{"Idempotency-Key": "cancel-it-once"})
+        work_off(session)
+
+        assert (cancelled.status_code, cancelled.json["status"]) == (200, "cancelled")
+        assert (again.status_code, again.json) == (200, cancelled.json)
+        assert (cancelled.json["done"], cancelled.json["made"]) == (0, 0)
+        assert admin.get(where).json == cancelled.json
+        assert session.scalar(select(func.count()).where(Patient.record_number == "R-1")) == 0
+        other = post(admin, table(line(1)))
+        work_off(session)
+        path = f"/imports/{other.json['id']}/cancel"
+        assert admin.post(path).status_code == 409
+
     def test_few_may_wait_at_once(self, admin: Caller) -> None:
         for number in range(imports.MOST_OPEN):
             assert post(admin, table(line(number))).status_code == 202
@@ -577,6 +595,52 @@ class TestTheWorker:
 
         faulty = -(-many // 100)
         assert counted(committed) == (many - faulty, faulty, [(many - faulty, faulty)])
+
+    def test_it_is_cancelled_midway_and_what_was_made_stays(
+        self,
+        app: Flask,
+        committed: Session,
+        committed_world: World,
+        worker_engine: Engine,
+        many: int,
+    ) -> None:
+        """Asked for while the worker has the second batch in hand: that one is still kept whole."""
+        caller = Caller(
+            app.test_client(), keys.issue(committed, "admin", Role.ADMIN, None, SUNDAY_NOON)[1]
+        )
+        committed.commit()
+        [told] = caller.get("/imports").json["items"]
+        path = f"/imports/{told['id']}"
+        answers: list[Any] = []
+        asking = threading.Thread(target=lambda: answers.append(caller.post(f"{path}/cancel")))
+        batches = [0]
+
+        def ask(*told: Any) -> None:
+            batches[0] += told[2].startswith("SELECT import")
+            if batches[0] == 2 and asking.ident is None:
+                asking.start()
+
+        event.listen(worker_engine, "after_cursor_execute", ask)
+        try:
+            one = importer(worker_engine)
+            for _ in range(20):
+                one.work([committed_world.clinic_id])
+        finally:
+            event.remove(worker_engine, "after_cursor_execute", ask)
+        asking.join()
+
+        [answer] = answers
+        assert (answer.status_code, answer.json["status"]) == (200, "cancelled"), answer.json
+        assert answer.json["cancelled_by"].startswith("key:admin/")
+        done = answer.json["done"]
+        assert 0 < done < many
+        assert done % intake.bulk.AT_ONCE == 0
+        made, wrong = answer.json["made"], answer.json["faulty"]
+        assert counted(committed) == (made, wrong, [(made, wrong)])
+        assert caller.get(path).json == answer.json
+        assert committed.scalars(select(Import.content)).all() == [None]
+        again = caller.post(f"{path}/cancel")
+        assert (again.status_code, again.json["type"]) == (409, "/problems/wrong-status")
 
     def test_who_came_in_meanwhile_spoils_a_line_and_not_its_batch(
         self,

@@ -1,6 +1,7 @@
 """Passkeys: made with a fresh factor, for this site, by a device that knows its owner."""
 
 import html
+import json
 import re
 from datetime import timedelta
 from typing import Any
@@ -189,3 +190,130 @@ def test_a_passkey_of_another_person_cannot_be_removed(
 
     assert bob.post(f"/account/passkeys/{passkey.id}/remove").status_code == 422
     assert answer(ann, device.sign(ask(ann))).status_code == 303
+
+
+class TestSteppingUp:
+    """Somebody whose only factor here is a passkey shows it anew."""
+
+    @pytest.fixture
+    def stale(self, ann: Person, device: Device, session: Session, clock: Clock) -> Person:
+        """Ann, without an app, who signed in some minutes ago."""
+        user = session.scalars(select(UserAccount)).one()
+        user.totp_secret = None
+        session.commit()
+        assert answer(ann, device.sign(ask(ann))).headers["Location"] == "/account"
+        clock.now += timedelta(minutes=6)
+        return ann
+
+    def asked(self, ann: Person) -> str:
+        told = ann.api("POST", "/session/step-up/passkey")
+        assert told.status_code == 200, told.json
+        return json.dumps(told.json["options"])
+
+    def step_up(self, ann: Person, told: str) -> Any:
+        return ann.api("POST", "/session/step-up", {"passkey": json.loads(told)})
+
+    def test_over_rest(self, stale: Person, device: Device) -> None:
+        before, csrf = stale.token(), stale.csrf()
+        asked = self.asked(stale)
+        [allowed] = json.loads(asked)["allowCredentials"]
+
+        done = self.step_up(stale, device.sign(asked))
+
+        assert (done.status_code, done.json["factor_at"]) == (200, "2026-03-01T12:06:00Z"), (
+            done.json
+        )
+        assert allowed["id"] == json.loads(device.sign(asked))["id"]
+        assert stale.token() != before
+        assert done.json["csrf_token"] != csrf
+        assert stale.get("/account/passkeys").status_code == 200
+
+    def test_on_the_page(self, stale: Person, device: Device) -> None:
+        assert stale.get("/account/passkeys").headers["Location"] == "/sign-in/code"
+        stale.get("/sign-in/code")
+        assert 'name="code"' not in stale.page
+        stale.post("/sign-in/code/passkey")
+        told = device.sign(options(stale))
+
+        shown = stale.post("/sign-in/code/passkey/answer", answer=told)
+
+        assert shown.headers["Location"] == "/account"
+        assert stale.get("/account/passkeys").status_code == 200
+
+    def test_an_answer_is_good_once_and_for_what_was_asked(
+        self, stale: Person, device: Device
+    ) -> None:
+        first = device.sign(self.asked(stale))
+        assert self.step_up(stale, first).status_code == 200
+        assert self.step_up(stale, first).status_code == 422
+        older = self.asked(stale)
+        self.asked(stale)
+        assert self.step_up(stale, device.sign(older)).status_code == 422
+
+    def test_a_refused_answer_ends_the_asking(self, stale: Person, device: Device) -> None:
+        asked = self.asked(stale)
+        assert self.step_up(stale, "{}").status_code == 422
+        refused = self.step_up(stale, device.sign(asked))
+
+        assert (refused.status_code, refused.json["type"]) == (422, "/problems/not-proven")
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"origin": "https://evil.example"},
+            {"host": "evil.example"},
+            {"verified": False},
+            {"key": Device().key},
+        ],
+        ids=lambda change: next(iter(change)),
+    )
+    def test_what_a_device_must_not_do_is_no_factor(
+        self, stale: Person, device: Device, change: dict[str, Any]
+    ) -> None:
+        for name, value in change.items():
+            setattr(device, name, value)
+
+        assert self.step_up(stale, device.sign(self.asked(stale))).status_code == 422
+
+    def test_nor_is_somebody_elses_passkey(
+        self, app: Flask, stale: Person, session: Session, world: World, clock: Clock
+    ) -> None:
+        make_user(session, email="bob@example.com")
+        bob = Person.at(app, world, clock, email="bob@example.com").sign_in()
+        bobs = Device()
+        assert register(bob, bobs) == 303
+
+        assert self.step_up(stale, bobs.sign(self.asked(stale))).status_code == 422
+
+    @pytest.mark.parametrize("body", [{}, {"code": "123456", "passkey": {}}, {"passkey": "x"}])
+    def test_it_is_one_or_the_other(self, stale: Person, body: dict[str, Any]) -> None:
+        refused = stale.api("POST", "/session/step-up", body)
+
+        assert (refused.status_code, refused.json["type"]) == (422, "/problems/invalid")
+
+    def test_who_has_none_is_told_so(self, ann: Person) -> None:
+        ann.sign_in()
+
+        assert ann.api("POST", "/session/step-up/passkey").status_code == 422
+
+    def test_a_passkey_is_a_second_factor_after_a_password(
+        self, stale: Person, device: Device, clock: Clock
+    ) -> None:
+        stale.get("/account")
+        stale.post("/sign-out")
+        assert stale.password().headers["Location"] == "/sign-in/code"
+        assert stale.get("/sign-in/second-factor").headers["Location"] == "/sign-in/code"
+
+        stale.get("/sign-in/code")
+        stale.post("/sign-in/code/passkey")
+        shown = stale.post("/sign-in/code/passkey/answer", answer=device.sign(options(stale)))
+
+        assert shown.headers["Location"] == "/account"
+
+    def test_no_app_takes_its_place_without_it(self, stale: Person) -> None:
+        """Who finds a browser where somebody is signed in sets up no app of their own."""
+        assert stale.get("/sign-in/second-factor").headers["Location"] == "/sign-in/code"
+        stale.get("/sign-in/code")
+        assert stale.post("/sign-in/second-factor", code="123456").headers["Location"] == (
+            "/sign-in/code"
+        )

@@ -114,6 +114,27 @@ def test_one_that_was_given_long_ago_or_nobody_knows_when_is_not_fresh(
     assert linked.get("/account/passkeys").headers["Location"] == "/sign-in/code"
 
 
+def test_who_has_no_factor_here_gives_theirs_there_anew(
+    linked: Person, provider_id: str, site: Provider, session: Session, clock: Clock
+) -> None:
+    """And sets up no app with one that is stale: whoever finds the browser could."""
+    session.scalars(select(UserAccount)).one().totp_secret = None
+    session.commit()
+    site.claims = {"amr": ["mfa"], "auth_time": NOW}
+    leave(linked, provider_id)
+    assert back(linked).headers["Location"] == "/account"
+    clock.now += 2 * FRESH
+    assert linked.get("/sign-in/second-factor").headers["Location"] == "/sign-in/code"
+    linked.get("/sign-in/code")
+    assert "Sign in by Work anew" in linked.page
+
+    site.claims = {"amr": ["mfa"], "auth_time": NOW + 600, "iat": NOW + 600, "exp": NOW + 900}
+    linked.post(f"/sign-in/{linked.world.clinic_id}/provider/{provider_id}", anew="yes")
+    assert "prompt=login" in linked.page
+    assert back(linked).headers["Location"] == "/account"
+    assert linked.get("/sign-in/second-factor").status_code == 200
+
+
 @pytest.mark.parametrize("amr", [["pwd"], [], "mfa", None, {"mfa": 1}])
 def test_what_is_no_second_factor_spares_none(
     linked: Person, provider_id: str, site: Provider, amr: Any

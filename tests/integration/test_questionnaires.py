@@ -389,15 +389,21 @@ class TestOverHttp:
             "items": {one["code"]: f"Question {one['code']}?" for one in shown["items"]},
             "choices": {"0": "No", "1": "Yes"},
         }
-        assert doctor("PUT", "/instruments/c-ssrs/wording", words).status_code == 403
+        path, none_yet = "/instruments/c-ssrs/wording", '"0"'
+        assert doctor("PUT", path, words, etag=none_yet).status_code == 403
         short = {**words, "choices": {"0": "No"}}
-        refused = admin("PUT", "/instruments/c-ssrs/wording", short)
+        refused = admin("PUT", path, short, etag=none_yet)
         assert (refused.status_code, refused.json["field"]) == (422, "choices")
-        assert admin("PUT", "/instruments/c-ssrs/wording", words).status_code == 200
-        shown = doctor.get("/instruments/c-ssrs").json
+        assert admin("PUT", path, words).status_code == 428
+        entered = admin("PUT", path, words, etag=none_yet)
+        assert entered.status_code == 200
+        assert admin("PUT", path, words, etag=none_yet).status_code == 412
+        answer = doctor.get("/instruments/c-ssrs")
+        assert answer.headers["ETag"] == entered.headers["ETag"] == '"1"'
+        shown = answer.json
         assert shown["can_be_filled_in"] is True
         assert shown["items"][0]["text"] == "Question 1?"
-        assert admin("PUT", "/instruments/phq-9/wording", words).status_code == 409
+        assert admin("PUT", "/instruments/phq-9/wording", words, etag='"0"').status_code == 409
         assert doctor.get("/instruments/nothing").status_code == 404
 
 

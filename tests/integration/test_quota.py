@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from api.quota import Purse
 from database.access import Access
-from models import Clinic
+from models import ApiKey, Clinic
 from models.vocabulary import Role
 from tests.factories import SUNDAY_NOON, World
 from tests.fakes import MailServer
@@ -79,6 +79,17 @@ class TestCaller:
         left = session.scalar(text("SELECT tokens FROM quota WHERE holder = ''"))
         assert left is not None
         assert left >= 15 - few - 1
+
+    def test_has_no_more_for_being_called_otherwise(
+        self, key: Keyring, session: Session, few: int
+    ) -> None:
+        desk = key(Role.SCHEDULER)
+        for _ in range(few):
+            desk.get("/sites")
+        session.execute(update(ApiKey).values(name="Another name"))
+        session.commit()
+
+        assert desk.get("/sites").status_code == 429
 
     def test_a_wrong_request_counts_too(self, key: Keyring, few: int) -> None:
         desk = key(Role.SCHEDULER)

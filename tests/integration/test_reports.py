@@ -536,7 +536,21 @@ class TestDeliveries:
         sunset = datetime.strptime(answer.headers["Sunset"], "%a, %d %b %Y %H:%M:%S GMT")
         since = datetime.fromtimestamp(int(answer.headers["Deprecation"][1:]), UTC)
         assert sunset.replace(tzinfo=UTC) > since
-        assert answer.headers["Link"] == '</api/v1/reports/deliveries>; rel="successor-version"'
+        assert '</api/v1/reports/deliveries>; rel="successor-version"' in answer.headers["Link"]
+        refused = desk.get("/message-report")
+        assert (refused.status_code, refused.headers["Sunset"]) == (422, answer.headers["Sunset"])
+
+    def test_the_description_says_so_as_well(self, desk: Caller) -> None:
+        told = desk.client.get("/api/openapi.json").json["paths"]["/api/v1/message-report"]["get"]
+        answer = desk.get("/message-report?from=2026-03-01T00:00:00Z&to=2026-04-01T00:00:00Z")
+
+        assert told["deprecated"] is True
+        shown = told["responses"]["200"]["headers"]
+        assert {name: one["example"] for name, one in shown.items()} == {
+            name: answer.headers[name] for name in ("Deprecation", "Sunset", "Link")
+        }
+        desk_told = desk.get("/reports/deliveries?from=2026-03-01&to=2026-04-01")
+        assert desk_told.headers.get("Deprecation") is None
 
 
 class TestReadiness:

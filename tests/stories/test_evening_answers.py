@@ -96,7 +96,8 @@ def _enter_words(house: House) -> None:
         **OWN_WORDS,
         "items": {one["code"]: f"Invented question {one['code']}" for one in shown["items"]},
     }
-    answer = house.service.call(Role.ADMIN, "PUT", "/instruments/c-ssrs/wording", words)
+    path, seen = "/instruments/c-ssrs/wording", {"If-Match": '"0"'}
+    answer = house.service.call(Role.ADMIN, "PUT", path, words, **seen)
     assert answer.ok, answer.text
 
 
