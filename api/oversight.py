@@ -9,7 +9,7 @@ from uuid import UUID
 
 from flask import Response, stream_with_context
 from marshmallow import Schema, fields, validate
-from sqlalchemy import Select, select
+from sqlalchemy import Select, literal, select
 
 from api import pages, trail
 from api.blueprint import Blueprint
@@ -151,7 +151,7 @@ def _narrowed(asked: Mapping[str, Any]) -> Select[Any]:
         {
             "start": AuditEvent.at.__ge__,
             "end": AuditEvent.at.__lt__,
-            "actor": lambda told: AuditEvent.actor.startswith(told, autoescape=True),
+            "actor": lambda told: pages.begins(AuditEvent.actor.collate("C"), literal(told)),
             "action": AuditEvent.action.__eq__,
             "entity": AuditEvent.entity.__eq__,
             "entity_id": AuditEvent.entity_id.__eq__,

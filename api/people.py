@@ -7,10 +7,10 @@ from uuid import UUID
 
 from flask import Response, current_app
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
-from sqlalchemy import select
+from sqlalchemy import func, or_, select
 from uuid_utils.compat import uuid7
 
-from api import edge, preconditions
+from api import edge, pages, preconditions
 from api.blueprint import Blueprint
 from api.caller import by, now, requires
 from api.errors import ProblemSchema
@@ -225,12 +225,8 @@ def list_patients(asked: dict[str, Any]) -> dict[str, Any]:
     """List the patients, or those whose name or number begins with `q`."""
     query = select(Patient)
     if asked["q"] is not None:
-        begins = asked["q"].replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
-        query = query.where(
-            Patient.family_name.ilike(begins)
-            | Patient.given_name.ilike(begins)
-            | Patient.record_number.ilike(begins)
-        )
+        keys = (Patient.family_key, Patient.given_key, Patient.number_key)
+        query = query.where(or_(*(pages.begins(key, func.lower(asked["q"])) for key in keys)))
     return PATIENTS.page(asked, query)
 
 
