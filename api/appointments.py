@@ -10,7 +10,7 @@ from uuid import UUID
 
 from flask import Response
 from marshmallow import Schema, fields, post_load, validate
-from sqlalchemy import Select, or_, select
+from sqlalchemy import Select, select, union
 
 from api import edge, pages, preconditions, showing
 from api.asking import ForSchema, ReasonedSchema
@@ -196,7 +196,6 @@ def _served_by(model: Any, row_id: UUID) -> Any:
         here = (model.clinic_id == Slot.clinic_id) & (model.schedule_id == Slot.schedule_id)
         return select(by).join(model, here).where(model.id == row_id, by.is_not(None))
 
-    return or_(
-        Appointment.id.in_(taking(Slot.appointment_id)),
-        Appointment.group_session_id.in_(taking(Slot.group_session_id)),
-    )
+    group = Appointment.group_session_id.in_(taking(Slot.group_session_id))
+    own, shared = taking(Slot.appointment_id), select(Appointment.id).where(group)
+    return Appointment.id.in_(union(own, shared))

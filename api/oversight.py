@@ -9,7 +9,7 @@ from uuid import UUID
 
 from flask import Response
 from marshmallow import Schema, fields, validate
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, func, literal, select
 
 from api import pages, tables, trail
 from api.blueprint import Blueprint
@@ -153,7 +153,7 @@ def _narrowed(asked: Mapping[str, Any]) -> Select[Any]:
         {
             "start": AuditEvent.at.__ge__,
             "end": AuditEvent.at.__lt__,
-            "actor": lambda told: AuditEvent.actor.startswith(told, autoescape=True),
+            "actor": lambda told: pages.begins(AuditEvent.actor.collate("C"), literal(told)),
             "action": AuditEvent.action.__eq__,
             "entity": AuditEvent.entity.__eq__,
             "entity_id": AuditEvent.entity_id.__eq__,

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from flask import Response
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, or_, select
 from uuid_utils.compat import uuid7
 
 from api import edge, pages, preconditions
@@ -279,12 +279,8 @@ def list_patients(asked: dict[str, Any]) -> dict[str, Any]:
     """List the patients, or those whose name or number begins with `q`."""
     query = select(Patient)
     if asked["q"] is not None:
-        begins = asked["q"].replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
-        query = query.where(
-            Patient.family_name.ilike(begins)
-            | Patient.given_name.ilike(begins)
-            | Patient.record_number.ilike(begins)
-        )
+        keys = (Patient.family_key, Patient.given_key, Patient.number_key)
+        query = query.where(or_(*(pages.begins(key, func.lower(asked["q"])) for key in keys)))
     return PATIENTS.page(asked, query)
 
 

@@ -1,5 +1,6 @@
 """Deliveries over REST: what webhooks were told, how it went, and telling it again."""
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -93,11 +94,16 @@ def list_deliveries(asked: dict[str, Any]) -> dict[str, Any]:
     wanted = {
         "webhook_id": WebhookDelivery.webhook_id.__eq__,
         "state": WebhookDelivery.state.__eq__,
-        "from_": WebhookDelivery.created_at.__ge__,
-        "to": WebhookDelivery.created_at.__lt__,
+        "from_": lambda at: WebhookDelivery.id >= _first_of(at),
+        "to": lambda at: WebhookDelivery.id < _first_of(at),
     }
     query = pages.narrowed(select(WebhookDelivery), asked, wanted)
     return pages.page(query, [WebhookDelivery.id], asked, newest_first=True)
+
+
+def _first_of(at: datetime) -> UUID:
+    """The least id that is made at that time: ids follow time, and the list follows them."""
+    return UUID(int=max(int(at.timestamp() * 1000), 0) << 80)
 
 
 @blueprint.route("/webhook-deliveries/<uuid:delivery_id>", methods=["GET"])

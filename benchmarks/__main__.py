@@ -6,6 +6,7 @@ import logs
 from benchmarks import (
     board,
     booking,
+    calls,
     contention,
     courses,
     endurance,
@@ -19,6 +20,7 @@ from benchmarks.report import FILE, Report
 
 ALL = {
     "booking": booking.run,
+    "calls": calls.run,
     "openings": openings.run,
     "board": board.run,
     "courses": courses.run,

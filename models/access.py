@@ -80,6 +80,7 @@ class PatientLink(Tenanted):
         references("appointment_id", "appointment"),
         references("patient_id", "patient"),
         UniqueConstraint("token_hash", name="uq__patient_link__token_hash"),
+        Index("ix__patient_link__appointment", "clinic_id", "appointment_id"),
     )
 
 

@@ -77,6 +77,7 @@ class Appointment(Tenanted):
         ),
         CheckConstraint("place BETWEEN 1 AND places", name="place_is_there"),
         Index("ix__appointment__starts_at", "clinic_id", "starts_at", "id"),
+        Index("ix__appointment__status", "clinic_id", "status", "starts_at", "id"),
         Index("ix__appointment__patient", "clinic_id", "patient_id", "starts_at"),
         Index("ix__appointment__course", "clinic_id", "course_id"),
         Index(

@@ -49,6 +49,24 @@ class AuditEvent(Tenanted):
         unique_in_clinic("sequence"),
         Index("ix__audit_event__patient", "clinic_id", "patient_id", "at"),
         Index("ix__audit_event__at", "clinic_id", "at", "id"),
+        # The database orders its `actor` by code points: it is asked how one begins.
+        Index("ix__audit_event__actor", "clinic_id", "actor", "at", "id"),
+        Index(
+            "ix__audit_event__entity",
+            "clinic_id",
+            "entity_id",
+            "at",
+            "id",
+            postgresql_where=text("entity_id IS NOT NULL"),
+        ),
+        Index(
+            "ix__audit_event__failed",
+            "clinic_id",
+            "outcome",
+            "at",
+            "id",
+            postgresql_where=text("outcome <> 'success'"),
+        ),
     )
 
 

@@ -91,6 +91,15 @@ class Message(Tenanted):
             "ix__message__uncertain", "released_at", postgresql_where=text("state = 'uncertain'")
         ),
         Index("ix__message__clinic_due", "clinic_id", "due_at", "id"),
+        Index("ix__message__appointment", "clinic_id", "appointment_id", "due_at", "id"),
+        Index(
+            "ix__message__wrong",
+            "clinic_id",
+            "state",
+            "due_at",
+            "id",
+            postgresql_where=text("state IN ('uncertain', 'failed', 'expired', 'suppressed')"),
+        ),
         Index("ix__message__recipient", "clinic_id", "recipient_id", "due_at"),
     )
 

@@ -9,6 +9,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 from models.base import Tenanted, references, unique_in_clinic
 from models.vocabulary import PractitionerRole
 
+SEARCHED = Text(collation="C")
+"""In the order of its code points: what begins alike stands together."""
+
 
 class Practitioner(Tenanted):
     """A clinician with a schedule (FHIR Practitioner)."""
@@ -80,6 +83,10 @@ class Patient(Tenanted):
     quiet_from: Mapped[time | None] = mapped_column(Time)
     """The patient's own quiet hours, in place of the clinic's. Both or neither."""
     quiet_until: Mapped[time | None] = mapped_column(Time)
+    family_key: Mapped[str | None] = mapped_column(SEARCHED, deferred=True)
+    """The family name in small letters, to be found by how it begins. A trigger keeps all three."""
+    given_key: Mapped[str | None] = mapped_column(SEARCHED, deferred=True)
+    number_key: Mapped[str | None] = mapped_column(SEARCHED, deferred=True)
     version: Mapped[int] = mapped_column(server_default=text("1"))
 
     __table_args__ = (
@@ -90,4 +97,7 @@ class Patient(Tenanted):
             "(quiet_from IS NULL) = (quiet_until IS NULL)", name="quiet_hours_are_whole"
         ),
         Index("ix__patient__phone", "clinic_id", "phone"),
+        Index("ix__patient__family_key", "clinic_id", "family_key"),
+        Index("ix__patient__given_key", "clinic_id", "given_key"),
+        Index("ix__patient__number_key", "clinic_id", "number_key"),
     )

@@ -41,6 +41,13 @@ class Schedule(Tenanted):
         CheckConstraint("lanes BETWEEN 1 AND 64", name="has_lanes"),
         CheckConstraint("most_per_day > 0", name="most_per_day_is_real"),
         CheckConstraint("most_per_week > 0", name="most_per_week_is_real"),
+        Index(
+            "ix__schedule__bookable",
+            "clinic_id",
+            "name",
+            "id",
+            postgresql_where=text("actor_kind <> 'patient'"),
+        ),
     )
 
 

@@ -104,6 +104,8 @@ class Reply(Tenanted):
         unique_in_clinic("provider", "reference"),
         Index("ix__reply__appointment", "clinic_id", "appointment_id"),
         Index("ix__reply__at", "clinic_id", "at", "id"),
+        Index("ix__reply__patient", "clinic_id", "patient_id", "at", "id"),
+        Index("ix__reply__meaning", "clinic_id", "meaning", "at", "id"),
     )
 
 
@@ -138,6 +140,7 @@ class Task(Tenanted):
         CheckConstraint(
             "(status = 'requested') = (settled_at IS NULL)", name="settled_unless_requested"
         ),
+        Index("ix__task__status", "clinic_id", "status", "due_at", "id"),
         Index(
             "ix__task__open", "clinic_id", "due_at", postgresql_where=text("status = 'requested'")
         ),

@@ -57,6 +57,7 @@ class WaitlistEntry(Tenanted):
             postgresql_where=text("state = 'waiting'"),
         ),
         Index("ix__waitlist_entry__patient", "clinic_id", "patient_id"),
+        Index("ix__waitlist_entry__state", "clinic_id", "state", "waiting_since", "id"),
     )
 
 
@@ -126,6 +127,8 @@ class Offer(Tenanted):
             postgresql_where=text("state = 'standing'"),
         ),
         Index("ix__offer__entry", "clinic_id", "entry_id"),
+        Index("ix__offer__patient", "clinic_id", "patient_id", "id"),
+        Index("ix__offer__state", "clinic_id", "state", "id"),
         Index(
             "ix__offer__expires_at",
             "clinic_id",

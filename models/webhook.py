@@ -120,6 +120,7 @@ class WebhookDelivery(Tenanted):
             postgresql_where=text("state = 'sending'"),
         ),
         Index("ix__webhook_delivery__webhook", "clinic_id", "webhook_id", "id"),
+        Index("ix__webhook_delivery__state", "clinic_id", "state", "id"),
     )
 
 

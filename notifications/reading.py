@@ -327,9 +327,10 @@ _LETTERS = f"""
       FROM message m
       JOIN clinic c ON c.clinic_id = m.clinic_id
       LEFT JOIN appointment a ON a.clinic_id = m.clinic_id AND a.id = m.appointment_id
-      LEFT JOIN patient p ON p.clinic_id = m.clinic_id AND p.id = coalesce(
-                a.patient_id, CASE WHEN m.recipient = 'patient' THEN m.recipient_id
-                                   ELSE m.subject_id END)
+      LEFT JOIN patient p ON p.clinic_id = m.clinic_id AND p.id =
+                CASE WHEN a.patient_id IS NOT NULL THEN a.patient_id  -- coalesce() takes no index
+                     WHEN m.recipient = 'patient' THEN m.recipient_id
+                     ELSE m.subject_id END
       LEFT JOIN site s ON s.clinic_id = m.clinic_id AND s.id = a.site_id
       LEFT JOIN escort e ON e.clinic_id = m.clinic_id AND e.id = m.recipient_id
       LEFT JOIN practitioner w ON w.clinic_id = m.clinic_id AND w.id = m.recipient_id

@@ -977,19 +977,21 @@ def doses_of(
     In the order of time. None: it was not given yet.
     """
     given = (
-        select(AppointmentEvent.appointment_id, func.min(AppointmentEvent.at).label("at"))
-        .where(AppointmentEvent.action == "start-dosing")
-        .group_by(AppointmentEvent.appointment_id)
-        .subquery()
+        select(func.min(AppointmentEvent.at))
+        .where(
+            AppointmentEvent.clinic_id == Appointment.clinic_id,
+            AppointmentEvent.appointment_id == Appointment.id,
+            AppointmentEvent.action == "start-dosing",
+        )
+        .scalar_subquery()
     )
     rows = session.execute(
-        select(Appointment, CourseStep.key, given.c.at)
+        select(Appointment, CourseStep.key, given)
         .join(
             CourseStep,
             (CourseStep.clinic_id == Appointment.clinic_id)
             & (CourseStep.id == Appointment.course_step_id),
         )
-        .outerjoin(given, given.c.appointment_id == Appointment.id)
         .where(
             Appointment.patient_id == patient_id,
             Appointment.kind == StepKind.DOSING,

@@ -102,7 +102,7 @@ class Service:
                 start_new_session=True,
             )
         if name == "web":
-            self.wait_until(self._answers, "the web to answer")
+            self.wait_until(self._answers, "the web to answer", seconds=90)
 
     def kill(self, name: str) -> None:
         """SIGKILL, to the process and all its children."""

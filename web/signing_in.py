@@ -14,7 +14,8 @@ from flask.typing import ResponseReturnValue
 from sqlalchemy import select, text
 
 from identity import accounts, delays, factors, passkeys, passwords, providers, sessions
-from models import Clinic, db, enter_clinic
+from identity.sessions import SignedIn
+from models import Clinic, IdentityProvider, db, enter_clinic
 from models.vocabulary import TokenPurpose
 from scheduler import facts
 from scheduler.errors import NotFound, NotProven, Unfit
@@ -93,9 +94,15 @@ def ask_for_code(problem: str | None = None) -> str:
         form=mine.csrf,
         user=mine.user,
         has_passkey=bool(passkeys.of(db.session(), mine.user.id)),
-        providers=providers.linked(db.session(), mine.user.id) if mine.is_whole else (),
+        providers=_elsewhere(mine) if mine.is_whole else (),
         problem=problem,
     )
+
+
+def _elsewhere(mine: SignedIn) -> list[IdentityProvider]:
+    """The other sites at which somebody can show once more that it is them."""
+    linked = providers.linked(db.session(), mine.user.id)
+    return [one for one in providers.active(db.session()) if one in linked]
 
 
 @blueprint.get("/code")

@@ -3,7 +3,9 @@
 import os
 import threading
 from collections.abc import Iterator
+from uuid import uuid4
 
+import psycopg
 import pytest
 from click.testing import CliRunner
 
@@ -91,3 +93,45 @@ def test_a_database_of_a_newer_version_is_told_apart(behind: Access) -> None:
         told = CliRunner().invoke(cli.main, command, env=environment)
         assert (told.exit_code, told.output.count("\n")) == (2, 1), told.output
         assert "newer than this code" in told.output
+
+
+def test_patients_of_before_are_found_by_how_their_names_begin(behind: Access) -> None:
+    """Each clinic's; and a try that broke down half way is begun again."""
+    clinics = [str(uuid4()) for _ in range(2)]
+    with access.connect(behind.owner) as connection:
+        for clinic_id in clinics:
+            _enter(connection, clinic_id)
+            for statement in _SOMEBODY:
+                connection.execute(statement, {"clinic": clinic_id})
+    migrating.upgrade(behind.owner, "0036_identity")
+    with access.connect(behind.owner) as connection:
+        connection.execute("CREATE INDEX ix__task__status ON task (id)")  # half of one is there
+    migrating.upgrade(behind.owner)
+
+    with access.connect(behind.owner) as connection:
+        for clinic_id in clinics:
+            _enter(connection, clinic_id)
+            assert connection.execute(
+                "SELECT family_key, given_key, number_key FROM patient"
+            ).fetchall() == [("smith", "ada", "mrn-1")]
+
+
+def _enter(connection: psycopg.Connection, clinic_id: str) -> None:
+    connection.execute("SELECT set_config('afterglow.clinic', %s, false)", [clinic_id])
+
+
+_SOMEBODY = (
+    """
+    INSERT INTO clinic (clinic_id, name, email, phone, time_zone)
+    VALUES (%(clinic)s, 'One', 'desk@example.com', '+12125550100', 'UTC')
+    """,
+    """
+    INSERT INTO schedule (id, actor_kind, name, lanes)
+    VALUES (%(clinic)s, 'patient', 'MRN-1', 1)
+    """,
+    """
+    INSERT INTO patient (id, schedule_id, record_number, given_name, family_name, birth_date,
+                         time_zone)
+    VALUES (%(clinic)s, %(clinic)s, 'MRN-1', 'Ada', 'Smith', '1980-01-01', 'UTC')
+    """,
+)
