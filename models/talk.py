@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Tenanted, coded, of_clinic, references, unique_in_clinic
+from models.sealed import sealed
 from models.vocabulary import (
     Channel,
     MessageKind,
@@ -68,7 +69,7 @@ class ChannelConsent(Tenanted):
     patient_id: Mapped[UUID]
     channel: Mapped[Channel]
     given: Mapped[bool]
-    wording: Mapped[str]
+    wording = sealed()
     """What the patient was shown, or wrote."""
     source: Mapped[str]
     """How it reached us: staff, page, sms, email, import."""
@@ -94,7 +95,7 @@ class Reply(Tenanted):
     """None: a number that we do not know."""
     appointment_id: Mapped[UUID | None]
     meaning: Mapped[ReplyMeaning]
-    body: Mapped[str]
+    body = sealed()
     at: Mapped[datetime]
 
     __table_args__ = (

@@ -113,7 +113,7 @@ class TestHandingIn:
         post(admin, table(line(1)))
         work_off(session)
 
-        assert session.scalars(select(Import.content)).all() == [None]
+        assert [one.content for one in session.scalars(select(Import))] == [None]
         assert imports.forget(session, SUNDAY_NOON + imports.KEPT) == 0
         assert imports.forget(session, SUNDAY_NOON + 2 * imports.KEPT) == 1
 

@@ -52,7 +52,9 @@ def ann(person: MakePerson, session: Session) -> Person:
 
 def user_of(session: Session, email: str = "ann@example.com") -> UserAccount:
     session.expire_all()
-    return session.scalars(select(UserAccount).where(UserAccount.email == email)).one()
+    return session.scalars(
+        select(UserAccount).where(UserAccount.email.equals(session, email))
+    ).one()
 
 
 class TestPasswords:
