@@ -8,6 +8,7 @@ sealed when it is next changed, or by the job that seals anew.
 """
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar, overload
 from uuid import UUID
@@ -155,13 +156,6 @@ class Sealed(Generic[T]):
         ring = self._ring_to_seal(session, session.info["clinic_id"])
         return ring.seal(self.place(ring.clinic_id, row_id), self.to_bytes(value))
 
-    def as_json(self, session: Session, row_id: UUID, told: str) -> str:
-        """What a statement of its own has read of a row of the session's clinic, as JSON."""
-        clinic_id = session.info["clinic_id"]
-        ring = self._ring(clinic_id, vault.number_of(told), session)
-        opened = ring.open(self.place(clinic_id, row_id), told).decode()
-        return opened if self.is_json else json.dumps(opened)
-
     def seal(self, row: Any, session: Session) -> None:
         """Seal what was set, and what is not sealed with the newest key."""
         told = row.__dict__.get(self.stored)
@@ -239,6 +233,27 @@ COLUMNS: dict[str, tuple[Sealed[Any], ...]] = {}
 """By table, those of its columns that are sealed."""
 
 
+class Opener:
+    """Opens what a statement of its own has read in a session's clinic, one field after another."""
+
+    def __init__(self, session: Session) -> None:
+        self.session, self.clinic_id = session, session.info["clinic_id"]
+        self.ring: vault.Ring | None = None
+
+    def as_json(self, found: re.Match[str]) -> str:
+        """What stands in a match's groups: table, column, row, and what is sealed."""
+        table, column, row_id, told = found.groups()
+        number = vault.number_of(told)
+        if self.ring is None or number not in self.ring.keys:
+            self.ring = vault.ring(psycopg_of(self.session), self.clinic_id, number)
+        opened = self.ring.open(Place(self.clinic_id, table, column, row_id), told).decode()
+        return opened if (table, column) in JSON else json.dumps(opened)
+
+
+JSON: set[tuple[str, str]] = set()
+"""The tables and columns of those that hold JSON."""
+
+
 def attach(model: type) -> None:
     """Let the mapper know of a model's sealed columns, before it looks at the model."""
     found = tuple(one for one in vars(model).values() if isinstance(one, Sealed))
@@ -247,6 +262,8 @@ def attach(model: type) -> None:
         setattr(model, one.stored, one.column())
         if one.index:
             setattr(model, one.index, mapped_column(LargeBinary, nullable=True))
+        if one.is_json:
+            JSON.add((one.table, one.name))
     if found:
         COLUMNS[found[0].table] = found
 

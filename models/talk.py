@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Tenanted, coded, of_clinic, references, unique_in_clinic
-from models.sealed import sealed
+from models.sealed import sealed, sealed_or_none
 from models.vocabulary import (
     Channel,
     MessageKind,
@@ -127,6 +127,9 @@ class Task(Tenanted):
     due_at: Mapped[datetime]
     status: Mapped[TaskStatus]
     note: Mapped[str | None]
+    """What it is about, in words and codes of our own."""
+    remark = sealed_or_none()
+    """What whoever settled it had to say."""
     settled_by: Mapped[str | None]
     settled_at: Mapped[datetime | None]
     version: Mapped[int] = mapped_column(server_default=text("1"))
@@ -143,6 +146,11 @@ class Task(Tenanted):
             "ix__task__open", "clinic_id", "due_at", postgresql_where=text("status = 'requested'")
         ),
     )
+
+    @property
+    def said(self) -> str | None:
+        """What a reader is shown."""
+        return self.remark or self.note
 
 
 class CalendarFeed(Tenanted):

@@ -175,20 +175,8 @@ def read(
     """Read everything that gates of these patients, visits and courses are judged by."""
     asked = {"patients": array(patients), "visits": array(visits), "courses": array(courses)}
     rows = session.execute(_LINES, asked).all()
-    return Lines({row.subject: _opened(session, row.told) for row in rows})
-
-
-def _opened(session: Session, told: str) -> str:
-    """What the database told, with what is sealed in it opened."""
-    if '["sealed"' not in told:
-        return told
-    return _SEALED.sub(partial(_open, session), told)
-
-
-def _open(session: Session, found: re.Match[str]) -> str:
-    table, column, row_id, told = found.groups()
-    one = next(one for one in sealed.COLUMNS[table] if one.name == column)
-    return one.as_json(session, UUID(row_id), told)
+    opened = partial(_SEALED.sub, sealed.Opener(session).as_json)
+    return Lines({row.subject: opened(row.told) for row in rows})
 
 
 _SEALED = re.compile(r'\["sealed", "(\w+)", "(\w+)", "([\w-]{36})", "([\w.-]+)"\]', re.ASCII)
@@ -588,7 +576,7 @@ _LINES = text(
         UNION ALL
         SELECT e.patient_id, e.decided_at, e.id,
                json_build_array('eligibility', e.course_id, e.outcome, e.decided_at,
-                                CASE WHEN e.conditions LIKE 'v1.%'
+                                CASE WHEN e.conditions ~ '^v1[.][0-9]+[.][A-Za-z0-9_-]{16}[.]'
                                 THEN json_build_array('sealed', 'eligibility', 'conditions', e.id,
                                                       e.conditions)
                                 ELSE to_json(e.conditions) END,

@@ -8,7 +8,8 @@ Functions here flush and never commit.
 """
 
 import json
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,7 +17,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from psycopg import sql
+from psycopg import Connection, sql
 from psycopg.errors import UniqueViolation
 from psycopg.rows import dict_row
 from sqlalchemy import text
@@ -125,19 +126,22 @@ def _seal(session: Session, table: str, between: tuple[UUID, UUID | None]) -> tu
     """Seal a stretch of a table; say how many rows were sealed anew, and how many do not open."""
     connection, clinic_id = sealed.psycopg_of(session), session.info["clinic_id"]
     ring = vault.ring_to_seal(connection, clinic_id)
-    columns, done, stuck = sealed.COLUMNS[table], 0, 0
+    columns, stuck = sealed.COLUMNS[table], 0
+    changed = defaultdict[tuple[str, ...], list[dict[str, Any]]](list)
     with connection.cursor(row_factory=dict_row) as cursor:
-        for row in cursor.execute(*_stale(table, columns, ring, between)).fetchall():
-            try:
-                changes = dict(_changes(ring, columns, clinic_id, row))
-                with connection.transaction():
-                    connection.execute(*_write(table, row, changes))
-            except (VaultError, UniqueViolation):
-                log.exception("seal.stuck")
-                stuck += 1
-            else:
-                done += 1
-    return done, stuck
+        rows = cursor.execute(*_stale(table, columns, ring, between)).fetchall()
+    for row in rows:
+        try:
+            changes = dict(_changes(ring, columns, clinic_id, row))
+        except VaultError:
+            log.exception("seal.stuck")
+            stuck += 1
+        else:
+            new = {f"new_{name}": told for name, told in changes.items()}
+            changed[tuple(changes)].append({**row, **new})
+    for names, several in changed.items():
+        stuck += _write(connection, table, names, several)
+    return len(rows) - stuck, stuck
 
 
 def _changes(
@@ -177,21 +181,36 @@ def _stale(
 
 
 def _write(
-    table: str, row: dict[str, Any], changes: dict[str, Any]
-) -> tuple[sql.Composed, dict[str, Any]]:
-    """The statement that writes what was sealed, where nobody has changed it meanwhile."""
+    connection: Connection[Any], table: str, names: Sequence[str], rows: list[dict[str, Any]]
+) -> int:
+    """Write what was sealed, where nobody has changed it meanwhile. Returns how many could not be.
+
+    Those whose address somebody else has, though they are written otherwise, are left as they are.
+    """
+    try:
+        with connection.transaction(), connection.cursor() as cursor:
+            cursor.executemany(_writing(table, names, rows[0]), rows)
+    except UniqueViolation:
+        if len(rows) > 1:
+            return sum(_write(connection, table, names, [row]) for row in rows)
+        log.exception("seal.stuck")
+        return 1
+    return 0
+
+
+def _writing(table: str, names: Sequence[str], row: dict[str, Any]) -> sql.Composed:
     becomes = [
         sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder(f"new_{name}"))
-        for name in changes
+        for name in names
     ]
     was = [
         sql.SQL("CAST({} AS text) = {}").format(sql.Identifier(name), sql.Placeholder(name))
-        for name in changes.keys() & row.keys()
+        for name in names
+        if name in row
     ]
-    statement = sql.SQL("UPDATE {} SET {} WHERE id = %(id)s AND {}").format(
+    return sql.SQL("UPDATE {} SET {} WHERE id = %(id)s AND {}").format(
         sql.Identifier(table), sql.SQL(", ").join(becomes), sql.SQL(" AND ").join(was)
     )
-    return statement, {**row, **{f"new_{name}": told for name, told in changes.items()}}
 
 
 _STANDING = text(

@@ -33,7 +33,7 @@ class Place(NamedTuple):
     clinic: UUID
     table: str
     column: str
-    row: UUID
+    row: UUID | str
 
     def __str__(self) -> str:
         return f"{self.table}.{self.column} of row {self.row}, clinic {self.clinic}"

@@ -55,6 +55,7 @@ SEALED: dict[str, tuple[str, ...]] = {
     "reply": ("body",),
     "screen": ("answers", "notes", "note"),
     "screen_decision": ("reason",),
+    "task": ("remark",),
     "webhook_secret": ("secret",),
 }
 
@@ -102,6 +103,7 @@ def upgrade() -> None:
     op.execute("REVOKE ALL ON FUNCTION masters_in_use FROM PUBLIC")
     op.execute(f"GRANT EXECUTE ON FUNCTION masters_in_use TO {service()}, {worker()}")
     _blind_indexes()
+    op.add_column("task", sa.Column("remark", sa.String(), nullable=True))
     for table, columns in SEALED.items():
         op.execute(
             f"GRANT SELECT (clinic_id, id, {', '.join(columns)}), UPDATE ({', '.join(columns)}) "
@@ -123,6 +125,7 @@ def downgrade() -> None:
                 op.f(f"uq__{table}__clinic_id_{column}"), table, ["clinic_id", column]
             )
     op.create_index("ix__patient__phone", "patient", ["clinic_id", "phone"])
+    op.drop_column("task", "remark")
     op.execute("DROP FUNCTION masters_in_use")
     op.drop_table("clinic_key")
 

@@ -20,14 +20,17 @@ from uuid_utils.compat import uuid7
 
 import checkup
 import cli
+import config
 import vault
 from database import access, backups, programs
 from database.access import Access
 from database.scratch import SECRET
-from models import HealthEvent, Patient, Practitioner, Screen, UserAccount, enter_clinic
+from models import HealthEvent, Patient, Practitioner, Screen, Task, UserAccount, enter_clinic
 from models import sealed as sealing
-from models.vocabulary import HealthEventKind
-from scheduler import facts, lines, resealing
+from models.vocabulary import HealthEventKind, Owner, TaskKind, TaskStatus
+from scheduler import facts, lines, resealing, tasks
+from scheduler.authority import Authority, Call
+from scheduler.tasks import Settled, Wanted
 from tests import MASTER
 from tests.factories import SUNDAY_NOON, World, make_patient, make_world, screen
 from tests.integration.test_backups import elsewhere, quietly
@@ -454,6 +457,22 @@ def test_a_master_key_that_cannot_be_used_is_one_line(
     assert len(refused.output.splitlines()) == 1
 
 
+def test_a_service_with_a_database_of_its_own_makes_its_master_key_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AFTERGLOW_MASTER_KEY", "DATABASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AFTERGLOW_VAR", str(tmp_path))
+
+    made = config.load().masters
+
+    assert config.load().masters == made
+    assert (tmp_path / "master-key").stat().st_mode & 0o777 == 0o600
+    monkeypatch.setenv("DATABASE_URL", "postgresql://elsewhere/clinic")
+    monkeypatch.setenv("AFTERGLOW_MASTER_KEY_FILE", str(tmp_path / "master-key"))
+    assert config.load().masters == made
+
+
 def test_a_clinic_whose_keys_were_forgotten_is_unreadable_for_ever(
     database: Access, committed: Session, committed_world: World
 ) -> None:
@@ -553,6 +572,30 @@ def test_a_backup_comes_back_with_its_keys_and_without_those_that_were_taken_out
     keys.write_text("{}\n")
     with pytest.raises(backups.BadBackup, match="is damaged: each line is one key"):
         backups.restore(elsewhere, path, quietly, replace=True)
+
+
+def test_what_is_said_about_a_task_is_sealed_until_it_is_asked_for_anew(
+    session: Session, world: World
+) -> None:
+    wanted = Wanted(
+        kind=TaskKind.READ_REPLY,
+        subject_id=uuid7(),
+        due_at=SUNDAY_NOON,
+        note="Codes",
+        owner=Owner.PATIENT,
+    )
+    tasks.ask(session, wanted)
+    task = session.scalars(select(Task)).one()
+    assert task.said == "Codes"
+
+    settled = Settled(TaskStatus.COMPLETED, SAID)
+    tasks.settle(session, Call(task.id, 1), settled, by=Authority("key:desk"), now=SUNDAY_NOON)
+
+    assert (task.said, task.note) == (SAID, "Codes")
+    assert vault.is_sealed(stored(session, "task", "remark", task.id))
+    tasks.keep(session, wanted, SUNDAY_NOON, stands=True)
+    session.expire_all()
+    assert (task.said, task.status) == ("Codes", TaskStatus.REQUESTED)
 
 
 def test_people_are_found_by_what_is_sealed_by_equality_and_in_their_clinic(
