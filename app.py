@@ -20,6 +20,7 @@ import api
 import clock
 import config
 import logs
+import vault
 import web
 from api.writing import Writer
 from database import access, migrating, opening, pooling
@@ -40,7 +41,7 @@ def create_app(settings: config.Settings | None = None) -> Flask:
             app = _checked(config.load())
             _look_for_garbage_in_what_is_new()
             return app
-        except (config.BadSetting, access.Unreachable) as error:
+        except (config.BadSetting, access.Unreachable, vault.WrongMaster) as error:
             sys.exit(f"afterglow web: {error}")
     return _checked(settings)
 
@@ -57,6 +58,7 @@ def _look_for_garbage_in_what_is_new() -> None:
 
 def build(settings: config.Settings, service: URL, now: clock.Clock) -> Flask:
     """Put the service together around a way into a database and a clock."""
+    vault.unlock(settings.masters)
     app = Flask(__name__, static_folder=None)
     app.config.update(
         SECRET_KEY=settings.secret,
@@ -119,4 +121,7 @@ def _checked(settings: config.Settings) -> Flask:
             f"The database is at migration {at}, this code is at {migrating.head()}: "
             "run `afterglow migrate`."
         )
+    vault.unlock(settings.masters)
+    with access.connect(ways.service) as connection:
+        vault.refuse_wrong_masters(connection)
     return build(settings, ways.service, clock.clock(settings.clock_file))

@@ -25,10 +25,12 @@ import psycopg
 import clock
 import config
 import shell
-from database import access, migrating, programs
+import vault
+from database import access, contents, migrating, programs
 from database.access import Access, Unreachable
 from notifications import queue
 from notifications.channels import smtp
+from scheduler import seals
 
 
 class Level(StrEnum):
@@ -140,6 +142,48 @@ def secret(examined: Examined) -> Iterator[Finding]:
         yield bad("secret", f"others may read {kept}", f"chmod 600 {kept}")
     else:
         yield ok("secret", "long, and nobody else's")
+
+
+def masters(examined: Examined) -> Iterator[Finding]:
+    """The master key is here, nobody else's, and the one that clinics' keys are wrapped with."""
+    kept = examined.settings.var / "master-key"
+    if kept.exists() and kept.stat().st_mode & 0o077:
+        yield bad("master key", f"others may read {kept}", f"chmod 600 {kept}")
+    names = " and ".join(one.name for one in examined.settings.masters.all)
+    with access.connect(examined.open.service) as connection:
+        try:
+            vault.refuse_wrong_masters(connection)
+        except vault.WrongMaster as error:
+            yield bad("master key", str(error), "Without it nothing that is sealed can be read.")
+            return
+    if len(examined.settings.masters.all) > 1:
+        todo = "Run `afterglow keys rewrap`, then take the old one away."
+        yield warn("master key", f"there are two, {names}", todo)
+    else:
+        yield ok("master key", names)
+
+
+def keys(examined: Examined) -> Iterator[Finding]:
+    """All that is to be sealed is sealed with the newest key of its clinic."""
+    with access.connect(examined.open.owner, autocommit=False) as connection:
+        contents.settle(connection, contents.FOR_A_BACKUP)
+        found = seals.look(connection)
+    if found.stuck:
+        yield bad("keys", f"{found.stuck} rows do not open", "See `seal.stuck` in the log.")
+    if found.walking:
+        told = f"{found.walking} clinics are being sealed anew"
+        yield warn("keys", told, "The worker is at it: `afterglow keys status`.")
+    for how, rows in (
+        ("with another key than the newest", found.older),
+        ("not sealed", found.plain),
+    ):
+        if rows:
+            told = ", ".join(f"{table} {number}" for table, number in rows.items())
+            todo = "The worker is at it." if found.walking else "Run `afterglow keys rotate`."
+            yield warn("seals", f"{how}: {told}", todo)
+    if not (found.stuck or found.walking or found.older or found.plain):
+        gone = f"; of {found.forgotten} clinics forgotten for ever" if found.forgotten else ""
+        yield ok("keys", f"everything is sealed with the newest{gone}")
 
 
 def address(examined: Examined) -> Iterator[Finding]:
@@ -424,4 +468,6 @@ _COUNTS = """
 """
 
 WITHOUT_DATABASE: tuple[Check, ...] = (secret, address, disk, zones, mail, texts)
-CHECKS: tuple[Check, ...] = (*WITHOUT_DATABASE, server, roles, tables, worker, clocks)
+CHECKS: tuple[Check, ...] = (
+    *(*WITHOUT_DATABASE, server, roles, tables, masters, keys, worker, clocks),
+)

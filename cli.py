@@ -25,6 +25,7 @@ import clock
 import config
 import demonstration
 import intake.clinic
+import locksmith
 import logs
 import operations
 import rehearsal
@@ -153,7 +154,7 @@ def rehearse(code: str, start: str | None, brief: bool) -> None:
         raise OneLine(str(error)) from error
 
 
-for command in (*operations.COMMANDS, checkup.doctor, auditing.audit):
+for command in (*operations.COMMANDS, checkup.doctor, auditing.audit, locksmith.keys):
     main.add_command(command)
 
 

@@ -14,6 +14,9 @@ from urllib.parse import urlsplit
 from environs import Env, EnvError
 from marshmallow.validate import OneOf, Range
 
+from vault import masters
+from vault.masters import BadMaster, Masters
+
 
 class BadSetting(Exception):
     """A setting that cannot be used. The message names it and says what to do."""
@@ -63,6 +66,10 @@ class Settings:
     secret: str
     """AFTERGLOW_SECRET, else var/secret, made at the first start: signs cookies, and the
     database passwords of the service's own roles are derived from it."""
+    masters: Masters
+    """AFTERGLOW_MASTER_KEY, or what stands in AFTERGLOW_MASTER_KEY_FILE: 32 random bytes in base64
+    that the keys of clinics are wrapped with; while it is being replaced two, the new one first.
+    Without both, and with a database of our own: var/master-key, made at the first start."""
     clock_file: Path | None
     """AFTERGLOW_CLOCK: a file with an RFC 3339 instant that stands in for the clinic's clock.
     For rehearsals and tests. Default: the machine's clock."""
@@ -141,6 +148,7 @@ def _read(env: Env) -> Settings:
         port=port,
         public_url=_url(env.str("AFTERGLOW_PUBLIC_URL", f"http://localhost:{port}")),
         secret=env.str("AFTERGLOW_SECRET", "") or kept_secret(var),
+        masters=_masters(env, var),
         clock_file=Path(clock).absolute() if clock else None,
         web_workers=env.int("WEB_WORKERS", 2, validate=Range(1, 64)),
         web_threads=env.int("WEB_THREADS", 4, validate=Range(1, 64)),
@@ -160,6 +168,28 @@ def _read(env: Env) -> Settings:
             "LOG_LEVEL", "info", validate=OneOf(["debug", "info", "warning", "error"])
         ),
     )
+
+
+def _masters(env: Env, var: Path) -> Masters:
+    told, file = env.str("AFTERGLOW_MASTER_KEY", ""), env.str("AFTERGLOW_MASTER_KEY_FILE", "")
+    if told and file:
+        raise BadSetting("Set AFTERGLOW_MASTER_KEY or AFTERGLOW_MASTER_KEY_FILE, not both.")
+    if not told and not file and env.str("DATABASE_URL", ""):
+        raise BadSetting(
+            "AFTERGLOW_MASTER_KEY is not set: what patients tell is sealed with it. "
+            "Make one with `openssl rand -base64 32`, and keep a copy away from the database."
+        )
+    try:
+        return masters.read(told or _written(Path(file) if file else kept_master(var)))
+    except BadMaster as error:
+        raise BadSetting(f"AFTERGLOW_MASTER_KEY: {error}.") from error
+
+
+def _written(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSetting(f"AFTERGLOW_MASTER_KEY_FILE: {path} cannot be read.") from error
 
 
 def _smtp(env: Env, prefix: str) -> Smtp | None:
@@ -209,19 +239,29 @@ def _url(told: str, name: str = "AFTERGLOW_PUBLIC_URL") -> str:
 
 def kept_secret(var: Path) -> str:
     """Return the secret kept in `var`, making it at the first call. Safe to race."""
-    path = var / "secret"
+    return _kept(var / "secret", secrets.token_urlsafe(48)).read_text().strip()
+
+
+def kept_master(var: Path) -> Path:
+    """Where the master key is kept in `var`; made at the first call."""
+    return _kept(var / "master-key", masters.made())
+
+
+def _kept(path: Path, new: str) -> Path:
+    """See that the file is there, with `new` in it unless it was there before. Safe to race."""
     try:
-        var.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
-            made = path.with_name(f"secret.{os.getpid()}.{secrets.token_hex(4)}")
+            made = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
             made.touch(mode=0o600)
-            made.write_text(secrets.token_urlsafe(48))
+            made.write_text(new)
             try:
                 path.hardlink_to(made)  # whole or not at all; the first of two processes wins
             except FileExistsError:
                 pass
             finally:
                 made.unlink()
-        return path.read_text().strip()
+        path.read_text()
     except OSError as error:
         raise BadSetting(f"AFTERGLOW_VAR: {path} cannot be used: {error.strerror}.") from error
+    return path

@@ -14,7 +14,9 @@ import psycopg
 
 import clock
 import shell
+import vault
 from database import access, backups, migrating
+from database.access import Access
 from database.backups import Manifest
 from database.opening import Opened
 from models import enter_clinic
@@ -61,24 +63,29 @@ def backup(file: Path, verify: bool) -> None:
     """Back the database up into FILE, which must not be there yet.
 
     Web and worker go on meanwhile. By default it takes its name only once it was restored into
-    a database of its own and holds the same.
+    a database of its own and holds the same. The keys that it is sealed with are written beside
+    it, into FILE.keys.
     """
     settings = shell.settings()
     now = clock.clock(settings.clock_file)()
-    if file.exists():
-        raise OneLine(f"{file} is there already; a backup replaces no other.")
+    keys = backups.keys_of(file)
+    for one in (file, keys):
+        if one.exists():
+            raise OneLine(f"{one} is there already; a backup replaces no other.")
     half = file.with_name(f"{file.name}.unverified")
-    half.unlink(missing_ok=True)
+    _remove(half)
     with shell.reached(settings) as opened, _in_one_line(), Progress("Backing up") as progress:
         manifest = backups.write(opened.ways, half, now, version(), progress)
     try:
         if verify:
             with _in_one_line(), Progress("Verifying", manifest.bytes) as progress:
                 backups.verify(half, progress)
+        backups.keys_of(half).rename(keys)
         half.rename(file)
     finally:
-        half.unlink(missing_ok=True)
+        _remove(half)
     click.echo(f"{file}: {_told(manifest)}" + ("" if verify else " It was not verified."))
+    click.echo(f"{keys}: the clinics' keys, wrapped. Keep them apart from the backup.")
     if manifest.contents.broken_at:
         raise OneLine(
             "It was backed up as it is, but the audit trail does not hang together: "
@@ -91,7 +98,7 @@ def backup(file: Path, verify: bool) -> None:
 @click.option("--replace", is_flag=True, help="Throw away what is in the database.")
 @shell.in_order()
 def restore(file: Path, replace: bool) -> None:
-    """Put the backup FILE into the database, whole or not at all.
+    """Put the backup FILE into the database, whole or not at all; its keys are in FILE.keys.
 
     Nothing is said to anybody afterwards until `afterglow resume`: much of what was due may
     have been said already by what was lost.
@@ -116,8 +123,11 @@ def restore(file: Path, replace: bool) -> None:
             manifest = backups.restore(ways, file, progress, replace=replace, then=then)
         access.prepare(ways)
         migrating.upgrade(ways.owner)
+        wrong = _wrong_master(ways)
         _note(opened, {"restored_from": manifest.taken_at, "sha256": manifest.sha256}, now)
     click.echo(f"{file} is restored and holds what it should: {_told(manifest)}")
+    if wrong:
+        click.secho(wrong, fg="red")
     click.echo(_NEXT.format(taken_at=f"{manifest.taken_at:%Y-%m-%d %H:%M} UTC", doubtful=doubtful))
 
 
@@ -165,6 +175,21 @@ def version() -> str:
         return metadata.version("afterglow")
     except metadata.PackageNotFoundError:
         return "unknown"
+
+
+def _remove(half: Path) -> None:
+    for one in (half, backups.keys_of(half)):
+        one.unlink(missing_ok=True)
+
+
+def _wrong_master(ways: Access) -> str:
+    """What is wrong with the master key, now that the clinics' keys are those of the backup."""
+    with access.connect(ways.service) as connection:
+        try:
+            vault.refuse_wrong_masters(connection)
+        except vault.WrongMaster as error:
+            return str(error)
+    return ""
 
 
 @dataclass

@@ -10,6 +10,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session
 
 import config
+import vault
 from database import access, embedded, migrating, opening
 from database.opening import Opened
 
@@ -26,9 +27,11 @@ class OneLine(click.ClickException):
 def settings() -> config.Settings:
     """Read the settings."""
     try:
-        return config.load()
+        settings = config.load()
     except config.BadSetting as error:
         raise OneLine(str(error)) from error
+    vault.unlock(settings.masters)
+    return settings
 
 
 @contextlib.contextmanager
@@ -38,7 +41,9 @@ def running(settings: config.Settings) -> Iterator[Opened]:
         try:
             access.prepare(opened.ways)
             migrating.upgrade(opened.ways.owner)
-        except access.Unreachable as error:
+            with access.connect(opened.ways.service) as connection:
+                vault.refuse_wrong_masters(connection)
+        except (access.Unreachable, vault.WrongMaster) as error:
             raise OneLine(str(error)) from error
         yield opened
 

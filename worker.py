@@ -31,6 +31,7 @@ from uuid_utils.compat import uuid7
 import clock
 import config
 import logs
+import vault
 from database import access, migrating, opening
 from intake.bulk import Importer
 from intake.feeds import Refresher
@@ -246,6 +247,9 @@ def make(settings: config.Settings) -> Worker:
             f"The database is at migration {at}, this code is at {migrating.head()}: "
             "run `afterglow migrate`."
         )
+    vault.unlock(settings.masters)
+    with access.connect(ways.worker) as connection:
+        vault.refuse_wrong_masters(connection)
     # Parameters may be a person's: they never reach a log by way of an exception.
     engine = create_engine(ways.worker, pool_pre_ping=True, pool_size=5, hide_parameters=True)
     now = clock.clock(settings.clock_file)
@@ -308,7 +312,7 @@ def main() -> int:
         settings = config.load()
         logs.set_up(settings.log_level)
         worker = make(settings)
-    except (config.BadSetting, access.Unreachable) as error:
+    except (config.BadSetting, access.Unreachable, vault.WrongMaster) as error:
         sys.stderr.write(f"afterglow worker: {error}\n")
         return 2
     signal.signal(signal.SIGTERM, lambda *_: worker.stop.set())

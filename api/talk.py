@@ -52,7 +52,7 @@ class TaskSchema(Schema):
     appointment_id = Id(allow_none=True)
     subject_id = Id()
     message_kind = fields.Enum(MessageKind, by_value=True, allow_none=True)
-    note = fields.String(allow_none=True)
+    note = fields.String(allow_none=True, attribute="said")
     settled_by = fields.String(allow_none=True)
     settled_at = Instant(allow_none=True)
 

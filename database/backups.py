@@ -3,6 +3,10 @@
 The file is a tar of two parts: `database.dump`, which `pg_restore` reads, and `manifest.json`,
 which says what must be in it. It is there whole or not at all. A restoration is one
 transaction: it ends with the same contents as the manifest tells, or changes nothing.
+
+The keys of clinics are not in it: they stand in a file of their own beside it, so that what is
+sealed in a backup is safe with whoever has the backup alone, and so that a clinic's keys can be
+forgotten there as well: take its lines out, and what is left is restored without them.
 """
 
 import contextlib
@@ -57,19 +61,25 @@ class Manifest:
 
 
 def write(ways: Access, path: Path, now: datetime, app: str, progress: Progress) -> Manifest:
-    """Back the database up into a new file at `path`, as of one instant.
+    """Back the database up into a new file at `path`, as of one instant, and its keys beside it.
 
     Raises BadBackup, and leaves no file, if it cannot be done.
     """
-    if path.exists():
-        raise BadBackup(f"{path} is there already; a backup replaces no other.")
-    with _half_made(path) as file, access.connect(ways.owner, autocommit=False) as connection:
+    for one in (path, keys_of(path)):
+        if one.exists():
+            raise BadBackup(f"{one} is there already; a backup replaces no other.")
+    with (
+        _half_made(path) as file,
+        _half_made(keys_of(path)) as keys,
+        access.connect(ways.owner, autocommit=False) as connection,
+    ):
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
         connection.read_only = True
         try:
             held = contents.look(connection)
             [(migration,)] = connection.execute("SELECT version_num FROM alembic_version")
             [(snapshot,)] = connection.execute("SELECT pg_export_snapshot()")
+            keys.write(_keys(connection))
         except (ValueError, psycopg.Error) as error:
             raise BadBackup(f"Nothing was backed up: {_first_line(error)}") from error
         file.seek(tarfile.BLOCKSIZE)  # the dump's header is written when its size is known
@@ -86,6 +96,11 @@ def write(ways: Access, path: Path, now: datetime, app: str, progress: Progress)
         )
         _finish(file, manifest)
     return manifest
+
+
+def keys_of(path: Path) -> Path:
+    """Where the keys of a backup stand: a line of JSON for each key of a clinic, still wrapped."""
+    return path.with_name(f"{path.name}.keys")
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -137,6 +152,7 @@ def restore(
                 names = {manifest.roles[kind]: name for kind, name in _roles(ways).items()}
                 replaying.replay(connection, script, names)
             connection.execute("RESET ALL")
+            _put_back_keys(connection, keys_of(path))
             _compare(manifest, contents.look(connection))
             then(connection, manifest)
         except psycopg.Error as error:
@@ -191,6 +207,7 @@ def _dump(
     command = [
         str(programs.find("pg_dump", major)),
         *("--format=custom", "--compress=6", "--no-password", "--lock-wait-timeout=60s"),
+        "--exclude-table-data=public.clinic_key",  # see keys_of
         "--enable-row-security",  # it is forced on the owner; a policy lets a backup read
         f"--snapshot={snapshot}",
         f"--dbname={access.psycopg_url(owner._replace(password=None))}",
@@ -281,6 +298,44 @@ def _feed(
             into.write(chunk)
             done += len(chunk)
             progress(done)
+
+
+def _keys(connection: Connection[Any]) -> bytes:
+    if not _has_keys(connection):
+        return b""
+    rows = connection.execute(
+        "SELECT to_jsonb(k)::text FROM clinic_key k ORDER BY clinic_id, number"
+    ).fetchall()
+    return b"".join(row[0].encode() + b"\n" for row in rows)
+
+
+def _put_back_keys(connection: Connection[Any], path: Path) -> None:
+    """Write the keys that the file still has; whose were taken out of it stay sealed."""
+    if not _has_keys(connection):
+        return
+    try:
+        lines = path.read_text().splitlines()
+        told = [(line, str(json.loads(line)["clinic_id"])) for line in lines if line]
+    except FileNotFoundError as error:
+        raise BadBackup(
+            f"{path} is not there: without the keys nothing that is sealed can be read. "
+            "It was written beside the backup; put it there."
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadBackup(f"{path} is damaged: each line is one key, in JSON.") from error
+    for line, clinic_id in told:
+        contents.settle(connection, {"afterglow.clinic": clinic_id})
+        connection.execute(
+            "INSERT INTO public.clinic_key "
+            "SELECT * FROM jsonb_populate_record(NULL::public.clinic_key, %s::jsonb)",
+            [line],
+        )
+    contents.settle(connection, {"afterglow.clinic": ""})
+
+
+def _has_keys(connection: Connection[Any]) -> bool:
+    [(table,)] = connection.execute("SELECT to_regclass('public.clinic_key')").fetchall()
+    return table is not None
 
 
 def _compare(manifest: Manifest, found: Contents) -> None:

@@ -107,7 +107,7 @@ def change(session: Session, user: UserAccount, changes: Mapping[str, Any], now:
 
 def by_email(session: Session, email: str) -> UserAccount | None:
     """The account of an address in the entered clinic."""
-    return session.scalar(select(UserAccount).where(UserAccount.email == folded(email)))
+    return session.scalar(select(UserAccount).where(UserAccount.email.equals(session, email)))
 
 
 def ask_for_password(session: Session, email: str, now: datetime) -> UUID | None:

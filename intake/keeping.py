@@ -17,6 +17,7 @@ from intake import clinic
 from intake.tables import Row
 from models import Device, Patient, Qualification, Room, Site
 from models.vocabulary import ActorKind, ImportKind
+from scheduler import facts
 
 Cells = Mapping[str, str]
 
@@ -52,7 +53,8 @@ class Kind:
     key: Callable[[Cells], str]
     """What no two lines may share."""
     known: str
-    """The statement that finds which of `:keys` are there."""
+    """The statement that finds which of `:keys` are there; practitioners' `:emails` and `:ids`
+    are known by then."""
     of: Callable[[Row, Before], Any]
     """Reads a line, and notes what is wrong with it."""
     keep: Callable[[Session, Sequence[Any]], list[Made]]
@@ -71,14 +73,12 @@ class Kind:
         """What is there already of what these lines name."""
         keys = sorted({_storable(self.key(cells)) for cells in lines})
         emails = sorted({_storable(cells.get("email", "").lower()) for cells in lines})
-        found = session.execute(text(self.known), {"keys": keys}).scalars().all()
         sites = session.execute(text("SELECT name, id FROM site")).all()
-        people = session.execute(_PEOPLE, {"emails": emails}).all()
-        return Before(
-            set(found),
-            {one.name: one.id for one in sites},
-            {email: (person_id, name) for email, person_id, name in people},
-        )
+        there = facts.practitioners_at(session, emails)
+        people = {one.email.lower(): (one.id, one.name) for one in there}
+        told = {"emails": list(people), "ids": [person_id for person_id, _ in people.values()]}
+        found = session.execute(text(self.known), {"keys": keys, **told}).scalars().all()
+        return Before(set(found), {one.name: one.id for one in sites}, people)
 
     def read(self, row: Row, before: Before) -> Any:
         """Read a line; None if something is wrong with it, which is noted."""
@@ -183,8 +183,6 @@ def _keep_licensed(session: Session, items: Sequence[_Licensed]) -> list[Made]:
     return made
 
 
-_PEOPLE = text("SELECT lower(email), id, name FROM practitioner WHERE lower(email) = ANY(:emails)")
-
 _PLACE = "SELECT site.name || ': ' || one.name FROM {} one JOIN site ON site.id = one.site_id"
 
 KINDS: Mapping[ImportKind, Kind] = {
@@ -218,9 +216,10 @@ KINDS: Mapping[ImportKind, Kind] = {
             + [cells.get(name, "") for name in ("role", "licence", "valid_from")]
         ),
         """
-        SELECT concat_ws(' ', lower(p.email), q.role, q.licence, q.valid_from)
-          FROM practitioner p JOIN qualification q ON q.practitioner_id = p.id
-         WHERE concat_ws(' ', lower(p.email), q.role, q.licence, q.valid_from) = ANY(:keys)
+        SELECT concat_ws(' ', p.email, q.role, q.licence, q.valid_from)
+          FROM unnest(CAST(:emails AS text[]), CAST(:ids AS uuid[])) AS p (email, id)
+          JOIN qualification q ON q.practitioner_id = p.id
+         WHERE concat_ws(' ', p.email, q.role, q.licence, q.valid_from) = ANY(:keys)
         """,
         _licensed,
         _keep_licensed,

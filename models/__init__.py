@@ -21,6 +21,7 @@ from models.base import Base, Tenanted, db, enter_clinic
 from models.bulk import Import, ImportFault
 from models.checklist import ChecklistItem, Clearance, Departure, Escort, HealthEvent
 from models.clinic import Clinic, Device, Room, Site
+from models.clinic_key import ClinicKey
 from models.consent import Consent, ConsentText
 from models.course import Course, CourseStep
 from models.group import GroupSession
@@ -85,6 +86,7 @@ __all__ = [
     "ChecklistItem",
     "Clearance",
     "Clinic",
+    "ClinicKey",
     "Closure",
     "Consent",
     "ConsentText",

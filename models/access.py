@@ -8,6 +8,7 @@ from sqlalchemy import ARRAY, Index, LargeBinary, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Tenanted, of_clinic, references, unique_in_clinic
+from models.sealed import sealed_json
 from models.vocabulary import Role
 
 
@@ -95,7 +96,7 @@ class IdempotencyKey(Tenanted):
     fingerprint: Mapped[bytes] = mapped_column(LargeBinary)
     status: Mapped[int]
     headers: Mapped[dict[str, Any]]
-    body: Mapped[dict[str, Any]]
+    body = sealed_json()
     expires_at: Mapped[datetime]
 
     __table_args__ = (of_clinic(), unique_in_clinic("caller", "route", "key"))

@@ -21,6 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Tenanted, of_clinic, references, unique_in_clinic
+from models.sealed import address, sealed, sealed_or_none
 from models.vocabulary import TokenPurpose, UserStatus
 
 
@@ -29,7 +30,7 @@ class UserAccount(Tenanted):
 
     __tablename__ = "user_account"
 
-    email: Mapped[str]
+    email = sealed(address)
     """Where they are written to, and what they sign in with; always case-folded."""
     name: Mapped[str]
     roles: Mapped[list[str]] = mapped_column(ARRAY(String))
@@ -38,7 +39,7 @@ class UserAccount(Tenanted):
     """The clinician that they are: what they may override follows from their qualifications."""
     status: Mapped[UserStatus]
     password_hash: Mapped[str | None]
-    totp_secret: Mapped[str | None]
+    totp_secret = sealed_or_none()
     """What their authenticator app shares with us."""
     totp_step: Mapped[int | None] = mapped_column(BigInteger)
     """The time step of the last code that was taken: each is taken once."""
@@ -49,7 +50,7 @@ class UserAccount(Tenanted):
     __table_args__ = (
         of_clinic(),
         references("practitioner_id", "practitioner"),
-        unique_in_clinic("email"),
+        unique_in_clinic("email_index"),
         CheckConstraint("cardinality(roles) > 0", name="has_a_role"),
         CheckConstraint(
             "status <> 'active' OR password_hash IS NOT NULL OR accepted_at IS NOT NULL",
@@ -75,7 +76,7 @@ class UserSession(Tenanted):
     address: Mapped[str | None]
     agent: Mapped[str]
     """What the browser calls itself, so that people can tell their sessions apart."""
-    totp_pending: Mapped[str | None]
+    totp_pending = sealed_or_none()
     """A secret that is being set up, until a code shows that the app has it."""
     challenge: Mapped[bytes | None] = mapped_column(LargeBinary)
     """What a passkey is asked to sign next, once."""
@@ -168,7 +169,7 @@ class IdentityProvider(Tenanted):
     issuer: Mapped[str]
     """Its address, as its tokens have it. It never changes: with a name it is who somebody is."""
     client_id: Mapped[str]
-    client_secret: Mapped[str]
+    client_secret = sealed()
     is_active: Mapped[bool] = mapped_column(server_default=text("true"))
     version: Mapped[int] = mapped_column(server_default=text("1"))
 

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Tenanted, coded, references, unique_in_clinic
 from models.schedule import Slot
+from models.sealed import sealed, sealed_or_none
 from models.vocabulary import AppointmentStatus, Progress, StepKind
 
 LIVE = "status NOT IN ('cancelled', 'noshow', 'entered-in-error', 'proposed', 'waitlist')"
@@ -131,7 +132,7 @@ class AppointmentEvent(Tenanted):
     progress: Mapped[Progress | None]
     by: Mapped[str]
     at: Mapped[datetime]
-    reason: Mapped[str | None]
+    reason = sealed_or_none()
     facts: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     """What else a reader needs: the times before and after a move, the rules overridden."""
 
@@ -152,7 +153,7 @@ class Override(Tenanted):
     appointment_id: Mapped[UUID]
     code: Mapped[str]
     """The gate or the course rule."""
-    reason: Mapped[str]
+    reason = sealed()
     by: Mapped[str]
     at: Mapped[datetime]
     starts_at: Mapped[datetime]

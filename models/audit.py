@@ -13,6 +13,7 @@ from sqlalchemy import CheckConstraint, Index, LargeBinary, SmallInteger, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Tenanted, of_clinic, references, unique_in_clinic
+from models.sealed import sealed, sealed_or_none
 from models.vocabulary import AuditOutcome
 
 
@@ -91,7 +92,7 @@ class BreakGlass(Tenanted):
     asked_by: Mapped[str]
     """As in the trail: whose requests it lets in."""
     practitioner_id: Mapped[UUID | None]
-    reason: Mapped[str]
+    reason = sealed()
     asked_at: Mapped[datetime]
     expires_at: Mapped[datetime]
     is_repeated: Mapped[bool] = mapped_column(server_default=text("false"))
@@ -99,7 +100,7 @@ class BreakGlass(Tenanted):
     reviewed_by: Mapped[str | None]
     reviewed_at: Mapped[datetime | None]
     justified: Mapped[bool | None]
-    review_note: Mapped[str | None]
+    review_note = sealed_or_none()
     version: Mapped[int] = mapped_column(server_default=text("1"))
 
     __table_args__ = (

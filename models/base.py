@@ -25,6 +25,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, registry
 from uuid_utils.compat import uuid7
 
+from models import sealed
+
 CLINIC_OF_TRANSACTION = text("nullif(current_setting('afterglow.clinic', true), '')::uuid")
 """`current_setting` answers '' rather than NULL after a transaction that had set it."""
 
@@ -68,6 +70,13 @@ class Tenanted(Base):
     clinic_id: Mapped[UUID] = mapped_column(primary_key=True, server_default=CLINIC_OF_TRANSACTION)
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    def __init_subclass__(cls, **more: Any) -> None:
+        sealed.attach(cls)
+        super().__init_subclass__(**more)
+
+
+sealed.seal_when_flushed(Tenanted)
 
 
 def coded(codes: type[StrEnum], name: str) -> Enum:

@@ -7,6 +7,7 @@ from sqlalchemy import CheckConstraint, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Tenanted, of_clinic, references
+from models.sealed import sealed, sealed_or_none
 from models.vocabulary import ImportFormat, ImportKind
 
 
@@ -19,7 +20,7 @@ class Import(Tenanted):
     format: Mapped[ImportFormat]
     dry_run: Mapped[bool] = mapped_column(server_default=text("false"))
     """Whether it is only looked at: every fault is told and nothing is kept."""
-    content: Mapped[str | None] = mapped_column(deferred=True)
+    content = sealed_or_none(deferred=True)
     """What was handed in; read when asked for. None once it was read: it is kept no longer."""
     total: Mapped[int]
     """How many records it has."""
@@ -59,7 +60,8 @@ class ImportFault(Tenanted):
     line: Mapped[int]
     field: Mapped[str]
     """The column; `-` for the line as a whole."""
-    detail: Mapped[str]
+    detail = sealed()
+    """It may quote the line."""
 
     __table_args__ = (
         references("import_id", "import", ondelete="CASCADE"),

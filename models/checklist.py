@@ -7,6 +7,7 @@ from sqlalchemy import CheckConstraint, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Tenanted, references, unique_in_clinic
+from models.sealed import sealed, sealed_or_none
 from models.vocabulary import ClearanceOutcome, HealthEventKind, Owner, TaskStatus, WayHome
 
 
@@ -25,7 +26,7 @@ class Clearance(Tenanted):
     cleared_by: Mapped[str]
     noted_at: Mapped[datetime]
     """When it was typed in."""
-    note: Mapped[str | None]
+    note = sealed_or_none()
     medicine: Mapped[str | None]
     """For which it was given, where the protocol asks; with None a refusal speaks of any."""
     route: Mapped[str | None]
@@ -47,7 +48,7 @@ class HealthEvent(Tenanted):
     patient_id: Mapped[UUID]
     kind: Mapped[HealthEventKind]
     happened_at: Mapped[datetime]
-    note: Mapped[str | None]
+    note = sealed_or_none()
     noted_by: Mapped[str]
     noted_at: Mapped[datetime]
     """When it was typed in: whoever vouched for anything before did not know of it."""
@@ -79,7 +80,7 @@ class ChecklistItem(Tenanted):
     """The gate that stays open until this is done."""
     due_at: Mapped[datetime]
     status: Mapped[TaskStatus]
-    answer: Mapped[str | None]
+    answer = sealed_or_none()
     settled_by: Mapped[str | None]
     settled_at: Mapped[datetime | None]
     marked_at: Mapped[datetime | None]
@@ -107,8 +108,8 @@ class Escort(Tenanted):
 
     appointment_id: Mapped[UUID]
     name: Mapped[str]
-    phone: Mapped[str]
-    email: Mapped[str | None]
+    phone = sealed()
+    email = sealed_or_none()
     relation: Mapped[str]
     way: Mapped[WayHome] = mapped_column(server_default="escort")
     may_message: Mapped[bool]
@@ -139,9 +140,9 @@ class Departure(Tenanted):
 
     appointment_id: Mapped[UUID]
     way: Mapped[WayHome]
-    accompanied_by: Mapped[str | None]
+    accompanied_by = sealed_or_none()
     left_at: Mapped[datetime]
-    deviation: Mapped[str | None]
+    deviation = sealed_or_none()
     """Why it was otherwise than planned."""
     noted_by: Mapped[str]
     noted_at: Mapped[datetime]

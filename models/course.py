@@ -7,6 +7,7 @@ from sqlalchemy import CheckConstraint, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Tenanted, references, unique_in_clinic
+from models.sealed import sealed_or_none
 from models.vocabulary import CourseStatus, StepKind
 
 
@@ -45,7 +46,7 @@ class CourseStep(Tenanted):
     """When it was to start; of a skipped step, what later steps count from."""
     skipped_at: Mapped[datetime | None]
     skipped_by: Mapped[str | None]
-    skip_reason: Mapped[str | None]
+    skip_reason = sealed_or_none()
     outcome: Mapped[str | None]
     """How it ended: one of the outcomes that the protocol lists for it."""
     outcome_by: Mapped[str | None]

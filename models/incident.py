@@ -7,6 +7,7 @@ from sqlalchemy import CheckConstraint, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Tenanted, references, unique_in_clinic
+from models.sealed import sealed_or_none
 
 
 class Incident(Tenanted):
@@ -24,7 +25,7 @@ class Incident(Tenanted):
     """One that the patient's protocol knows."""
     title: Mapped[str]
     occurred_at: Mapped[datetime]
-    note: Mapped[str | None]
+    note = sealed_or_none()
     noted_by: Mapped[str]
     noted_at: Mapped[datetime]
     health_event_id: Mapped[UUID | None]

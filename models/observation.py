@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Tenanted, references, unique_in_clinic
+from models.sealed import sealed_or_none
 
 
 class Observation(Tenanted):
@@ -26,7 +27,7 @@ class Observation(Tenanted):
     """When it was measured, which may be before it was typed in."""
     values: Mapped[dict[str, Any]] = mapped_column(JSONB)
     """Numbers by measure."""
-    note: Mapped[str | None]
+    note = sealed_or_none()
     noted_by: Mapped[str]
     noted_at: Mapped[datetime]
     """When it was typed in: a reason that was given before does not speak about it."""

@@ -7,6 +7,7 @@ from sqlalchemy import ARRAY, CheckConstraint, Index, Text, Time, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Tenanted, references, unique_in_clinic
+from models.sealed import address, number, sealed, sealed_or_none
 from models.vocabulary import PractitionerRole
 
 SEARCHED = Text(collation="C")
@@ -20,14 +21,14 @@ class Practitioner(Tenanted):
 
     schedule_id: Mapped[UUID]
     name: Mapped[str]
-    email: Mapped[str]
-    phone: Mapped[str | None]
+    email = sealed(address)
+    phone = sealed_or_none()
     version: Mapped[int] = mapped_column(server_default=text("1"))
 
     __table_args__ = (
         references("schedule_id", "schedule"),
         unique_in_clinic("schedule_id"),
-        unique_in_clinic("email"),
+        unique_in_clinic("email_index"),
     )
 
 
@@ -68,8 +69,8 @@ class Patient(Tenanted):
     given_name: Mapped[str]
     family_name: Mapped[str]
     birth_date: Mapped[date]
-    email: Mapped[str | None]
-    phone: Mapped[str | None]
+    email = sealed_or_none(address)
+    phone = sealed_or_none(number)
     time_zone: Mapped[str]
     region: Mapped[str | None]
     """The state where the patient is during visits by video, as ISO 3166-2 has it: US-NY."""
@@ -96,7 +97,8 @@ class Patient(Tenanted):
         CheckConstraint(
             "(quiet_from IS NULL) = (quiet_until IS NULL)", name="quiet_hours_are_whole"
         ),
-        Index("ix__patient__phone", "clinic_id", "phone"),
+        Index("ix__patient__email_index", "clinic_id", "email_index"),
+        Index("ix__patient__phone_index", "clinic_id", "phone_index"),
         Index("ix__patient__family_key", "clinic_id", "family_key"),
         Index("ix__patient__given_key", "clinic_id", "given_key"),
         Index("ix__patient__number_key", "clinic_id", "number_key"),

@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Tenanted, of_clinic, references, unique_in_clinic
+from models.sealed import sealed_json
 
 
 class QuestionnaireDraft(Tenanted):
@@ -23,7 +24,7 @@ class QuestionnaireDraft(Tenanted):
     """The visit whose checklist asks for it."""
     patient_id: Mapped[UUID]
     instrument: Mapped[str]
-    answers: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    answers = sealed_json()
     """The value chosen, by item."""
     saved_at: Mapped[datetime]
     flags: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
@@ -59,7 +60,7 @@ class QuestionnaireResponse(Tenanted):
     course_id: Mapped[UUID | None]
     instrument: Mapped[str]
     instrument_version: Mapped[str]
-    answers: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    answers = sealed_json()
     """Empty where only a score was entered."""
     score: Mapped[int | None]
     band: Mapped[str | None]

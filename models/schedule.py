@@ -18,6 +18,7 @@ from sqlalchemy.dialects.postgresql import TSTZRANGE, ExcludeConstraint, Range
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Tenanted, of_clinic, references
+from models.sealed import sealed
 from models.vocabulary import ActorKind, SlotStatus
 
 
@@ -128,7 +129,7 @@ class BusyFeed(Tenanted):
     __tablename__ = "busy_feed"
 
     schedule_id: Mapped[UUID]
-    url: Mapped[str]
+    url = sealed()
     """Whoever has it can read the calendar: never shown again, never logged."""
     time_zone: Mapped[str]
     """IANA; in which whole days, and times without a zone, are read."""

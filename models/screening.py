@@ -4,14 +4,13 @@ All of it is append-only: what is found anew stands beside what was found before
 """
 
 from datetime import date, datetime
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, Index, text
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped
 
 from models.base import Tenanted, references
+from models.sealed import sealed, sealed_json, sealed_or_none
 from models.vocabulary import EligibilityOutcome, HoldOutcome, MedicineAction
 
 
@@ -25,11 +24,11 @@ class Screen(Tenanted):
     """When it was done, which may be before it was known here."""
     recorded_at: Mapped[datetime]
     """Since when it is known: a reason given before does not speak about it."""
-    answers: Mapped[dict[str, str]] = mapped_column(JSONB)
+    answers = sealed_json()
     """By condition what was found: an `Answer`."""
-    notes: Mapped[dict[str, str]] = mapped_column(JSONB)
+    notes = sealed_json()
     """By condition what there is to say about it."""
-    note: Mapped[str | None]
+    note = sealed_or_none()
     screened_by: Mapped[str]
 
     __table_args__ = (
@@ -46,7 +45,7 @@ class ScreenDecision(Tenanted):
     screen_id: Mapped[UUID]
     condition: Mapped[str]
     outcome: Mapped[HoldOutcome]
-    reason: Mapped[str]
+    reason = sealed()
     decided_by: Mapped[str]
     decided_at: Mapped[datetime]
 
@@ -64,9 +63,9 @@ class Reconciliation(Tenanted):
     patient_id: Mapped[UUID]
     reconciled_at: Mapped[datetime]
     recorded_at: Mapped[datetime]
-    medicines: Mapped[list[dict[str, Any]]] = mapped_column(JSONB)
+    medicines = sealed_json()
     """Each with `name`, `class` (a class of the protocol, or none) and `note`."""
-    note: Mapped[str | None]
+    note = sealed_or_none()
     reconciled_by: Mapped[str]
 
     __table_args__ = (
@@ -83,7 +82,7 @@ class MedicineRuling(Tenanted):
     reconciliation_id: Mapped[UUID]
     medicine_class: Mapped[str]
     action: Mapped[MedicineAction]
-    reason: Mapped[str | None]
+    reason = sealed_or_none()
     """Why it is another than the protocol's."""
     ruled_by: Mapped[str]
     ruled_at: Mapped[datetime]
@@ -102,8 +101,8 @@ class Eligibility(Tenanted):
     course_id: Mapped[UUID]
     patient_id: Mapped[UUID]
     outcome: Mapped[EligibilityOutcome]
-    reason: Mapped[str | None]
-    conditions: Mapped[str | None]
+    reason = sealed_or_none()
+    conditions = sealed_or_none()
     deferred_until: Mapped[date | None]
     """By the clinic's day; on it somebody looks again, and nothing opens by itself."""
     rescreen_on: Mapped[date | None]

@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Tenanted, coded, of_clinic, references, unique_in_clinic
+from models.sealed import sealed, sealed_or_none
 from models.vocabulary import (
     Channel,
     MessageKind,
@@ -68,7 +69,7 @@ class ChannelConsent(Tenanted):
     patient_id: Mapped[UUID]
     channel: Mapped[Channel]
     given: Mapped[bool]
-    wording: Mapped[str]
+    wording = sealed()
     """What the patient was shown, or wrote."""
     source: Mapped[str]
     """How it reached us: staff, page, sms, email, import."""
@@ -94,7 +95,7 @@ class Reply(Tenanted):
     """None: a number that we do not know."""
     appointment_id: Mapped[UUID | None]
     meaning: Mapped[ReplyMeaning]
-    body: Mapped[str]
+    body = sealed()
     at: Mapped[datetime]
 
     __table_args__ = (
@@ -128,6 +129,9 @@ class Task(Tenanted):
     due_at: Mapped[datetime]
     status: Mapped[TaskStatus]
     note: Mapped[str | None]
+    """What it is about, in words and codes of our own."""
+    remark = sealed_or_none()
+    """What whoever settled it had to say."""
     settled_by: Mapped[str | None]
     settled_at: Mapped[datetime | None]
     version: Mapped[int] = mapped_column(server_default=text("1"))
@@ -145,6 +149,11 @@ class Task(Tenanted):
             "ix__task__open", "clinic_id", "due_at", postgresql_where=text("status = 'requested'")
         ),
     )
+
+    @property
+    def said(self) -> str | None:
+        """What a reader is shown."""
+        return self.remark or self.note
 
 
 class CalendarFeed(Tenanted):

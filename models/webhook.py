@@ -12,6 +12,7 @@ from sqlalchemy import ARRAY, CheckConstraint, Index, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Tenanted, of_clinic, references, unique_in_clinic
+from models.sealed import sealed
 from models.vocabulary import DeliveryState, SwitchedOff
 
 
@@ -46,7 +47,7 @@ class WebhookSecret(Tenanted):
     __tablename__ = "webhook_secret"
 
     webhook_id: Mapped[UUID]
-    secret: Mapped[str]
+    secret = sealed()
     ends_at: Mapped[datetime | None]
     """Machine time. None: the current one."""
 

@@ -339,7 +339,7 @@ _ASK = f"""
             'requested')
     ON CONFLICT ON CONSTRAINT uq__task__once DO UPDATE
        SET status = 'requested', settled_by = NULL, settled_at = NULL, due_at = excluded.due_at,
-           note = excluded.note, version = task.version + 1
+           note = excluded.note, remark = NULL, version = task.version + 1
 """
 
 _PUT_BACK = f"""

@@ -17,9 +17,11 @@ from psycopg import Connection
 from psycopg.rows import dict_row
 from sqlalchemy.orm import Session
 
+import vault
 from models.vocabulary import Channel, Condition, MessageKind, Recipient, UserStatus
 from notifications.cadence import QuietHours
 from notifications.words import Words
+from vault import Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,8 @@ class Letter:
 def letters(connection: Connection, message_ids: Iterable[UUID]) -> dict[UUID, Letter]:
     """Read what messages of the entered clinic speak of, in one statement."""
     rows = _rows(connection, _LETTERS, {"ids": list(message_ids)})
+    for row in rows:
+        _open_contacts(connection, row)
     return {row["id"]: _letter(connection, row) for row in rows}
 
 
@@ -153,6 +157,25 @@ def unmet(
             for code in wanted[letter.message_id]
         )
     }
+
+
+def _open_contacts(connection: Connection, row: dict[str, Any]) -> None:
+    for name, (table, column, whose) in _CONTACTS.items():
+        if row[name] is not None:
+            place = Place(row["clinic_id"], table, column, row[whose])
+            row[name] = vault.open_text(connection, place, row[name])
+
+
+_CONTACTS = {
+    "patient_email": ("patient", "email", "patient_id"),
+    "patient_phone": ("patient", "phone", "patient_id"),
+    "escort_email": ("escort", "email", "recipient_id"),
+    "escort_phone": ("escort", "phone", "recipient_id"),
+    "practitioner_email": ("practitioner", "email", "recipient_id"),
+    "practitioner_phone": ("practitioner", "phone", "recipient_id"),
+    "user_email": ("user_account", "email", "recipient_id"),
+}
+"""What a letter reads that is sealed: of which table and column, and whose it is."""
 
 
 def _letter(connection: Connection, row: Mapping[str, Any]) -> Letter:

@@ -18,7 +18,9 @@ from uuid import UUID
 from psycopg import Connection
 from uuid_utils.compat import uuid7
 
+import vault
 from notifications.reading import HERE
+from vault import Place
 
 PREFIX = "whsec_"
 KEY_BYTES = 32
@@ -38,17 +40,30 @@ def headers(event_id: UUID, at: datetime, body: bytes, shared: Iterable[str]) ->
 def current(connection: Connection[Any], webhook_id: UUID) -> list[str]:
     """The secrets that a webhook's receiver may verify with now, the newest first."""
     rows = connection.execute(_CURRENT, {"webhook": webhook_id}).fetchall()
-    return [row[0] for row in rows]
+    return [
+        vault.open_text(connection, _place(clinic_id, row_id), told)
+        for clinic_id, row_id, told in rows
+    ]
 
 
 def renew(connection: Connection[Any], webhook_id: UUID, keep: timedelta) -> str:
-    """Give a webhook a new secret; the one before is good for so long beside it."""
+    """Give a webhook a new secret; the one before is good for so long beside it.
+
+    The connection is that of a session.
+    """
     made = PREFIX + base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()
     about = {"webhook": webhook_id, "keep": keep}
     connection.execute(_FORGET, about)
     connection.execute(_END, about)
-    connection.execute(_ADD, {**about, "id": uuid7(), "secret": made})
+    [(clinic_id,)] = connection.execute(f"SELECT {HERE}").fetchall()
+    place = _place(clinic_id, uuid7())
+    sealed = vault.seal_text(connection, place, made)
+    connection.execute(_ADD, {**about, "id": place.row, "secret": sealed})
     return made
+
+
+def _place(clinic_id: UUID, row_id: UUID) -> Place:
+    return Place(clinic_id, "webhook_secret", "secret", row_id)
 
 
 def _signature(secret: str, signed: bytes) -> str:
@@ -57,7 +72,7 @@ def _signature(secret: str, signed: bytes) -> str:
 
 
 _CURRENT = f"""
-    SELECT secret FROM webhook_secret
+    SELECT clinic_id, id, secret FROM webhook_secret
      WHERE clinic_id = {HERE} AND webhook_id = %(webhook)s
        AND (ends_at IS NULL OR ends_at > clock_timestamp())
      ORDER BY ends_at DESC NULLS FIRST

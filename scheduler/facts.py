@@ -536,7 +536,7 @@ def upcoming_of_address(session: Session, email: str, now: datetime) -> Sequence
             (Patient.clinic_id == Appointment.clinic_id) & (Patient.id == Appointment.patient_id),
         )
         .where(
-            func.lower(Patient.email) == email,
+            Patient.email.equals(session, email),
             Appointment.status == AppointmentStatus.BOOKED,
             Appointment.starts_at > now,
         )
@@ -551,9 +551,16 @@ def patients_at(session: Session, phone: str) -> Sequence[Patient]:
     """
     return session.scalars(
         select(Patient)
-        .where(Patient.phone == phone)
+        .where(Patient.phone.equals(session, phone))
         .order_by(Patient.id)
         .with_for_update(key_share=True)
+    ).all()
+
+
+def practitioners_at(session: Session, emails: Iterable[str]) -> Sequence[Practitioner]:
+    """Those who have one of these addresses."""
+    return session.scalars(
+        select(Practitioner).where(Practitioner.email.equals(session, *emails))
     ).all()
 
 

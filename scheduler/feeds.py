@@ -58,8 +58,11 @@ class Fetched:
 
 def take_up(session: Session, now: datetime) -> Due | None:
     """Take up the feed that is due for longest; None: none is."""
-    found = session.execute(_TAKE_UP, {"now": now, "until": now + IN_HAND}).one_or_none()
-    return None if found is None else Due(*found)
+    found = session.execute(_TAKE_UP, {"now": now, "until": now + IN_HAND}).scalar()
+    if found is None:
+        return None
+    feed = facts.one(session, BusyFeed, found)
+    return Due(feed.id, feed.url, feed.etag, feed.last_modified)
 
 
 def keep(session: Session, due: Due, fetched: Fetched, now: datetime) -> int:
@@ -159,6 +162,6 @@ _TAKE_UP = text(
      WHERE id = (SELECT id FROM busy_feed WHERE due_at <= :now
                   ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED)
        AND due_at <= :now
-    RETURNING id, url, etag, last_modified
+    RETURNING id
     """
 )

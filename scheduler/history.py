@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
-from models import Appointment
+from models import Appointment, AppointmentEvent
 from scheduler.authority import Authority
 from scheduler.lifecycle import Action, State
 
@@ -39,11 +39,11 @@ def record(
     session: Session, appointment: Appointment, happened: Happened, by: Authority, now: datetime
 ) -> None:
     """Add a line to the visit's history; what it says of the present is read from the visit."""
-    before = happened.before
+    before, event_id = happened.before, uuid7()
     session.execute(
         _RECORD,
         {
-            "id": uuid7(),
+            "id": event_id,
             "appointment": appointment.id,
             "action": str(happened.action),
             "from_status": None if before is None else before.status.value,
@@ -51,7 +51,7 @@ def record(
             "progress": None if appointment.progress is None else appointment.progress.value,
             "by": by.name,
             "at": now,
-            "reason": happened.reason,
+            "reason": AppointmentEvent.reason.sealed_for(session, event_id, happened.reason),
             "facts": json.dumps(dict(happened.facts), default=str),
         },
     )

@@ -114,7 +114,7 @@ def take_back(
     )
     session.add(line)
     session.flush()
-    session.execute(_CALL_OFF, {"incident": wrong.id, "by": by.name, "now": now, "note": note})
+    _call_off(session, wrong.id, note, by.name, now)
     _keep_task(session, wrong, now)
     alarms.call_off(session, _alarm(wrong, now), now)
     if wrong.health_event_id is not None:
@@ -253,11 +253,23 @@ def _keep_task(session: Session, incident: Incident, now: datetime) -> None:
     tasks.keep(session, wanted, now, stands=next_due is not None)
 
 
+def _call_off(
+    session: Session, incident_id: UUID, note: str | None, by: str, now: datetime
+) -> None:
+    about = {"incident": incident_id, "by": by, "now": now}
+    for item_id in session.execute(_CALL_OFF, about).scalars().all():
+        answer = ChecklistItem.answer.sealed_for(session, item_id, note)
+        session.execute(_SAY_WHY, {"id": item_id, "answer": answer})
+
+
 _CALL_OFF = text(
     """
     UPDATE checklist_item
        SET status = 'cancelled', settled_by = :by, settled_at = :now, marked_at = :now,
-           answer = :note, version = version + 1
+           version = version + 1
      WHERE incident_id = :incident AND status IN ('requested', 'failed')
+    RETURNING id
     """
 )
+
+_SAY_WHY = text("UPDATE checklist_item SET answer = :answer WHERE id = :id")

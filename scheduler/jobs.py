@@ -24,6 +24,7 @@ from scheduler import (
     offering,
     proposals,
     reopening,
+    resealing,
     sessions,
     snapshots,
     suspending,
@@ -96,5 +97,6 @@ JOBS = (
     Job("watch-audit-trail", timedelta(minutes=5), heads.watch),
     Job("publish-audit-heads", timedelta(hours=1), heads.publish),
     Job("forget-imports", timedelta(hours=1), imports.forget),
+    Job("seal-anew", timedelta(minutes=1), resealing.walk, again=True),
     Job("forget-changes", timedelta(minutes=10), forget_changes),
 )

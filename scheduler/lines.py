@@ -3,6 +3,7 @@
 A board of a thousand visits takes as many queries as one visit does.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ import orjson
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from models import sealed
 from models.vocabulary import (
     Answer,
     ClearanceOutcome,
@@ -172,7 +174,14 @@ def read(
 ) -> Lines:
     """Read everything that gates of these patients, visits and courses are judged by."""
     asked = {"patients": array(patients), "visits": array(visits), "courses": array(courses)}
-    return Lines({row.subject: row.told for row in session.execute(_LINES, asked).all()})
+    rows = session.execute(_LINES, asked).all()
+    opened = partial(_SEALED.sub, sealed.Opener(session).as_json)
+    return Lines({row.subject: opened(row.told) for row in rows})
+
+
+_SEALED = re.compile(r'\["sealed", "(\w+)", "(\w+)", "([\w-]{36})", "([\w.-]+)"\]', re.ASCII)
+"""As `_LINES` tells what is sealed. Nothing that anybody wrote can look so: their quotes are
+escaped."""
 
 
 def served(session: Session, visits: Iterable[Key]) -> Mapping[str, Sequence[Served]]:
@@ -540,7 +549,11 @@ _LINES = text(
                               AND l.replaces IS NOT NULL)
         UNION ALL
         SELECT s.patient_id, s.screened_at, s.id,
-               json_build_array('screened', s.screened_at, s.recorded_at, s.answers)
+               json_build_array('screened', s.screened_at, s.recorded_at,
+                                CASE jsonb_typeof(s.answers) WHEN 'string'
+                                THEN json_build_array('sealed', 'screen', 'answers', s.id,
+                                                      s.answers)
+                                ELSE CAST(s.answers AS json) END)
           FROM screens s
         UNION ALL
         SELECT s.patient_id, d.decided_at, d.id,
@@ -549,7 +562,11 @@ _LINES = text(
           JOIN screen_decision d ON d.clinic_id = s.clinic_id AND d.screen_id = s.id
         UNION ALL
         SELECT r.patient_id, r.reconciled_at, r.id,
-               json_build_array('reconciled', r.reconciled_at, r.recorded_at, r.medicines)
+               json_build_array('reconciled', r.reconciled_at, r.recorded_at,
+                                CASE jsonb_typeof(r.medicines) WHEN 'string'
+                                THEN json_build_array('sealed', 'reconciliation', 'medicines', r.id,
+                                                      r.medicines)
+                                ELSE CAST(r.medicines AS json) END)
           FROM reconciliations r
         UNION ALL
         SELECT r.patient_id, m.ruled_at, m.id,
@@ -558,7 +575,11 @@ _LINES = text(
           JOIN medicine_ruling m ON m.clinic_id = r.clinic_id AND m.reconciliation_id = r.id
         UNION ALL
         SELECT e.patient_id, e.decided_at, e.id,
-               json_build_array('eligibility', e.course_id, e.outcome, e.decided_at, e.conditions,
+               json_build_array('eligibility', e.course_id, e.outcome, e.decided_at,
+                                CASE WHEN e.conditions ~ '^v1[.][0-9]+[.][A-Za-z0-9_-]{16}[.]'
+                                THEN json_build_array('sealed', 'eligibility', 'conditions', e.id,
+                                                      e.conditions)
+                                ELSE to_json(e.conditions) END,
                                 coalesce(e.deferred_until, e.rescreen_on), e.lapses_at)
           FROM (SELECT DISTINCT ON (course_id) * FROM eligibility
                  WHERE patient_id = ANY(CAST(:patients AS uuid[]))

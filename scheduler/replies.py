@@ -189,6 +189,7 @@ def note_wellbeing(
 
 def _keep(session: Session, reply: Reply) -> Reply | None:
     columns = {name: getattr(reply, name) for name in _COLUMNS}
+    columns[Reply.body.stored] = Reply.body.sealed_for(session, reply.id, reply.body)
     kept = session.execute(
         insert(Reply).values(columns).on_conflict_do_nothing().returning(Reply.id)
     ).scalar()
@@ -197,7 +198,7 @@ def _keep(session: Session, reply: Reply) -> Reply | None:
 
 _COLUMNS = (
     *("id", "provider", "reference", "channel", "patient_id", "appointment_id", "meaning"),
-    *("body", "at"),
+    "at",
 )
 
 

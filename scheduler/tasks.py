@@ -72,6 +72,7 @@ _OPEN = text(
            due_at = CASE WHEN status = 'requested' THEN due_at ELSE :due_at END,
            urgent = urgent OR :urgent,
            owner = CASE WHEN status = 'requested' THEN owner ELSE :owner END,
+           remark = CASE WHEN CAST(:note AS text) IS NULL THEN remark END,
            note = coalesce(:note, note), version = version + 1
      WHERE kind = :kind AND subject_id = :subject_id
        AND (status <> 'requested' OR (:urgent AND NOT urgent)
@@ -108,7 +109,7 @@ def settle(session: Session, call: Call, settled: Settled, *, by: Authority, now
     if task.status is not TaskStatus.REQUESTED:
         raise WrongStatus("This task is settled already.", task_status=task.status)
     task.status, task.settled_by, task.settled_at = settled.status, by.name, now
-    task.note = settled.note or task.note
+    task.remark = settled.note or task.remark
     task.version += 1
     session.flush()
     return task

@@ -49,7 +49,9 @@ def make_user(session: Session, *roles: Role, email: str = "ann@example.com", **
 def user_of(session: Session, email: str = "ann@example.com") -> UserAccount:
     """Somebody's account as it stands now."""
     session.expire_all()
-    return session.scalars(select(UserAccount).where(UserAccount.email == email)).one()
+    return session.scalars(
+        select(UserAccount).where(UserAccount.email.equals(session, email))
+    ).one()
 
 
 @dataclass

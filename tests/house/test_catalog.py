@@ -191,6 +191,7 @@ def test_functions_that_run_as_their_owner_are_few_and_fix_their_path(
         "count_webhook_deliveries",
         "forget_webhook_events",
         "keep_message_month",
+        "masters_in_use",
         "only_clinic",
         "tell_webhooks",
     ]

@@ -23,8 +23,10 @@ from app import build
 from database.access import Access
 from models import db
 from models.vocabulary import Role
+from tests import MASTER
 from tests.factories import SUNDAY_NOON, World
 from tests.staff import Person, make_user
+from vault import masters
 
 
 def settings(**changes: Any) -> config.Settings:
@@ -36,6 +38,7 @@ def settings(**changes: Any) -> config.Settings:
             "port": 8000,
             "public_url": "http://localhost",
             "secret": "for tests",
+            "masters": masters.read(MASTER),
             "clock_file": None,
             "web_workers": 1,
             "web_threads": 8,

@@ -361,7 +361,7 @@ class TestOverRest:
 
     def test_webcal_means_https(self, session: Session, world: World, desk: Caller) -> None:
         assert self.add(desk, world, url="webcal://calendar.example.com/a.ics").status_code == 201
-        assert session.scalar(select(BusyFeed.url)) == "https://calendar.example.com/a.ics"
+        assert session.scalars(select(BusyFeed)).one().url == "https://calendar.example.com/a.ics"
 
     def test_time_that_a_feed_closed_goes_with_it_and_is_not_changed_by_hand(
         self, session: Session, world: World, desk: Caller

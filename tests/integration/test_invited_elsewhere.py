@@ -82,7 +82,9 @@ class House:
     def user(self, email: str) -> UserAccount:
         self.session.rollback()
         enter_clinic(self.session, self.world.clinic_id)
-        return self.session.scalars(select(UserAccount).where(UserAccount.email == email)).one()
+        return self.session.scalars(
+            select(UserAccount).where(UserAccount.email.equals(self.session, email))
+        ).one()
 
     def linked(self) -> list[Any]:
         self.session.rollback()

@@ -235,7 +235,7 @@ def test_one_account_there_is_one_person_here(
     assert (
         link.user_id
         == session.scalars(
-            select(UserAccount.id).where(UserAccount.email == "ann@example.com")
+            select(UserAccount.id).where(UserAccount.email.equals(session, "ann@example.com"))
         ).one()
     )
 
