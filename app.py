@@ -21,6 +21,7 @@ import clock
 import config
 import logs
 import web
+from api import operating
 from api.writing import Writer
 from database import access, migrating, opening, pooling
 from identity.asking import Asker
@@ -55,8 +56,13 @@ def _look_for_garbage_in_what_is_new() -> None:
     gc.freeze()
 
 
-def build(settings: config.Settings, service: URL, now: clock.Clock) -> Flask:
-    """Put the service together around a way into a database and a clock."""
+def build(
+    settings: config.Settings, service: URL, now: clock.Clock, operator: URL | None = None
+) -> Flask:
+    """Put the service together around ways into a database and a clock.
+
+    Without a way in for operators nobody's key opens their doors.
+    """
     app = Flask(__name__, static_folder=None)
     app.config.update(
         SECRET_KEY=settings.secret,
@@ -69,6 +75,8 @@ def build(settings: config.Settings, service: URL, now: clock.Clock) -> Flask:
             f"{number}:{urlsplit(sms.url).hostname}": sms.token
             for number, sms in enumerate(settings.sms, 1)
         },
+        CLOSED_DAYS=settings.closed_days,
+        OPERATORS=None if operator is None else operating.engine(operator),
         OUTSIDE=Outside(settings.webhook_networks, only_port=443),
         PERMANENT_SESSION_LIFETIME=timedelta(minutes=15),
         SQLALCHEMY_DATABASE_URI=service,
@@ -119,4 +127,5 @@ def _checked(settings: config.Settings) -> Flask:
             f"The database is at migration {at}, this code is at {migrating.head()}: "
             "run `afterglow migrate`."
         )
-    return build(settings, ways.service, clock.clock(settings.clock_file))
+    now = clock.clock(settings.clock_file)
+    return build(settings, ways.service, now, ways.operator)

@@ -7,11 +7,14 @@ from typing import Any
 from uuid import UUID
 
 import click
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
 
 import shell
 from database.opening import Opened
 from models import enter_clinic
 from scheduler import heads as trail_heads
+from scheduler import tenants
 from scheduler.chain import Head
 from shell import OneLine
 
@@ -44,7 +47,20 @@ def verify(clinic: str | None, heads: tuple[Path, ...], after: int) -> None:
         for one in sorted(gone):
             click.echo(f"{one}: this clinic is not here, and heads of it were published.")
         wrong = [_is_wrong(opened, (one, clinics[one]), kept.get(one, ()), after) for one in asked]
+        if clinic is None:
+            wrong.append(_operators_are_wrong(opened))
     sys.exit(1 if gone or any(wrong) else 0)
+
+
+def _operators_are_wrong(opened: Opened) -> bool:
+    """Look through the trail of whoever runs the service. Whether something is wrong."""
+    engine = create_engine(opened.ways.operator)
+    with Session(engine) as session:
+        fault = tenants.first_fault(session)
+    engine.dispose()
+    if fault is not None:
+        click.echo(f"Operators: line {fault.sequence} ({fault.id}) {fault.wrong}.")
+    return fault is not None
 
 
 def _is_wrong(opened: Opened, clinic: tuple[UUID, str], heads: Sequence[Head], after: int) -> bool:

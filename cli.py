@@ -27,6 +27,7 @@ import demonstration
 import intake.clinic
 import logs
 import operations
+import operators
 import rehearsal
 from api import keys
 from database import access
@@ -153,7 +154,7 @@ def rehearse(code: str, start: str | None, brief: bool) -> None:
         raise OneLine(str(error)) from error
 
 
-for command in (*operations.COMMANDS, checkup.doctor, auditing.audit):
+for command in (*operations.COMMANDS, checkup.doctor, auditing.audit, operators.operator):
     main.add_command(command)
 
 

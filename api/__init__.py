@@ -9,6 +9,7 @@ from flask_swagger_ui import get_swaggerui_blueprint
 from api import (
     acts,
     appointments,
+    archives,
     boards,
     checklists,
     clearances,
@@ -35,6 +36,7 @@ from api import (
     mistakes,
     observations,
     openings,
+    operating,
     outcomes,
     oversight,
     people,
@@ -51,6 +53,7 @@ from api import (
     signed_in,
     summaries,
     talk,
+    tenants,
     together,
     users,
     visits,
@@ -102,9 +105,11 @@ RESOURCES = (
     reports,
     imports,
     exports,
+    archives,
     users,
     providers,
     signed_in,
+    tenants,
 )
 
 SPEC: dict[str, Any] = {
@@ -130,6 +135,11 @@ SPEC: dict[str, Any] = {
                     "name": "__Host-afterglow",
                     "description": "A signed-in browser; what changes something also sends "
                     "X-CSRF-Token, as GET /api/v1/session tells it.",
+                },
+                "operator": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "The key of whoever runs the service: Bearer op_...",
                 },
                 "key": {
                     "type": "http",
@@ -170,6 +180,7 @@ def init_app(app: Flask) -> None:
     health.init_app(app)
     app.register_blueprint(problems.blueprint)
     app.after_request(preconditions.add_etag)
+    operating.init_app(app)
     quota.init_app(app, app.config["REQUESTS_PER_MINUTE"])
     api = ProblemApi(app)
     for resource in RESOURCES:
