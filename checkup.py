@@ -223,7 +223,7 @@ _DURABLE = ("fsync", "full_page_writes", "synchronous_commit")
 def connections_needed(settings: config.Settings) -> tuple[int, int]:
     """At most so many connections have the web and one worker."""
     channels = 2
-    web = settings.web_workers * (settings.web_threads + 2)
+    web = settings.web_workers * (settings.web_threads + 4)
     return web, 17 + channels * (settings.senders + 1)
 
 

@@ -282,7 +282,9 @@ def make(settings: config.Settings) -> Worker:
     # Parameters may be a person's: they never reach a log by way of an exception.
     engine = create_engine(ways.worker, pool_pre_ping=True, pool_size=5, hide_parameters=True)
     # What a clinic takes along is what it sees, and no more: archives are read as the service.
-    service = create_engine(ways.service, pool_pre_ping=True, pool_size=2, hide_parameters=True)
+    service = create_engine(
+        ways.service, pool_pre_ping=True, pool_size=2, max_overflow=0, hide_parameters=True
+    )
     now = clock.clock(settings.clock_file)
 
     def unready(clinic_id: UUID, ids: Sequence[UUID]) -> set[UUID]:

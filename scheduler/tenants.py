@@ -151,6 +151,11 @@ def events(session: Session, after: int, limit: int) -> Sequence[Any]:
     return session.execute(_EVENTS, {"after": after, "limit": limit}).mappings().all()
 
 
+def shredded(session: Session) -> Sequence[UUID]:
+    """The clinics of which nothing is left."""
+    return session.scalars(_SHREDDED).all()
+
+
 def first_fault(session: Session) -> Fault | None:
     """The first line of the operators' trail with which something is wrong."""
     return chain.first_fault(session.execute(_LINES), [])
@@ -167,6 +172,8 @@ def _shown(row: RowMapping) -> Mapping[str, Any]:
 
 
 _STATUS = text("SELECT status FROM tenancy WHERE id = :id")
+
+_SHREDDED = text("SELECT id FROM tenancy WHERE status = 'shredded'")
 
 _ADMIT = text("SELECT id, name, prefix FROM admit_operator(:shown, :now)")
 

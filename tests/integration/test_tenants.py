@@ -1,28 +1,43 @@
 """Several clinics in one database, and whoever runs it for them: what each may, and may not."""
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from click.testing import CliRunner
 from flask import Flask
-from sqlalchemy import create_engine, select, text, update
+from sqlalchemy import Engine, create_engine, select, text, update
 from sqlalchemy.orm import Session
 
+import cli
 import operators
 from api import keys
 from app import build
+from database import access
 from database.access import Access, connect
+from database.scratch import SECRET
+from identity import accounts, sessions
+from identity.accounts import Invitation
+from identity.sessions import Whence
+from intake.bulk import Importer
+from intake.feeds import Refresher
+from intake.fetching import Fetcher
 from models import Appointment, CalendarFeed, Message, PatientLink, UserAccount, db, enter_clinic
-from models.vocabulary import AppointmentStatus, Role
-from notifications import links
+from models.vocabulary import AppointmentStatus, Channel, Role
+from notifications import links, queue
 from scheduler import facts, tenants
+from scheduler.errors import ClinicSuspended
+from scheduler.jobs import JOBS
 from scheduler.permissions import Permission
 from scheduler.tenants import OperatorPermission
 from tests.factories import MONDAY_9, SUNDAY_NOON, World
 from tests.integration.conftest import Caller, Clock, settings
+from worker import Worker
 
 DAY = timedelta(days=1)
 NEW = {
@@ -425,6 +440,122 @@ class TestSuspended:
         at.do("resume")
         enter_clinic(committed, clinic.clinic_id)
         assert facts.missed(committed, later + DAY) == []
+
+
+class TestStandingStill:
+    @pytest.fixture
+    def due(self, committed: Session, clinic: World) -> UUID:
+        """A message to somebody of the staff that is due."""
+        enter_clinic(committed, clinic.clinic_id)
+        told = Invitation(email="a@x.example", name="A", roles=[Role.SCHEDULER])
+        user = accounts.invite(committed, told, SUNDAY_NOON)
+        committed.commit()
+        return user.id
+
+    @pytest.mark.parametrize(("shuts", "opens"), [("suspend", "resume"), ("close", "reopen")])
+    def test_what_is_due_is_neither_said_nor_lost(
+        self, at: At, due: UUID, database: Access, shuts: str, opens: str
+    ) -> None:
+        later = SUNDAY_NOON + DAY
+
+        def said() -> list[UUID]:
+            with connect(database.worker) as connection:
+                ahead = queue.next_due(connection, Channel.EMAIL)
+                claimed = queue.claim(connection, Channel.EMAIL, later, 10)
+                assert (ahead is None) == (claimed == [])
+                return [one.recipient_id for one in claimed]
+
+        at.do(shuts)
+        assert said() == []
+        at.do(opens)
+        assert said() == [due]
+
+    def test_what_is_of_no_use_any_more_is_expired_and_seen(
+        self, at: At, due: UUID, database: Access, committed: Session
+    ) -> None:
+        at.do("suspend")
+        with connect(database.worker) as connection:
+            assert len(queue.expire(connection, SUNDAY_NOON + 4 * DAY)) == 1
+        assert [one.state for one in committed.scalars(select(Message))] == ["expired"]
+
+    def test_no_job_runs_for_it_but_what_guards_its_trail(
+        self, at: At, clinic: World, worker_engine: Engine, clock: Clock, tmp_path: Path
+    ) -> None:
+        ran: list[str] = []
+
+        def noted(name: str) -> Any:
+            def run(_session: Session, _now: datetime) -> int:
+                ran.append(name)
+                return 0
+
+            return run
+
+        refresher = Refresher(worker_engine, clock, Fetcher(()).fetch)
+        importer = Importer(worker_engine, clock)
+        at_work = Worker(worker_engine, clock, [], [], refresher, importer, 1, tmp_path)
+        at.do("suspend")
+        for job in JOBS:
+            at_work.do(replace(job, run=noted(job.name)))
+        assert ran == ["watch-audit-trail", "publish-audit-heads"]
+
+    def test_nobody_signs_in_and_who_is_signed_in_stands_before_a_shut_door(
+        self, at: At, due: UUID, committed: Session, clinic: World
+    ) -> None:
+        enter_clinic(committed, clinic.clinic_id)
+        committed.execute(update(UserAccount).values(password_hash="x", status="active"))
+        user = committed.scalars(select(UserAccount)).one()
+        _, token = sessions.begin(committed, user, Whence(None, "x"), SUNDAY_NOON)
+        committed.commit()
+
+        at.do("suspend")
+        found = sessions.find(committed, token, SUNDAY_NOON)
+        assert found is not None
+        assert found.status == "suspended"
+        with pytest.raises(ClinicSuspended):
+            sessions.begin(committed, user, Whence(None, "x"), SUNDAY_NOON)
+        committed.rollback()
+        at.do("resume")
+        at.do("close")  # who is to take all of it along has to come in
+        sessions.begin(committed, user, Whence(None, "x"), SUNDAY_NOON)
+
+
+class TestShell:
+    def told(self, database: Access, *asked: str) -> Any:
+        environment = {
+            "DATABASE_URL": access.psycopg_url(database.owner),
+            "AFTERGLOW_SECRET": SECRET,
+        }
+        return CliRunner().invoke(cli.main, asked, env=environment)
+
+    def test_a_key_is_made_listed_and_revoked(
+        self, app: Flask, database: Access, clinic: World, clock: Clock
+    ) -> None:
+        clock.now = datetime.now(UTC)
+        made = self.told(database, "operator", "create", "night shift", "--days", "30")
+        assert made.exit_code == 0, made.output
+        caller = Caller(app.test_client(), made.output.strip())
+        assert caller.get("/operator/clinics").status_code == 200
+
+        listed = self.told(database, "operator", "list").output
+        prefix = caller.key[:11]
+        assert prefix in listed
+        assert "night shift" in listed
+        assert caller.key not in listed
+        assert self.told(database, "operator", "revoke", prefix).exit_code == 0
+        assert caller.get("/operator/clinics").status_code == 401
+        again = self.told(database, "operator", "revoke", prefix)
+        assert (again.exit_code, "There is no key" in again.output) == (2, True)
+
+    def test_their_trail_is_recomputed_with_the_clinics(
+        self, at: At, database: Access, clinic: World
+    ) -> None:
+        at.do("suspend")
+        assert self.told(database, "audit", "verify").exit_code == 0
+        with connect(database.owner) as connection:
+            connection.execute("UPDATE operator_event SET actor = 'x' WHERE sequence = 1")
+        told = self.told(database, "audit", "verify")
+        assert told.exit_code == 1
+        assert "Operators: line 1" in told.output
 
 
 def visit(session: Session, clinic: World, status: AppointmentStatus, starts_at: datetime) -> UUID:
