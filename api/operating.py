@@ -1,13 +1,15 @@
 """Operators: whoever runs the service for clinics, known by a key of their own kind.
 
-Their doors stand apart. They go by a way into the database that reads no table of a clinic, and
-their keys are in none that a clinic's keys are in: neither opens a door of the other's.
+Their doors stand apart. They go by a way into the database that reads no table of a clinic (the
+invitation of its first admin alone is written as the service), and their keys are in none that a
+clinic's keys are in: neither opens a door of the other's.
 """
 
 import hashlib
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
+from uuid import UUID
 
 from flask import Flask, abort, current_app, g, request
 from sqlalchemy import URL, Engine, create_engine
@@ -17,8 +19,12 @@ from sqlalchemy.orm import Session
 from api import keys
 from api.caller import now
 from api.describing import describe
-from scheduler import tenants
-from scheduler.audit import Origin
+from identity import accounts
+from identity.accounts import Invitation
+from models import db, enter_clinic
+from scheduler import audit, tenants
+from scheduler.audit import Act, Origin
+from scheduler.authority import Authority
 from scheduler.tenants import Operator, OperatorPermission
 
 View = Callable[..., Any]
@@ -73,6 +79,24 @@ def session() -> Session:
         g.operators = Session(current_app.config["OPERATORS"])
     own: Session = g.operators
     return own
+
+
+def invite(clinic_id: UUID, admin: Invitation) -> None:
+    """Write to a clinic's first admin: as the service, within the clinic, and nothing else there.
+
+    The account is made as any is. Whoever is invited already is written to once more.
+    """
+    own, moment = db.session(), now()
+    enter_clinic(own, clinic_id)
+    audit.come_from(own, by().origin)
+    user = accounts.by_email(own, admin.email)
+    if user is None:
+        user = accounts.invite(own, admin, moment)
+    else:
+        accounts.invite_again(own, user, moment)
+    act = Act(action="create", entity="user_account", entity_id=user.id)
+    audit.record(own, Authority(by().name, role="operator"), act, moment)
+    db.session.commit()
 
 
 def _let_in(permission: OperatorPermission) -> Operator:

@@ -8,7 +8,7 @@ from uuid import UUID
 from flask import Response, current_app, jsonify
 from marshmallow import Schema, fields
 
-from api import pages, preconditions
+from api import operating, pages, preconditions
 from api.blueprint import Blueprint
 from api.caller import now
 from api.errors import ProblemSchema
@@ -16,8 +16,8 @@ from api.fields import Email, Id, Instant, Phone, Text, Zone, asked_whole, whole
 from api.operating import by, operates, session
 from api.pages import PageQuery, page_of
 from api.preconditions import conditional
-from identity import accounts
-from models.vocabulary import TenancyStatus
+from identity.accounts import Invitation
+from models.vocabulary import Role, TenancyStatus
 from scheduler import tenants
 from scheduler.tenants import Move, OperatorPermission, Seen, Step
 
@@ -165,10 +165,13 @@ def list_clinics(asked: dict[str, Any]) -> dict[str, Any]:
 def found_clinic(told: dict[str, Any]) -> Response:
     """Make a clinic and invite its first admin by mail.
 
-    Sent twice it is refused the second time: a name is a clinic's own.
+    Sent twice it is refused the second time: a name is a clinic's own. Where the first answer was
+    lost, look whether the admin was invited (`users`), and else do that.
     """
-    told["admin"]["email"] = accounts.folded(told["admin"]["email"])
+    admin = told.pop("admin")
     made = tenants.found(session(), told, by(), now())
+    session().commit()
+    operating.invite(made, Invitation(**admin, roles=[Role.ADMIN]))
     return _done(made, status=201, headers={"Location": f"/api/v1/operator/clinics/{made}"})
 
 
@@ -201,8 +204,9 @@ def limit_clinic(told: dict[str, Any], clinic_id: UUID) -> Response:
 @blueprint.alt_response(409, schema=ProblemSchema, description="wrong-status")
 def invite_first_admin(told: dict[str, Any], clinic_id: UUID) -> Response:
     """Write to the first admin once more, or to another, while nobody has come yet."""
-    told["email"] = accounts.folded(told["email"])
-    tenants.invite_admin(session(), clinic_id, told, by(), now())
+    tenants.refuse_once_begun(session(), clinic_id, by(), now())
+    session().commit()
+    operating.invite(clinic_id, Invitation(**told, roles=[Role.ADMIN]))
     return _done(clinic_id)
 
 

@@ -30,16 +30,20 @@ WITHHELD = frozenset(
         "challenge",
         "client_secret",
         "code_hash",
+        "email_index",
         "password_hash",
+        "phone_index",
         "secret",
         "secret_hash",
         "token_hash",
         "totp_pending",
         "totp_secret",
         "wrapped",
+        "wrapped_index",
     }
 )
-"""Columns by which somebody comes in: they are of no use elsewhere, and of ill use anywhere."""
+"""Columns by which somebody comes in, or something is found or opened here: they are of no use
+elsewhere, and of ill use anywhere."""
 
 
 class Standing(StrEnum):

@@ -113,18 +113,15 @@ def one(session: Session, clinic_id: UUID) -> Mapping[str, Any]:
 
 
 def found(session: Session, told: Mapping[str, Any], by: Operator, now: datetime) -> UUID:
-    """Make a clinic, and write to its first admin. Refuses with `Taken` a name that is taken."""
+    """Make a clinic with nothing in it. Refuses with `Taken` a name that is taken."""
     asked = {"told": json.dumps(told), "by": by.told(), "now": now}
     made: UUID = session.execute(_FOUND, asked).scalar_one()
     return made
 
 
-def invite_admin(
-    session: Session, clinic_id: UUID, told: Mapping[str, str], by: Operator, now: datetime
-) -> None:
-    """Write once more to the first admin. Refuses with `WrongStatus` once a clinic has begun."""
-    asked = {"id": clinic_id, "told": json.dumps(told), "by": by.told(), "now": now}
-    session.execute(_INVITE, asked)
+def refuse_once_begun(session: Session, clinic_id: UUID, by: Operator, now: datetime) -> None:
+    """Let the first admin be written to; refuse with `WrongStatus` once a clinic has begun."""
+    session.execute(_INVITE, {"id": clinic_id, "by": by.told(), "now": now})
 
 
 def limit(
@@ -195,7 +192,7 @@ _ONE = text(f"{_SEEN} WHERE t.id = :id")
 
 _FOUND = text("SELECT found_clinic(CAST(:told AS jsonb), CAST(:by AS jsonb), :now)")
 
-_INVITE = text("SELECT invite_admin(:id, CAST(:told AS jsonb), CAST(:by AS jsonb), :now)")
+_INVITE = text("SELECT invite_admin(:id, CAST(:by AS jsonb), :now)")
 
 _LIMIT = text("SELECT limit_tenancy(:id, :version, CAST(:told AS jsonb), CAST(:by AS jsonb), :now)")
 

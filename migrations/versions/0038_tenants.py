@@ -32,7 +32,7 @@ FOR_OPERATORS = (
     "admit_operator(bytea, timestamptz)",
     "see_clinic(uuid)",
     "found_clinic(jsonb, jsonb, timestamptz)",
-    "invite_admin(uuid, jsonb, jsonb, timestamptz)",
+    "invite_admin(uuid, jsonb, timestamptz)",
     "limit_tenancy(uuid, integer, jsonb, jsonb, timestamptz)",
     "move_tenancy(uuid, integer, text, jsonb, jsonb, timestamptz)",
 )
@@ -42,7 +42,6 @@ INTERNAL = (
     "append_operator_event(timestamptz, text, text, text, uuid, jsonb, jsonb)",
     "note_operators_act(uuid, text, jsonb, jsonb, timestamptz)",
     "hold_tenancy(uuid, integer)",
-    "write_invitation(uuid, text, text, timestamptz)",
 )
 
 
@@ -422,34 +421,11 @@ def _seeing() -> None:
 
 
 def _founding() -> None:
-    """Make a clinic with nothing in it, and write to whoever is to be its first admin.
+    """Make a clinic with nothing in it; let its first admin be written to until somebody has come.
 
-    Nobody else is ever invited from outside: an operator who could invite an admin later could
-    invite themselves, and read.
+    Nobody is invited from outside later: an operator who could invite an admin could invite
+    themselves, and read.
     """
-    op.execute(
-        """
-        CREATE FUNCTION write_invitation(clinic uuid, address text, called text, moment timestamptz)
-        RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
-        DECLARE
-            account uuid;
-        BEGIN
-            SELECT id INTO account FROM public.user_account
-             WHERE clinic_id = clinic AND email = address;
-            IF account IS NULL THEN
-                account := public.id_by_time();
-                INSERT INTO public.user_account (clinic_id, id, email, name, roles, status)
-                VALUES (clinic, account, address, called, ARRAY['admin'], 'invited');
-            END IF;
-            INSERT INTO public.message (clinic_id, id, subject_id, revision, rule, kind, channel,
-                                        recipient, recipient_id, due_at, not_after, state)
-            VALUES (clinic, public.id_by_time(), account, 0,
-                    'account-invitation ' || public.id_by_time(), 'account-invitation', 'email',
-                    'user', account, moment, moment + interval '3 days', 'scheduled');
-            PERFORM pg_notify('message_due', '');
-        END $$
-        """
-    )
     op.execute(
         f"""
         CREATE FUNCTION found_clinic(told jsonb, origin jsonb, moment timestamptz) RETURNS uuid
@@ -472,8 +448,6 @@ def _founding() -> None:
                    most_users = (told->>'most_users')::integer,
                    most_sites = (told->>'most_sites')::integer
              WHERE id = made;
-            PERFORM public.write_invitation(
-                made, told->'admin'->>'email', told->'admin'->>'name', moment);
             PERFORM public.note_operators_act(
                 made, 'create', jsonb_build_object('name', told->>'name'), origin, moment);
             RETURN made;
@@ -482,7 +456,7 @@ def _founding() -> None:
     )
     op.execute(
         f"""
-        CREATE FUNCTION invite_admin(about uuid, told jsonb, origin jsonb, moment timestamptz)
+        CREATE FUNCTION invite_admin(about uuid, origin jsonb, moment timestamptz)
         RETURNS void LANGUAGE plpgsql {DEFINER} AS $$
         BEGIN
             IF (public.hold_tenancy(about, NULL)).status <> 'active' THEN
@@ -496,7 +470,6 @@ def _founding() -> None:
                 PERFORM public.refuse('wrong-status',
                     'This clinic has begun: its own admins invite, nobody from outside.');
             END IF;
-            PERFORM public.write_invitation(about, told->>'email', told->>'name', moment);
             PERFORM public.note_operators_act(
                 about, 'update', '{{"invited": "admin"}}', origin, moment);
         END $$
