@@ -116,7 +116,9 @@ def _cells(row: Any) -> Iterator[tuple[str, Any]]:
     for attribute in inspect(type(row)).column_attrs:
         name = attribute.columns[0].name
         if name not in WITHHELD:
-            yield name, _plain(getattr(row, attribute.key))
+            # By the column's own name, where the model has one: so it is as people read it.
+            key = name if hasattr(type(row), name) else attribute.key
+            yield name, _plain(getattr(row, key))
 
 
 def _plain(value: Any) -> Any:

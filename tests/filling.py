@@ -25,8 +25,10 @@ from sqlalchemy import (
     String,
     Table,
     Time,
+    TypeDecorator,
     Uuid,
     text,
+    type_coerce,
 )
 from sqlalchemy import Integer as Whole
 from sqlalchemy.dialects.postgresql import JSONB, TSTZRANGE
@@ -108,9 +110,15 @@ def _row(table: Table, ids: Mapping[str, list[UUID]], number: int) -> dict[str, 
 
 
 def _value(column: Column[Any]) -> Any:
+    if isinstance(column.type, TypeDecorator):  # past what it makes of what is written
+        plain: Any = column.type.impl
+        return type_coerce(_of(plain, column), plain)
+    return _of(column.type, column)
+
+
+def _of(kind: Any, column: Column[Any]) -> Any:
     number = next(_numbers)
     moment = BASE + timedelta(minutes=5 * (number % 8000))
-    kind = column.type
     if isinstance(kind, Enum):
         return kind.enums[0] if kind.enum_class is None else next(iter(kind.enum_class))
     for type_, value in (
