@@ -209,7 +209,12 @@ class Worker:
             self.archiver.work(self._clinics(TenancyStatus.ACTIVE, TenancyStatus.CLOSED))
 
     def shred(self) -> None:
-        """Delete what is left of the clinics whose shredding was ordered."""
+        """Delete what is left of the clinics whose shredding was ordered.
+
+        Not while we rest: whoever restored a backup may want that clinic back.
+        """
+        if self.rests():
+            return
         for clinic_id in self._clinics(TenancyStatus.SHREDDING):
             while not self.stop.is_set():
                 with Session(self.engine) as session, session.begin():
