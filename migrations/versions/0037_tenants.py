@@ -1,6 +1,6 @@
 """Tenants: on what terms clinics are here, who runs the service, and how a clinic ends.
 
-Revision ID: 0038_tenants
+Revision ID: 0037_tenants
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ from migrations.tenancy import (
     worker,
 )
 
-revision = "0038_tenants"
+revision = "0037_tenants"
 down_revision = "0036_identity"
 branch_labels = None
 depends_on = None
