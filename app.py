@@ -22,6 +22,7 @@ import config
 import logs
 import vault
 import web
+from api import operating
 from api.writing import Writer
 from database import access, migrating, opening, pooling
 from identity.asking import Asker
@@ -56,8 +57,13 @@ def _look_for_garbage_in_what_is_new() -> None:
     gc.freeze()
 
 
-def build(settings: config.Settings, service: URL, now: clock.Clock) -> Flask:
-    """Put the service together around a way into a database and a clock."""
+def build(
+    settings: config.Settings, service: URL, now: clock.Clock, operator: URL | None = None
+) -> Flask:
+    """Put the service together around ways into a database and a clock.
+
+    Without a way in for operators nobody's key opens their doors.
+    """
     vault.unlock(settings.masters)
     app = Flask(__name__, static_folder=None)
     app.config.update(
@@ -71,6 +77,8 @@ def build(settings: config.Settings, service: URL, now: clock.Clock) -> Flask:
             f"{number}:{urlsplit(sms.url).hostname}": sms.token
             for number, sms in enumerate(settings.sms, 1)
         },
+        CLOSED_DAYS=settings.closed_days,
+        OPERATORS=None if operator is None else operating.engine(operator),
         OUTSIDE=Outside(settings.webhook_networks, only_port=443),
         PERMANENT_SESSION_LIFETIME=timedelta(minutes=15),
         SQLALCHEMY_DATABASE_URI=service,
@@ -124,4 +132,5 @@ def _checked(settings: config.Settings) -> Flask:
     vault.unlock(settings.masters)
     with access.connect(ways.service) as connection:
         vault.refuse_wrong_masters(connection)
-    return build(settings, ways.service, clock.clock(settings.clock_file))
+    now = clock.clock(settings.clock_file)
+    return build(settings, ways.service, now, ways.operator)

@@ -1,5 +1,6 @@
 """The audit trail from a shell: is it as it was written?"""
 
+import contextlib
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -7,11 +8,14 @@ from typing import Any
 from uuid import UUID
 
 import click
+from sqlalchemy import create_engine
+from sqlalchemy.orm import Session
 
 import shell
 from database.opening import Opened
 from models import enter_clinic
 from scheduler import heads as trail_heads
+from scheduler import tenants
 from scheduler.chain import Head
 from shell import OneLine
 
@@ -41,10 +45,39 @@ def verify(clinic: str | None, heads: tuple[Path, ...], after: int) -> None:
         clinics = shell.clinics(opened)
         asked = list(clinics) if clinic is None else [shell.one_clinic(opened, clinic)]
         gone = set() if clinic is not None else kept.keys() - clinics.keys()
+        if gone:
+            gone -= _shredded(opened)
         for one in sorted(gone):
             click.echo(f"{one}: this clinic is not here, and heads of it were published.")
         wrong = [_is_wrong(opened, (one, clinics[one]), kept.get(one, ()), after) for one in asked]
+        if clinic is None:
+            wrong.append(_operators_are_wrong(opened))
     sys.exit(1 if gone or any(wrong) else 0)
+
+
+@contextlib.contextmanager
+def _as_operators(opened: Opened) -> Iterator[Session]:
+    engine = create_engine(opened.ways.operator)
+    try:
+        with Session(engine) as session:
+            yield session
+    finally:
+        engine.dispose()
+
+
+def _shredded(opened: Opened) -> set[UUID]:
+    """The clinics that are not here because they were shredded: a line of the operators says so."""
+    with _as_operators(opened) as session:
+        return set(tenants.shredded(session))
+
+
+def _operators_are_wrong(opened: Opened) -> bool:
+    """Look through the trail of whoever runs the service. Whether something is wrong."""
+    with _as_operators(opened) as session:
+        fault = tenants.first_fault(session)
+    if fault is not None:
+        click.echo(f"Operators: line {fault.sequence} ({fault.id}) {fault.wrong}.")
+    return fault is not None
 
 
 def _is_wrong(opened: Opened, clinic: tuple[UUID, str], heads: Sequence[Head], after: int) -> bool:

@@ -271,8 +271,8 @@ def connections_needed(settings: config.Settings) -> tuple[int, int]:
     listens; a herald one that claims and one that listens.
     """
     channels = 2
-    web = settings.web_workers * (settings.web_threads + 2)
-    return web, 15 + channels * (settings.senders + 2) + 2 * settings.heralds
+    web = settings.web_workers * (settings.web_threads + 4)
+    return web, 17 + channels * (settings.senders + 2) + 2 * settings.heralds
 
 
 def _room(settings: config.Settings, there: int) -> Finding:
@@ -284,9 +284,9 @@ def _room(settings: config.Settings, there: int) -> Finding:
 
 
 def roles(examined: Examined) -> Iterator[Finding]:
-    """Row-level security holds for the service and the worker, and nothing runs for ever."""
+    """Row-level security holds for the processes' roles, and nothing runs for ever."""
     ways = examined.open
-    for name, url in (("service", ways.service), ("worker", ways.worker)):
+    for name, url in zip(("service", "worker", "operator"), ways.processes, strict=True):
         try:
             with access.connect(url) as connection:
                 access.refuse_unsafe_role(connection)

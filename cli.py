@@ -28,6 +28,7 @@ import intake.clinic
 import locksmith
 import logs
 import operations
+import operators
 import rehearsal
 from api import keys
 from database import access
@@ -154,7 +155,13 @@ def rehearse(code: str, start: str | None, brief: bool) -> None:
         raise OneLine(str(error)) from error
 
 
-for command in (*operations.COMMANDS, checkup.doctor, auditing.audit, locksmith.keys):
+for command in (
+    *operations.COMMANDS,
+    checkup.doctor,
+    auditing.audit,
+    locksmith.keys,
+    operators.operator,
+):
     main.add_command(command)
 
 

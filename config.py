@@ -105,6 +105,9 @@ class Settings:
     """HERALDS: webhooks that one worker tells at the same time. Default 4."""
     sign_in_networks: tuple[IPv4Network | IPv6Network, ...]
     """SIGN_IN_NETWORKS: the same for the sites by which people may sign in (OpenID Connect)."""
+    closed_days: int
+    """CLOSED_DAYS: so long a clinic that was closed can be reopened, and its archive be taken out,
+    before an operator may shred it. Default 30."""
     trusted_proxies: int
     """TRUSTED_PROXIES: how many proxies in front may tell us the caller's address. Default 0."""
     log_level: str
@@ -163,6 +166,7 @@ def _read(env: Env) -> Settings:
         feed_networks=_networks(env, "FEED_NETWORKS"),
         webhook_networks=_networks(env, "WEBHOOK_NETWORKS"),
         heralds=env.int("HERALDS", 4, validate=Range(1, 32)),
+        closed_days=env.int("CLOSED_DAYS", 30, validate=Range(1, 3650)),
         trusted_proxies=env.int("TRUSTED_PROXIES", 0, validate=Range(0, 10)),
         log_level=env.str(
             "LOG_LEVEL", "info", validate=OneOf(["debug", "info", "warning", "error"])

@@ -32,12 +32,14 @@ import clock
 import config
 import logs
 import vault
+from archiving import Archiver
 from database import access, migrating, opening
 from intake.bulk import Importer
 from intake.feeds import Refresher
 from intake.fetching import Fetcher
 from models import enter_clinic
 from models.vocabulary import Channel as ChannelCode
+from models.vocabulary import TenancyStatus
 from notifications import hooks, queue, reading
 from notifications.channels import Channel
 from notifications.channels.failover import Failover, Provider
@@ -48,8 +50,14 @@ from notifications.delivery import Delivery, Rate
 from notifications.dispatcher import Dispatcher
 from notifications.herald import Herald
 from notifications.outside import Outside
-from scheduler import apart, evidence, heads
+from scheduler import apart, evidence, heads, tenants
 from scheduler.jobs import JOBS, Job
+
+SHREDDED_AT_ONCE = 2000
+"""Rows of a clinic that go in one transaction: no other clinic waits long behind it."""
+
+STANDING = (TenancyStatus.ACTIVE, TenancyStatus.SUSPENDED, TenancyStatus.CLOSED)
+"""Clinics that are here, whether their doors are open or not."""
 
 WATCHDOG_SECONDS = 30
 GONE_QUIET = 70
@@ -80,6 +88,10 @@ class Worker:
     stop: threading.Event = field(default_factory=threading.Event)
     ticked_at: float = field(default_factory=time.monotonic)
     resting_since: datetime | None = None
+    archiver: Archiver | None = None
+    """Who writes the archives that clinics ask for. None: nobody here."""
+    at: Callable[[str], None] = lambda _: None
+    """Told of some points on its way. For tests of faults."""
 
     def run(self) -> None:
         """Work until told to stop; then finish what is in hand."""
@@ -99,6 +111,8 @@ class Worker:
             dispatcher.stop.set()
         self.refresher.stop.set()
         self.importer.stop.set()
+        if self.archiver is not None:
+            self.archiver.stop.set()
         for thread in dispatching:
             thread.join(20)
         scheduler.shutdown(wait=True)
@@ -154,7 +168,7 @@ class Worker:
         """Run a job for every clinic, each in a transaction of its own."""
         if self.rests():
             return
-        for clinic_id in self._clinics():
+        for clinic_id in self._clinics(*(STANDING if job.shut_too else ())):
             try:
                 while self._do(job, clinic_id) and job.again and not self.stop.is_set():
                     pass
@@ -181,7 +195,7 @@ class Worker:
 
     def ship_heads(self) -> None:
         """Write the published heads of the audit trail where they can be kept from here."""
-        for clinic_id in self._clinics():
+        for clinic_id in self._clinics(*STANDING):
             with Session(self.engine) as session:
                 enter_clinic(session, clinic_id)
                 heads.ship(session, self.heads)
@@ -190,9 +204,31 @@ class Worker:
         """Read the files that clinics have handed in."""
         self.importer.work(self._clinics())
 
-    def _clinics(self) -> Sequence[UUID]:
+    def archive(self) -> None:
+        """Write the archives that clinics have asked for."""
+        if self.archiver is not None and not self.rests():
+            self.archiver.work(self._clinics(TenancyStatus.ACTIVE, TenancyStatus.CLOSED))
+
+    def shred(self) -> None:
+        """Delete what is left of the clinics whose shredding was ordered.
+
+        Not while we rest: whoever restored a backup may want that clinic back.
+        """
+        if self.rests():
+            return
+        for clinic_id in self._clinics(TenancyStatus.SHREDDING):
+            while not self.stop.is_set():
+                with Session(self.engine) as session, session.begin():
+                    gone = tenants.shred(session, clinic_id, SHREDDED_AT_ONCE, self.clock())
+                if not gone:
+                    break
+                self.at("shredding")
+
+    def _clinics(self, *statuses: TenancyStatus) -> Sequence[UUID]:
+        """Those of which the doors are open, or that stand as is asked."""
+        asked = {"statuses": [one.value for one in statuses or (TenancyStatus.ACTIVE,)]}
         with self.engine.begin() as connection:
-            return connection.execute(text("SELECT clinic_id FROM clinic")).scalars().all()
+            return connection.execute(_CLINICS, asked).scalars().all()
 
     def _do(self, job: Job, clinic_id: UUID) -> int:
         with Session(self.engine) as session:
@@ -218,6 +254,8 @@ class Worker:
             ("refresh-feeds", 5 * self.sweep_seconds, self.refresh_feeds),
             ("ship-heads", 60.0, self.ship_heads),
             ("read-in", self.sweep_seconds, self.read_in),
+            ("archive", self.sweep_seconds, self.archive),
+            ("shred", self.sweep_seconds, self.shred),
         ]
         every += [(job.name, job.every.total_seconds(), partial(self.do, job)) for job in JOBS]
         for name, seconds, run in every:
@@ -252,6 +290,10 @@ def make(settings: config.Settings) -> Worker:
         vault.refuse_wrong_masters(connection)
     # Parameters may be a person's: they never reach a log by way of an exception.
     engine = create_engine(ways.worker, pool_pre_ping=True, pool_size=5, hide_parameters=True)
+    # What a clinic takes along is what it sees, and no more: archives are read as the service.
+    service = create_engine(
+        ways.service, pool_pre_ping=True, pool_size=2, max_overflow=0, hide_parameters=True
+    )
     now = clock.clock(settings.clock_file)
 
     def unready(clinic_id: UUID, ids: Sequence[UUID]) -> set[UUID]:
@@ -302,6 +344,8 @@ def make(settings: config.Settings) -> Worker:
         settings.heads,
         heralds,
         hook_dispatchers,
+        archiver=Archiver(service, now, at=_signalling(os.environ.get("AFTERGLOW_SIGNAL_AT", ""))),
+        at=_signalling(os.environ.get("AFTERGLOW_SIGNAL_AT", "")),
     )
 
 
@@ -399,6 +443,8 @@ _BEAT = text(
        SET seen_at = clock_timestamp(), swept_until = :until, stats = CAST(:stats AS jsonb)
     """
 )
+
+_CLINICS = text("SELECT id FROM tenancy WHERE status = ANY(:statuses) ORDER BY id")
 
 _ONE_AT_A_TIME = text("SELECT pg_try_advisory_xact_lock(hashtextextended(:job, 0))")
 

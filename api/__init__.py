@@ -9,6 +9,7 @@ from flask_swagger_ui import get_swaggerui_blueprint
 from api import (
     acts,
     appointments,
+    archives,
     boards,
     calendar_feeds,
     checklists,
@@ -37,6 +38,7 @@ from api import (
     mistakes,
     observations,
     openings,
+    operating,
     outcomes,
     oversight,
     people,
@@ -53,6 +55,7 @@ from api import (
     signed_in,
     summaries,
     talk,
+    tenants,
     together,
     users,
     visits,
@@ -106,9 +109,11 @@ RESOURCES = (
     reports,
     imports,
     exports,
+    archives,
     users,
     providers,
     signed_in,
+    tenants,
 )
 
 SPEC: dict[str, Any] = {
@@ -134,6 +139,11 @@ SPEC: dict[str, Any] = {
                     "name": "__Host-afterglow",
                     "description": "A signed-in browser; what changes something also sends "
                     "X-CSRF-Token, as GET /api/v1/session tells it.",
+                },
+                "operator": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "The key of whoever runs the service: Bearer op_...",
                 },
                 "key": {
                     "type": "http",
@@ -174,6 +184,7 @@ def init_app(app: Flask) -> None:
     health.init_app(app)
     app.register_blueprint(problems.blueprint)
     app.after_request(preconditions.add_etag)
+    operating.init_app(app)
     quota.init_app(app, app.config["REQUESTS_PER_MINUTE"])
     api = ProblemApi(app)
     for resource in RESOURCES:

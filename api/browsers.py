@@ -12,24 +12,23 @@ from sqlalchemy.orm import Session
 
 from identity import sessions
 from identity.sessions import SignedIn
-from models import UserAccount
 from scheduler.errors import NotOwnPage
 
 HARMLESS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
-def user(session: Session, now: datetime) -> UserAccount | None:
-    """The person behind the request's cookie; None without a whole session."""
+def found(session: Session, now: datetime) -> SignedIn | None:
+    """Whose whole session the request's cookie is."""
     token = request.cookies.get(sessions.cookie_name(secure=current_app.config["SECURE"]))
-    found = sessions.find(session, token, now) if token else None
-    if found is None or not found.is_whole:
+    here = sessions.find(session, token, now) if token else None
+    if here is None or not here.is_whole:
         return None
     if request.method not in HARMLESS:
-        _refuse_unless_own(found)
-    if sessions.touch(session, found, now):
+        _refuse_unless_own(here)
+    if sessions.touch(session, here, now):
         keep(session)
-    g.signed_in = found
-    return found.user
+    g.signed_in = here
+    return here
 
 
 def keep(session: Session) -> None:
@@ -39,20 +38,20 @@ def keep(session: Session) -> None:
 
 def signed_in() -> SignedIn | None:
     """The session that the caller came by; None for a key."""
-    found: SignedIn | None = g.get("signed_in")
-    return found
+    here: SignedIn | None = g.get("signed_in")
+    return here
 
 
 def refuse_unless_fresh(now: datetime) -> None:
     """Refuse a person whose second factor is some minutes old. A key has none to give."""
-    found = signed_in()
-    if found is not None:
-        found.refuse_unless_fresh(now)
+    here = signed_in()
+    if here is not None:
+        here.refuse_unless_fresh(now)
 
 
-def _refuse_unless_own(found: SignedIn) -> None:
+def _refuse_unless_own(here: SignedIn) -> None:
     told = request.headers.get("X-CSRF-Token", "")
-    if not secrets.compare_digest(told.encode(), found.csrf.encode()):
+    if not secrets.compare_digest(told.encode(), here.csrf.encode()):
         raise NotOwnPage("Send the session's csrf_token along: X-CSRF-Token.")
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
     if not sessions.is_own_page(site, origin, current_app.config["PUBLIC_URL"]):

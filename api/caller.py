@@ -19,11 +19,11 @@ from api.describing import describe
 from api.errors import TRANSIENT, BadRequest, status_of
 from models import Clinic, Qualification, UserAccount, db
 from models.vocabulary import Role
-from scheduler import audit, facts
+from scheduler import audit, facts, tenants
 from scheduler.audit import Act
 from scheduler.authority import Authority
 from scheduler.errors import NotProven, Refusal
-from scheduler.permissions import BUNDLES, BY_GLASS, Permission, may_give
+from scheduler.permissions import BUNDLES, BY_GLASS, WHEN_CLOSED, Permission, may_give
 
 View = Callable[..., Any]
 
@@ -91,14 +91,21 @@ NOTHING_NEW = 304
 TURNED_AWAY = frozenset({401, 403, 404})
 
 
+_OF_A_TRY = (
+    *("etag", "idempotency", "authority", "status", "on_trail", "shown", "glass", "signed_in"),
+)
+"""What is found out anew when a request is begun anew."""
+
+
 def _let_in(permission: Permission, step_up: bool) -> None:
-    for name in ("etag", "idempotency", "authority", "on_trail", "shown", "glass", "signed_in"):
+    for name in _OF_A_TRY:
         g.pop(name, None)
     trail.note_origin(permission)
     g.authority = _authority(db.session())
     if g.authority is None:
         abort(401)
     quota.spend(db.session(), db.session().info["clinic_id"], g.authority.caller)
+    tenants.refuse_unless_open(g.status, closed_too=permission in WHEN_CLOSED)
     if not (g.authority.may(permission) or _by_glass(permission)):
         abort(403)
     if step_up:
@@ -158,8 +165,11 @@ def _authority(session: Session) -> Authority | None:
     With an Authorization header no cookie counts. None without anything that works.
     """
     if "Authorization" not in request.headers:
-        user = browsers.user(session, now())
-        return None if user is None else _of_user(session, user)
+        found = browsers.found(session, now())
+        if found is None:
+            return None
+        g.status = found.status
+        return _of_user(session, found.user)
     token = request.authorization
     if token is None or token.type != "bearer" or not token.token:
         return None
@@ -169,6 +179,7 @@ def _authority(session: Session) -> Authority | None:
     if key.networks and not keys.is_from(request.remote_addr, key.networks):
         raise BadRequest(403, "address-not-allowed", "This key may not be used from this address.")
     session.info["clinic_id"] = key.clinic_id  # the statement has entered it already
+    g.status = key.status
     if key.last_used_on != now().date():
         session.execute(_USED, {"id": key.id, "on": now().date()})
         session.commit()  # for itself: a read commits nothing
@@ -209,7 +220,8 @@ def _licensed(session: Session, practitioner_id: UUID | None) -> frozenset[str]:
 _KEY = text(
     """
     WITH told AS MATERIALIZED (SELECT set_config('afterglow.token', :token, true) AS token)
-    SELECT key.*, set_config('afterglow.clinic', key.clinic_id::text, true)
+    SELECT key.*, tenancy_status(key.clinic_id) AS status,
+           set_config('afterglow.clinic', key.clinic_id::text, true)
       FROM told CROSS JOIN LATERAL (
           SELECT clinic_id, id, name, prefix, role, practitioner_id, scopes, networks,
                  expires_at, revoked_at, last_used_on

@@ -54,6 +54,8 @@ def tell(doc: dict[str, Any], left: dict[str, Any], **_: Any) -> dict[str, Any]:
     permission = left.get("permission")
     if permission is None:
         return doc
+    if "operator" in left:
+        doc["security"] = [{"operator": []}]
     doc["operationId"] = left["name"]
     said = left["docstring"]
     asked = f"Needs the permission `{permission}`."

@@ -27,9 +27,12 @@ from models import db
 from scheduler.errors import (
     AtCapacity,
     BadCalendar,
+    ClinicClosed,
+    ClinicSuspended,
     CourseClosed,
     HoldExpired,
     KeyEnded,
+    LimitReached,
     MayNotOverride,
     NoOpening,
     NotFound,
@@ -62,6 +65,7 @@ from scheduler.errors import (
     Understaffed,
     Unfit,
     UnfitAssignment,
+    VisitsUnderWay,
     WeakPassword,
     WrongStatus,
 )
@@ -69,9 +73,12 @@ from scheduler.errors import (
 STATUS: dict[type[Refusal], int] = {
     AtCapacity: 422,
     BadCalendar: 422,
+    ClinicClosed: 403,
+    ClinicSuspended: 403,
     CourseClosed: 409,
     HoldExpired: 409,
     KeyEnded: 409,
+    LimitReached: 409,
     MayNotOverride: 403,
     NoOpening: 409,
     NotFound: 404,
@@ -103,6 +110,7 @@ STATUS: dict[type[Refusal], int] = {
     Understaffed: 422,
     Unfit: 422,
     UnfitAssignment: 422,
+    VisitsUnderWay: 409,
     WeakPassword: 422,
     WrongStatus: 409,
 }
@@ -111,6 +119,11 @@ MEDIA_TYPE = "application/problem+json"
 
 Problem = tuple[dict[str, Any], int, dict[str, str]]
 """The body, the status and the headers of an answer."""
+
+REFUSED = "AG001"
+"""The SQLSTATE of what a function of the database refuses, as a rule would."""
+
+_BY_CODE = {refusal.code: refusal for refusal in STATUS}
 
 TRANSIENT = (DeadlockDetected, SerializationFailure)
 """PostgreSQL chose to end this transaction for another's sake: trying again is right."""
@@ -272,10 +285,17 @@ def _integrity(error: IntegrityError) -> ResponseReturnValue:
 
 def _database(error: DBAPIError) -> ResponseReturnValue:
     db.session.rollback()
+    if getattr(error.orig, "sqlstate", None) == REFUSED:
+        return _refused(_as_refusal(error.orig))
     # An operational error is about the server's day, not about the request.
     if isinstance(error.orig, psycopg.OperationalError) or error.connection_invalidated:
         return _busy(error)
     return _unexpected(error)
+
+
+def _as_refusal(error: Any) -> Refusal:
+    """What the database itself refused: its rules say so by a code and a sentence."""
+    return _BY_CODE[error.diag.message_primary](error.diag.message_detail)
 
 
 def _busy(error: Exception) -> ResponseReturnValue:

@@ -135,7 +135,10 @@ def _tell(response: Response) -> Response:
 _LAZILY = text("SELECT set_config('synchronous_commit', 'off', true)")
 
 _QUOTA = """
-    CASE WHEN :holder = '' THEN (SELECT coalesce(requests_per_minute, :quota) FROM clinic)
+    CASE WHEN :holder = ''
+         THEN (SELECT least(coalesce(t.requests_per_minute, :quota),
+                            coalesce(c.requests_per_minute, t.requests_per_minute, :quota))
+                 FROM clinic c JOIN tenancy t ON t.id = c.clinic_id)
          ELSE :quota END
 """
 

@@ -1,10 +1,12 @@
 """Access: who connects to PostgreSQL as whom.
 
-Three roles. The *owner* owns the tables and runs migrations. The *service* serves requests;
+Four roles. The *owner* owns the tables and runs migrations. The *service* serves requests;
 it is neither owner nor superuser, so row-level security holds for it. The *worker* delivers
 messages; it sees the message queue of all clinics, and otherwise what the service sees. The
-last two are named after the database, so that two databases on one server never share them,
-and their passwords are derived from the service's secret, so that nothing has to be kept.
+*operator* is whoever runs the service for clinics: it may call a few functions and read no
+table of a clinic. The last three are named after the database, so that two databases on one
+server never share them, and their passwords are derived from the service's secret, so that
+nothing has to be kept.
 """
 
 import hashlib
@@ -31,15 +33,21 @@ class Unreachable(psycopg.OperationalError):
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """The three ways into one database."""
+    """The four ways into one database."""
 
     owner: URL
     service: URL
     worker: URL
+    operator: URL
+
+    @property
+    def processes(self) -> tuple[URL, URL, URL]:
+        """Those that the service's own processes come by."""
+        return self.service, self.worker, self.operator
 
 
 def access(owner_url: str, secret: str) -> Access:
-    """Derive the three ways in from the owner's URL and the service's secret.
+    """Derive the four ways in from the owner's URL and the service's secret.
 
     Raises Unreachable if the URL is not one of PostgreSQL.
     """
@@ -50,13 +58,14 @@ def access(owner_url: str, secret: str) -> Access:
         owner=owner,
         service=_as(owner, f"{database}_service", secret),
         worker=_as(owner, f"{database}_worker", secret),
+        operator=_as(owner, f"{database}_operator", secret),
     )
 
 
 def prepare(ways: Access) -> None:
-    """Make the service's and the worker's role, or renew their passwords and limits.
+    """Make the processes' roles, or renew their passwords and limits.
 
-    Needs an owner who may create roles, unless both exist already and let us in. Raises
+    Needs an owner who may create roles, unless all exist already and let us in. Raises
     Unreachable, in one line, if the server is not there or the owner may not.
     """
     try:
@@ -64,11 +73,11 @@ def prepare(ways: Access) -> None:
             version = connection.info.server_version
             if version < 150000:
                 raise Unreachable(f"PostgreSQL {version // 10000} is too old: 15 or newer.")
-            for url in (ways.service, ways.worker):
+            for url in ways.processes:
                 _prepare_role(connection, url)
     except psycopg.errors.InsufficientPrivilege as error:
         if not _lets_in(ways):
-            names = f"{ways.service.username} and {ways.worker.username}"
+            names = ", ".join(str(url.username) for url in ways.processes)
             raise Unreachable(
                 f"DATABASE_URL: {ways.owner.username} may not create the roles {names}. "
                 "Let it (ALTER ROLE ... CREATEROLE), or start once as a role that may."
@@ -153,7 +162,7 @@ def _prepare_role(connection: psycopg.Connection, url: URL) -> None:
 
 def _lets_in(ways: Access) -> bool:
     try:
-        for url in (ways.service, ways.worker):
+        for url in ways.processes:
             connect(url).close()
     except Unreachable:
         return False

@@ -53,7 +53,7 @@ class Manifest:
     server: int
     """PostgreSQL's major version."""
     roles: Mapping[str, str]
-    """The names of owner, service and worker where it was made."""
+    """The names of owner, service, worker and operator where it was made."""
     bytes: int
     sha256: str
     """Of the dump."""
@@ -149,7 +149,8 @@ def restore(
         _make_room(connection, ways, replace=replace)
         try:
             with _restored_from(path, manifest, _major(connection), progress) as script:
-                names = {manifest.roles[kind]: name for kind, name in _roles(ways).items()}
+                there = _roles(ways)
+                names = {was: there[kind] for kind, was in manifest.roles.items()}
                 replaying.replay(connection, script, names)
             connection.execute("RESET ALL")
             _put_back_keys(connection, keys_of(path))
@@ -163,12 +164,12 @@ def restore(
 
 
 def others(ways: Access) -> int:
-    """How many connections the service and the workers have to this database."""
+    """How many connections the service's processes have to this database."""
     with access.connect(ways.owner) as connection:
         row = connection.execute(
             "SELECT count(*) FROM pg_stat_activity "
             "WHERE datname = current_database() AND usename = ANY(%s)",
-            [[ways.service.username, ways.worker.username]],
+            [[url.username for url in ways.processes]],
         ).fetchone()
     assert row is not None
     return int(row[0])
@@ -405,6 +406,7 @@ def _roles(ways: Access) -> dict[str, str]:
         "owner": ways.owner.username or "",
         "service": ways.service.username or "",
         "worker": ways.worker.username or "",
+        "operator": ways.operator.username or "",
     }
 
 

@@ -57,6 +57,6 @@ def _on_a_server(database_url: str) -> Iterator[Access]:
             connection.execute(
                 sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name))
             )
-            for url_of_role in (ways.service, ways.worker):
+            for url_of_role in ways.processes:
                 role = sql.Identifier(url_of_role.username or "")
                 connection.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(role))

@@ -17,8 +17,9 @@ from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
-from models import Clinic, UserAccount, UserSession
-from models.vocabulary import UserStatus
+from models import Clinic, Tenancy, UserAccount, UserSession
+from models.vocabulary import TenancyStatus, UserStatus
+from scheduler import tenants
 from scheduler.errors import NotProven, StepUpNeeded
 
 LASTS = timedelta(hours=12)
@@ -45,6 +46,8 @@ class SignedIn:
     session: UserSession
     csrf: str
     """What a page of ours sends along with everything that changes something."""
+    status: TenancyStatus = TenancyStatus.ACTIVE
+    """Of their clinic: whether its doors are open."""
 
     @property
     def is_whole(self) -> bool:
@@ -66,8 +69,10 @@ def begin(session: Session, user: UserAccount, whence: Whence, now: datetime) ->
     """Begin a session, half until the second factor; returns it and its token.
 
     Refuses with `NotProven` if the account was changed since `user` was read: by a new password,
-    say, whose owner has just ended every session there was.
+    say, whose owner has just ended every session there was. Refuses with `ClinicSuspended` whose
+    clinic is.
     """
+    refuse_unless_let_in(session, user.clinic_id)
     if session.scalar(_AS_READ, {"id": user.id, "version": user.version}) is None:
         raise NotProven("This account was changed just now. Please begin anew.")
     session.execute(
@@ -90,6 +95,12 @@ def begin(session: Session, user: UserAccount, whence: Whence, now: datetime) ->
     return begun, token
 
 
+def refuse_unless_let_in(session: Session, clinic_id: UUID) -> None:
+    """Refuse whose clinic is suspended; one that is closed lets people in, to take all out."""
+    status = session.scalars(select(Tenancy.status).where(Tenancy.id == clinic_id)).one()
+    tenants.refuse_unless_open(status, closed_too=True)
+
+
 def complete(
     session: Session, signed_in: SignedIn, now: datetime, *, given_at: datetime | None = None
 ) -> str:
@@ -109,17 +120,18 @@ def find(session: Session, token: str, now: datetime) -> SignedIn | None:
     if row is None:
         return None
     session.info["clinic_id"] = row.clinic_id  # the statement has entered it already
-    here, user, idle = session.execute(
-        select(UserSession, UserAccount, Clinic.session_idle_minutes)
+    here, user, idle, status = session.execute(
+        select(UserSession, UserAccount, Clinic.session_idle_minutes, Tenancy.status)
         .join(UserAccount, UserAccount.id == UserSession.user_id)
         .join(Clinic, Clinic.clinic_id == UserSession.clinic_id)
+        .join(Tenancy, Tenancy.id == UserSession.clinic_id)
         .where(UserSession.id == row.id)
         .execution_options(populate_existing=True)
     ).one()
     ended = here.ended_at is not None or here.expires_at <= now
     if ended or here.seen_at + timedelta(minutes=idle) <= now or user.status != UserStatus.ACTIVE:
         return None
-    return SignedIn(user, here, csrf_of(token))
+    return SignedIn(user, here, csrf_of(token), status)
 
 
 def touch(session: Session, signed_in: SignedIn, now: datetime) -> bool:

@@ -36,6 +36,11 @@ def worker() -> str:
     return _role("worker")
 
 
+def operator() -> str:
+    """The operators' role in this database, quoted."""
+    return _role("operator")
+
+
 def guard(table: str, *, service_may: str, worker_may: str) -> None:
     """Let the roles see and touch `table` only as far as the transaction's clinic goes.
 

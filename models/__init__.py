@@ -16,6 +16,7 @@ from models.account import (
     UserSession,
 )
 from models.appointment import SERVES, Appointment, AppointmentEvent, Override
+from models.archive import Archive, ArchivePart
 from models.audit import AuditEvent, AuditHead, BreakGlass
 from models.base import Base, Tenanted, db, enter_clinic
 from models.bulk import Import, ImportFault
@@ -57,6 +58,7 @@ from models.talk import (
     Task,
     Wording,
 )
+from models.tenancy import OperatorEvent, OperatorKey, Tenancy
 from models.waitlist import FreedTime, Offer, WaitlistEntry
 from models.webhook import (
     Webhook,
@@ -74,6 +76,8 @@ __all__ = [
     "ApiKey",
     "Appointment",
     "AppointmentEvent",
+    "Archive",
+    "ArchivePart",
     "AuditEvent",
     "AuditHead",
     "Base",
@@ -113,6 +117,8 @@ __all__ = [
     "Observation",
     "Offer",
     "OpeningHours",
+    "OperatorEvent",
+    "OperatorKey",
     "Override",
     "Passkey",
     "Patient",
@@ -141,6 +147,7 @@ __all__ = [
     "Site",
     "Slot",
     "Task",
+    "Tenancy",
     "Tenanted",
     "UserAccount",
     "UserSession",

@@ -52,7 +52,8 @@ class Clinic(Base):
     noshow_after_minutes: Mapped[int] = mapped_column(server_default=text("1440"))
     """A booked visit that ended so long ago and never began is marked noshow."""
     requests_per_minute: Mapped[int | None]
-    """How often all its callers together may ask the API. None: five times what one may."""
+    """How often all its callers together may ask the API: what its tenancy says at most. None: as
+    often as that says, else five times what one may."""
     session_idle_minutes: Mapped[int] = mapped_column(server_default=text("15"))
     """So long may somebody who signed in do nothing before they sign in anew."""
     default_protocol_id: Mapped[UUID | None]

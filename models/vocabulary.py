@@ -419,6 +419,19 @@ class Role(StrEnum):
     AUDITOR = "auditor"
 
 
+class TenancyStatus(StrEnum):
+    """Where a clinic stands with whoever runs the service for it."""
+
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    """No door opens and nothing is said, until it is resumed."""
+    CLOSED = "closed"
+    """The same, but that everything can be taken out; after a while it may be shredded."""
+    SHREDDING = "shredding"
+    """Its rows are being deleted, and there is no way back."""
+    SHREDDED = "shredded"
+
+
 class UserStatus(StrEnum):
     """Where a staff account stands."""
 

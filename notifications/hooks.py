@@ -26,7 +26,7 @@ from uuid_utils.compat import uuid7
 
 from models.vocabulary import DeliveryState, Owner, SwitchedOff, TaskKind
 from notifications.events import PING
-from notifications.queue import AT_WORK
+from notifications.queue import AT_WORK, OPEN
 from notifications.reading import HERE
 
 LEASE = timedelta(seconds=60)
@@ -260,7 +260,7 @@ _WAITING = f"""
          WHERE NOT EXISTS (SELECT FROM webhook_delivery s
                             WHERE s.clinic_id = w.clinic_id AND s.webhook_id = w.webhook_id
                               AND s.state = 'sending')
-           AND {AT_WORK}
+           AND w.clinic_id {OPEN} AND {AT_WORK}
     )
 """
 """The webhooks for which something waits and nothing is being sent, each found by one step in the

@@ -494,11 +494,15 @@ _COLUMNS = """m.id, m.clinic_id, m.subject_id, m.appointment_id, m.kind, m.chann
 AT_WORK = "NOT EXISTS (SELECT FROM restoration WHERE resumed_at IS NULL)"
 """Nothing is said, in whatever way, while a database that was restored has not been resumed."""
 
+OPEN = "NOT IN (SELECT id FROM tenancy WHERE status <> 'active')"
+"""What is to be said for a clinic that is suspended or closed stands still: it is said once its
+doors are open again, if it is of use then."""
+
 _CLAIM = f"""
     WITH due AS MATERIALIZED (
         SELECT clinic_id, id, set_config('synchronous_commit', 'off', true) FROM message
          WHERE state = 'scheduled' AND channel = %(channel)s AND due_at <= %(now)s
-           AND {AT_WORK}
+           AND clinic_id {OPEN} AND {AT_WORK}
          ORDER BY due_at, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
     )
     UPDATE message m
@@ -787,7 +791,8 @@ _NEVER_SEEN = f"""
 """
 
 _NEXT_DUE = f"""
-    SELECT min(due_at) FROM message WHERE state = 'scheduled' AND channel = %s AND {AT_WORK}
+    SELECT min(due_at) FROM message WHERE state = 'scheduled' AND channel = %s
+       AND clinic_id {OPEN} AND {AT_WORK}
 """
 
 _REST = """

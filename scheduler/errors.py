@@ -226,6 +226,30 @@ class StepUpNeeded(Refusal):
     code = "step-up-needed"
 
 
+class ClinicSuspended(Refusal):
+    """Whoever runs the service has suspended the clinic: no door of it opens."""
+
+    code = "clinic-suspended"
+
+
+class ClinicClosed(Refusal):
+    """The clinic is closed: nothing but an archive of all it has can be had."""
+
+    code = "clinic-closed"
+
+
+class LimitReached(Refusal):
+    """The clinic has as many of these as whoever runs the service lets it have."""
+
+    code = "limit-reached"
+
+
+class VisitsUnderWay(Refusal):
+    """Somebody is at the clinic for a visit: its doors are not shut behind them."""
+
+    code = "visits-under-way"
+
+
 class NotOwnPage(Refusal):
     """A signed-in browser sends this, and not from a page of ours."""
 

@@ -4,7 +4,7 @@ Rules get plain values from here, so they stay pure and their reads are easy to 
 many visits need is asked for all of them at once. Who is open and taken is in calendars.py.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from itertools import groupby
@@ -12,15 +12,16 @@ from typing import Any, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, Select, exists, func, select, text, tuple_
+from sqlalchemy import ColumnElement, Select, exists, func, select, text, true, tuple_
 from sqlalchemy.dialects.postgresql import distinct_on
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session, aliased, undefer
 
 from models import (
     SERVES,
     ApiKey,
     Appointment,
     AppointmentEvent,
+    Archive,
     AuditEvent,
     BreakGlass,
     BusyFeed,
@@ -59,6 +60,7 @@ from models import (
     Site,
     Slot,
     Task,
+    Tenancy,
     Tenanted,
     UserAccount,
     WaitlistEntry,
@@ -150,6 +152,22 @@ def import_to_read(session: Session) -> Import | None:
     """
     query = select(Import).where(Import.ended_at.is_(None)).order_by(Import.id).limit(1)
     return session.scalars(query.with_for_update(skip_locked=True)).first()
+
+
+def archive_to_write(session: Session) -> Archive | None:
+    """The archive that waits longest to be written."""
+    query = select(Archive).where(Archive.ended_at.is_(None)).order_by(Archive.id).limit(1)
+    return session.scalars(query).first()
+
+
+def every_row(session: Session, model: Any) -> Iterator[Any]:
+    """All rows of a clinic in one table, whole, in the order of their keys; few held at once."""
+    key = model.clinic_id if model is Clinic else model.id
+    query = select(model).where(model.clinic_id == session.info["clinic_id"]).order_by(key)
+    whole = query.options(undefer("*")).execution_options(yield_per=500)
+    for row in session.scalars(whole):
+        yield row
+        session.expunge(row)
 
 
 def clinic(session: Session) -> Clinic:
@@ -1423,14 +1441,20 @@ def visits_ahead(session: Session, course_id: UUID) -> Sequence[UUID]:
 
 
 def missed(session: Session, now: datetime) -> Sequence[Appointment]:
-    """Booked visits that ended longer ago than the clinic waits."""
-    patience = timedelta(minutes=clinic(session).noshow_after_minutes)
+    """Booked visits that ended longer ago than the clinic waits.
+
+    Not those that ended while the clinic's doors were shut: nobody could note who came.
+    """
+    home = clinic(session)
+    patience = timedelta(minutes=home.noshow_after_minutes)
+    resumed = select(Tenancy.resumed_at).where(Tenancy.id == home.clinic_id).scalar_subquery()
     return session.scalars(
         select(Appointment)
         .where(
             Appointment.status == AppointmentStatus.BOOKED,
             Appointment.suspended_at.is_(None),  # it is not the patient who let that one down
             Appointment.ends_at <= now - patience,
+            func.coalesce(resumed < Appointment.ends_at, true()),
         )
         .order_by(Appointment.id)
         .limit(200)

@@ -43,6 +43,8 @@ class Job:
     """Does it as of an instant of the clinic's clock; says how many rows it touched."""
     again: bool = False
     """Whether to run again at once after it touched something, in a transaction of its own."""
+    shut_too: bool = False
+    """Whether it runs for a clinic that is suspended or closed, too."""
 
 
 def forget_answers(session: Session, now: datetime) -> int:
@@ -94,8 +96,8 @@ JOBS = (
     Job("forget-events", timedelta(hours=1), forget_events, again=True),
     Job("forget-answers", timedelta(hours=1), forget_answers),
     Job("forget-proposals", timedelta(hours=1), proposals.forget),
-    Job("watch-audit-trail", timedelta(minutes=5), heads.watch),
-    Job("publish-audit-heads", timedelta(hours=1), heads.publish),
+    Job("watch-audit-trail", timedelta(minutes=5), heads.watch, shut_too=True),
+    Job("publish-audit-heads", timedelta(hours=1), heads.publish, shut_too=True),
     Job("forget-imports", timedelta(hours=1), imports.forget),
     Job("seal-anew", timedelta(minutes=1), resealing.walk, again=True),
     Job("forget-changes", timedelta(minutes=10), forget_changes),

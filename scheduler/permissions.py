@@ -29,6 +29,7 @@ class Permission(StrEnum):
     CHECKLISTS_SIGN = "checklists:sign"
     CLEARANCES_READ = "clearances:read"
     CLEARANCES_WRITE = "clearances:write"
+    CLINIC_EXPORT = "clinic:export"
     COURSES_READ = "courses:read"
     COURSES_WRITE = "courses:write"
     COURSES_DECIDE = "courses:decide"
@@ -85,6 +86,7 @@ MEANS: Mapping[Permission, str] = {
     Permission.CHECKLISTS_SIGN: "settle a clinician's items",
     Permission.CLEARANCES_READ: "clearances and signed consents",
     Permission.CLEARANCES_WRITE: "vouch for a gate",
+    Permission.CLINIC_EXPORT: "take out an archive of all the clinic has, also once it is closed",
     Permission.COURSES_READ: "courses, their steps, repairs",
     Permission.COURSES_WRITE: "open, propose, accept, hold, repair",
     Permission.COURSES_DECIDE: "skip a step, note its outcome, end a course early",
@@ -144,6 +146,9 @@ IMPERSONAL = frozenset(
     }
 )
 """Their doors show nothing about patients: what is merely looked at there is on no trail."""
+
+WHEN_CLOSED = frozenset({Permission.CLINIC_EXPORT, Permission.SESSION_OWN})
+"""Their doors stay open to a clinic that was closed, until it is shredded."""
 
 _OVERVIEW = frozenset(
     {

@@ -14,7 +14,7 @@ from flask.typing import ResponseReturnValue
 
 from models import Appointment, Escort, Patient, Site, db, enter_clinic
 from notifications import links
-from scheduler import audit, escorts, facts
+from scheduler import audit, escorts, facts, tenants
 from scheduler.audit import Act
 from scheduler.errors import NotFound, Stale, WrongStatus
 from web.patient import CLOSED, now, seal
@@ -91,6 +91,8 @@ def _find(token: str) -> Escort | None:
     if ids is None:
         return None
     enter_clinic(db.session(), ids[0])
+    if not tenants.is_open(db.session()):
+        return None
     try:
         return facts.one(db.session(), Escort, ids[1])
     except NotFound:

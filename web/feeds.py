@@ -13,7 +13,7 @@ from models import SERVES, Appointment, CalendarFeed, Site, Slot, db, enter_clin
 from models.vocabulary import AppointmentStatus
 from notifications import invitation, links
 from notifications.invitation import Entry, Method
-from scheduler import audit, facts
+from scheduler import audit, facts, tenants
 from scheduler.audit import Act
 from scheduler.authority import Authority
 
@@ -38,6 +38,8 @@ def feed(token: str) -> ResponseReturnValue:
     if found is None or found.revoked_at is not None:
         return Response(status=404)
     enter_clinic(session, found.clinic_id)
+    if not tenants.is_open(session):  # who subscribed keeps what they have, and asks again
+        return Response(status=503, headers={"Retry-After": "3600"})
     home = facts.clinic(session)
     rows = session.execute(
         select(Appointment, Site, Slot.group_session_id)

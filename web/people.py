@@ -15,11 +15,11 @@ from itsdangerous import BadSignature, URLSafeSerializer
 from identity import begun, sessions
 from identity.sessions import SignedIn, Whence
 from models import UserAccount, UserSession, db
-from models.vocabulary import AuditOutcome
+from models.vocabulary import AuditOutcome, TenancyStatus
 from scheduler import audit
 from scheduler.audit import Act
 from scheduler.authority import Authority
-from scheduler.errors import NotOwnPage, Refusal, StepUpNeeded, TooManyTries
+from scheduler.errors import ClinicSuspended, NotOwnPage, Refusal, StepUpNeeded, TooManyTries
 from web.forms import BadForm
 
 View = Callable[..., ResponseReturnValue]
@@ -87,7 +87,7 @@ def signed_in(view: View) -> View:
     def guarded(**parts: Any) -> ResponseReturnValue:
         token = request.cookies.get(sessions.cookie_name(secure=_secure()))
         found = sessions.find(db.session(), token, now()) if token else None
-        if found is None:
+        if found is None or found.status is TenancyStatus.SUSPENDED:
             return redirect("/sign-in", 303)
         g.here = found
         if request.method == "POST" and not _is_own_form(found):
@@ -244,7 +244,7 @@ def now() -> datetime:
 def _status(refusal: Exception) -> int:
     if isinstance(refusal, TooManyTries):
         return 429
-    return 403 if isinstance(refusal, NotOwnPage) else 422
+    return 403 if isinstance(refusal, NotOwnPage | ClinicSuspended) else 422
 
 
 def _is_own_form(found: SignedIn) -> bool:

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from models import Clinic, Patient, PatientLink, enter_clinic
 from notifications import links
+from scheduler import tenants
 
 MINUTES = 15
 """How long a link is remembered after it was last used."""
@@ -33,12 +34,17 @@ class Visitor:
 
 
 def find(session: Session, digest: bytes, now: datetime) -> tuple[PatientLink, Clinic] | None:
-    """Find a link that still stands, and enter its clinic. None for any other."""
+    """Find a link that still stands, and enter its clinic. None for any other.
+
+    None too while the clinic's own doors are shut.
+    """
     session.execute(_TELL, {"token": digest.hex()})
     link = session.scalar(select(PatientLink).where(PatientLink.token_hash == digest))
     if link is None or link.revoked_at is not None or link.expires_at <= now:
         return None
     enter_clinic(session, link.clinic_id)
+    if not tenants.is_open(session):
+        return None
     return link, session.scalars(select(Clinic)).one()
 
 

@@ -8,13 +8,15 @@ import json
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy.orm import Session
 
-from database.access import Access
+import operators
+from database.access import Access, connect
 from models.vocabulary import Role
 from tests.factories import SUNDAY_NOON, make_world
 from tests.fakes import MailServer
@@ -70,6 +72,10 @@ def test_nothing_that_is_described_fails(
 
         first = tried(service, secrets[0], tmp_path, "--max-examples", "3")
         second = tried(service, secrets[1], tmp_path, "--phases", "examples,stateful")
+        with connect(database.owner, autocommit=False) as connection:
+            operator = operators.issue(connection, "ops", timedelta(days=1), SUNDAY_NOON)
+        theirs = ("--include-path-regex", "^/api/v1/operator", "--max-examples", "5")
+        third = tried(service, operator, tmp_path, *theirs)  # last: it shuts clinics
 
         told = service.log.read_text()
 
@@ -77,4 +83,6 @@ def test_nothing_that_is_described_fails(
     assert first["operations"]["tested"] == first["operations"]["total"] > 150
     assert first["test_cases"]["generated"] + second["test_cases"]["generated"] > CASES
     assert first["test_cases"]["with_failures"] == second["test_cases"]["with_failures"] == 0
+    assert third["operations"]["tested"] == third["operations"]["selected"] > 10
+    assert third["test_cases"]["with_failures"] == 0
     assert '"unexpected"' not in told

@@ -53,6 +53,7 @@ def settings(**changes: Any) -> config.Settings:
             "requests_per_minute": 1_000_000,
             "webhook_networks": (ip_network("127.0.0.0/8"),),
             "heralds": 1,
+            "closed_days": 30,
             "trusted_proxies": 0,
             "log_level": "error",
             **changes,

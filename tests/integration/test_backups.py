@@ -68,7 +68,7 @@ def look(ways: Access) -> contents.Contents:
 def catalog(ways: Access) -> dict[str, list[Any]]:
     """Everything that says who may do what, with the roles called by what they are."""
     roles = {ways.service.username: "service", ways.worker.username: "worker"}
-    roles |= {ways.owner.username: "owner"}
+    roles |= {ways.owner.username: "owner", ways.operator.username: "operator"}
     with access.connect(ways.owner) as connection:
         policies = connection.execute(
             "SELECT tablename, policyname, roles::text[], cmd, qual, with_check FROM pg_policies "
@@ -148,7 +148,7 @@ def test_it_comes_back_under_another_name_with_every_right_and_policy(
     assert look(elsewhere) == look(database)
     assert catalog(elsewhere) == catalog(database)
     assert migrating.drift(elsewhere.owner, Base.metadata) == []
-    for url in (elsewhere.service, elsewhere.worker):
+    for url in elsewhere.processes:
         with access.connect(url) as connection:
             access.refuse_unsafe_role(connection)
     with access.connect(elsewhere.service) as connection:
