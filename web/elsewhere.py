@@ -8,6 +8,7 @@ from flask.typing import ResponseReturnValue
 from identity import accounts, delays, providers, sessions
 from identity.providers import Flow, Seen
 from models import IdentityProvider, db
+from scheduler.doors import public
 from scheduler.errors import NotProven, Refusal
 from web import account, people
 from web.people import asked_by, here, now, signed_in, wholly
@@ -22,6 +23,7 @@ def _ask(clinic_id: UUID, problem: str | None = None, provider_id: UUID | None =
 
 
 @blueprint.post("/sign-in/<uuid:clinic_id>/provider/<uuid:provider_id>")
+@public("Who signs in is not known before.")
 @asked_by(_ask)
 def leave(clinic_id: UUID, provider_id: UUID) -> ResponseReturnValue:
     """Send somebody to another site, to be known there."""
@@ -40,6 +42,7 @@ def begin_link(provider_id: UUID) -> ResponseReturnValue:
 
 
 @blueprint.get("/sign-in/<uuid:clinic_id>/provider/<uuid:provider_id>/callback")
+@public("Who signs in is not known before.")
 def come_back(clinic_id: UUID, provider_id: UUID) -> ResponseReturnValue:
     """Take back whom another site has sent; what they bring works once, in their browser alone."""
     try:

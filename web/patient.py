@@ -25,7 +25,7 @@ from sqlalchemy import select
 
 from models import Appointment, ChecklistItem, db
 from models.vocabulary import AuditOutcome, OfferState, Owner, ReplyMeaning, TaskStatus
-from scheduler import audit, booking, checklists, escorts, facts, offers, replies
+from scheduler import audit, booking, checklists, doors, escorts, facts, offers, replies
 from scheduler.audit import Act
 from scheduler.authority import PATIENT, Call
 from scheduler.checklists import Settling
@@ -82,6 +82,7 @@ def seal(response: Response) -> Response:
 @blueprint.get("/<token>")
 def follow(token: str) -> ResponseReturnValue:
     """Take the token out of the address and go on to the page. Changes nothing."""
+@asks(Asks.TOKEN)
     digest = visitor.digest_of(token)
     if visitor.find(db.session(), digest, now()) is None:
         return closed()
@@ -91,6 +92,7 @@ def follow(token: str) -> ResponseReturnValue:
 @blueprint.get("/")
 def show() -> ResponseReturnValue:
     """Show the visit, or ask for the date of birth first."""
+@asks(Asks.VISIT)
     here = visitor.remembered(db.session(), now())
     if here is None:
         return closed()
@@ -104,6 +106,7 @@ def show() -> ResponseReturnValue:
 @blueprint.get("/appointment.ics")
 def calendar() -> ResponseReturnValue:
     """The visit as a file for the patient's own calendar."""
+@asks(Asks.VISIT)
     here = visitor.remembered(db.session(), now())
     if here is None or not here.is_known:
         return closed()
@@ -117,6 +120,7 @@ def calendar() -> ResponseReturnValue:
 @blueprint.post("/birth-date")
 def prove() -> ResponseReturnValue:
     """Check the date of birth. Five wrong ones shut the link."""
+@asks(Asks.VISIT)
     here = visitor.remembered(db.session(), now())
     if here is None:
         return closed()
@@ -158,7 +162,7 @@ def act(view: Callable[..., str]) -> Callable[..., ResponseReturnValue]:
         answer = make_response(redirect(f"/p/?done={done}", 303))
         return visitor.remember(answer, digest, known=True)
 
-    return guarded
+    return doors.mark(guarded, Door(Asks.VISIT))
 
 
 @blueprint.post("/confirm")

@@ -15,9 +15,10 @@ from itsdangerous import BadSignature, URLSafeSerializer
 from identity import sessions
 from identity.sessions import SignedIn, Whence
 from models import UserAccount, db
-from scheduler import audit
+from scheduler import audit, doors
 from scheduler.audit import Act
 from scheduler.authority import Authority
+from scheduler.doors import Asks, Door
 from scheduler.errors import NotOwnPage, Refusal, StepUpNeeded, TooManyTries
 from web.forms import BadForm
 
@@ -95,7 +96,7 @@ def signed_in(view: View) -> View:
             keep()
         return view(**parts)
 
-    return guarded
+    return doors.mark(guarded, Door(Asks.PASSWORD))
 
 
 def wholly(view: View) -> View:
@@ -108,7 +109,7 @@ def wholly(view: View) -> View:
             return redirect("/sign-in/code", 303)
         return view(**parts)
 
-    return guarded
+    return doors.mark(guarded, Door(Asks.SESSION))
 
 
 def here() -> SignedIn:
