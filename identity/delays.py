@@ -46,6 +46,11 @@ def address(told: str | None) -> About:
     return About(f"address {told}", free=20, eases=timedelta(minutes=5))
 
 
+def visitors(told: str | None) -> About:
+    """Wrong dates of birth from one network address, behind whichever patients' links."""
+    return About(f"address of visitors {told}", free=20, eases=timedelta(minutes=5))
+
+
 def factor(user_id: object) -> About:
     """Tries at a second factor; only who has the password comes so far."""
     return About(f"factor {user_id}", free=5)

@@ -23,13 +23,15 @@ from flask import (
 from flask.typing import ResponseReturnValue
 from sqlalchemy import select
 
+from identity import delays
 from models import Appointment, ChecklistItem, db
 from models.vocabulary import AuditOutcome, OfferState, Owner, ReplyMeaning, TaskStatus
 from scheduler import audit, booking, checklists, doors, escorts, facts, offers, replies
 from scheduler.audit import Act
 from scheduler.authority import PATIENT, Call
 from scheduler.checklists import Settling
-from scheduler.errors import OfferGone, Refusal
+from scheduler.doors import Asks, Door, asks
+from scheduler.errors import OfferGone, Refusal, TooManyTries
 from scheduler.escorts import NewEscort
 from web import forms, showing, visitor
 from web.forms import BadForm
@@ -80,9 +82,9 @@ def seal(response: Response) -> Response:
 
 
 @blueprint.get("/<token>")
+@asks(Asks.TOKEN)
 def follow(token: str) -> ResponseReturnValue:
     """Take the token out of the address and go on to the page. Changes nothing."""
-@asks(Asks.TOKEN)
     digest = visitor.digest_of(token)
     if visitor.find(db.session(), digest, now()) is None:
         return closed()
@@ -90,9 +92,9 @@ def follow(token: str) -> ResponseReturnValue:
 
 
 @blueprint.get("/")
+@asks(Asks.VISIT)
 def show() -> ResponseReturnValue:
     """Show the visit, or ask for the date of birth first."""
-@asks(Asks.VISIT)
     here = visitor.remembered(db.session(), now())
     if here is None:
         return closed()
@@ -104,9 +106,9 @@ def show() -> ResponseReturnValue:
 
 
 @blueprint.get("/appointment.ics")
+@asks(Asks.VISIT)
 def calendar() -> ResponseReturnValue:
     """The visit as a file for the patient's own calendar."""
-@asks(Asks.VISIT)
     here = visitor.remembered(db.session(), now())
     if here is None or not here.is_known:
         return closed()
@@ -118,18 +120,25 @@ def calendar() -> ResponseReturnValue:
 
 
 @blueprint.post("/birth-date")
-def prove() -> ResponseReturnValue:
-    """Check the date of birth. Five wrong ones shut the link."""
 @asks(Asks.VISIT)
+def prove() -> ResponseReturnValue:
+    """Check the date of birth. Five wrong ones shut the link; many from one address are slowed."""
     here = visitor.remembered(db.session(), now())
     if here is None:
         return closed()
     if not visitor.is_own_form(here, request.form.get("form", "")):
         return _ask(here, "Please try once more.")
+    about = [delays.visitors(request.remote_addr)]
+    try:
+        delays.count(db.session(), about, now())
+    except TooManyTries as refusal:
+        return _ask(here, refusal.detail, 429), {"Retry-After": str(refusal.facts["retry_after"])}
     shut = here.link.tries >= visitor.TRIES
     is_right = visitor.prove(db.session(), here, forms.birth_date(request.form))
     if not shut:  # nobody fills the trail at a link that opens no more
         audit.record(db.session(), PATIENT, _tried(here, is_right=is_right), now())
+    if is_right:
+        delays.forgive(db.session(), about)
     db.session.commit()
     if not is_right:
         return _ask(here, "That is not the date we have. Please check it.")
@@ -267,7 +276,7 @@ def _page(here: Visitor, done: str | None, problem: str | None = None) -> str:
     )
 
 
-def _ask(here: Visitor, problem: str | None = None) -> ResponseReturnValue:
+def _ask(here: Visitor, problem: str | None = None, status: int | None = None) -> Response:
     shut = here.link.tries >= visitor.TRIES
     page = render_template(
         "ask.html",
@@ -277,7 +286,7 @@ def _ask(here: Visitor, problem: str | None = None) -> ResponseReturnValue:
         shut=shut,
         left=visitor.TRIES - here.link.tries,
     )
-    return page, 403 if shut else (422 if problem else 200)
+    return make_response(page, status or (403 if shut else (422 if problem else 200)))
 
 
 def closed() -> ResponseReturnValue:
