@@ -543,7 +543,7 @@ class TestTogether:
     def test_a_site_that_is_not_there_has_no_place_for_one_alone(
         self, session: Session, world: World, desk: Caller, first: int
     ) -> None:
-        asked = [{"course_id": one} for one in self.opened(desk, session, 2)]
+        asked: list[dict[str, Any]] = [{"course_id": one} for one in self.opened(desk, session, 2)]
         asked[first] |= {"wishes": {"site_id": str(uuid4())}}
 
         answer = desk.post("/courses/plan", {"courses": asked, "seconds": 1})
