@@ -13,6 +13,7 @@ from benchmarks import (
     openings,
     repair,
     servers,
+    strangers,
     together,
 )
 from benchmarks.report import FILE, Report
@@ -28,6 +29,7 @@ ALL = {
     "endurance": endurance.run,
     "servers": servers.run,
     "contention": contention.run,
+    "strangers": strangers.run,
 }
 
 
