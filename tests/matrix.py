@@ -415,9 +415,10 @@ class Place:
 
     def with_token(self, route: Route, token: str, watched: str = "") -> Answer:
         """Show a token, in the address or in the cookie that it was moved to."""
-        if route.parts:
+        if any(part.name == "token" for part in route.parts):
             return self.ask(route, Ask({"token": token}), watched=watched)
-        return self.ask(route, Ask({}, cookies={"afterglow-link": token}, head=OURS))
+        ask = Ask(self.ids(route, OWN), cookies={"afterglow-link": token}, head=OURS)
+        return self.ask(route, ask, watched=watched)
 
     def signed(self, route: Route, ids: Mapping[str, Any], form: Mapping[str, str]) -> Ask:
         """A call of the provider of text messages."""

@@ -20,6 +20,7 @@ from models import (
     Appointment,
     BreakGlass,
     BusyFeed,
+    CadenceOverride,
     CalendarFeed,
     ChecklistItem,
     Clearance,
@@ -52,6 +53,7 @@ from models import (
     WaitlistEntry,
     Webhook,
     WebhookDelivery,
+    Wording,
     enter_clinic,
 )
 from models.vocabulary import (
@@ -61,9 +63,11 @@ from models.vocabulary import (
     HealthEventKind,
     ImportFormat,
     ImportKind,
+    MessageKind,
     OfferState,
     Owner,
     PractitionerRole,
+    Recipient,
     ReplyMeaning,
     Role,
     StepKind,
@@ -219,6 +223,7 @@ class Furnisher:
                 owner=Owner.FRONT_DESK,
                 urgent=False,
                 subject_id=self.world.patient_id,
+                appointment_id=self.ids["appointments"],
             ),
         )
 
@@ -377,6 +382,25 @@ class Furnisher:
         )
         self.ids["protocols"] = version.protocol_id
         self.put(
+            "cadences",
+            CadenceOverride(
+                protocol_id=version.protocol_id, cadence="plain", number=1, written_by="test"
+            ),
+        )
+        self.put(
+            "wordings",
+            Wording(
+                kind=MessageKind.REMINDER,
+                recipient=Recipient.PATIENT,
+                channel=Channel.EMAIL,
+                language="en",
+                number=1,
+                subject="Hello",
+                body="$link",
+                written_by="test",
+            ),
+        )
+        self.put(
             "identity-providers",
             IdentityProvider(
                 name="Elsewhere",
@@ -463,6 +487,7 @@ def furnish(service: Session, worker: Session, name: str) -> Furnished:
     enter_clinic(worker, world.clinic_id)
     there.tokens["signing_in"] = links.mint_account(reading.raw(worker), there.account)
     worker.commit()
+    there.tokens["elsewhere"] = there.tokens["signing_in"]
     ids = there.ids
     ids |= {
         "provider": ids["identity-providers"],

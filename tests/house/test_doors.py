@@ -45,7 +45,7 @@ def test_the_api_is_open_to_nobody(app: Flask) -> None:
         if rule.rule.startswith("/api/v1"):
             door = doors.of(app.view_functions[rule.endpoint])
             assert door is not None
-            assert door.asks is Asks.PERMISSION, rule.rule
+            assert door.asks is not Asks.NOTHING, rule.rule
 
 
 def test_with_a_route_that_says_nothing_it_does_not_start() -> None:
