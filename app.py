@@ -28,6 +28,7 @@ from database import access, migrating, opening, pooling
 from identity.asking import Asker
 from models import db
 from notifications.outside import Outside
+from scheduler import doors
 
 
 def create_app(settings: config.Settings | None = None) -> Flask:
@@ -102,6 +103,7 @@ def build(
     configure_mappers()  # now, rather than while somebody waits for the first answer
     api.init_app(app)
     web.init_app(app)
+    doors.refuse_unmarked(app.view_functions)
     return app
 
 

@@ -64,6 +64,8 @@ from api import (
     webhooks,
     words,
 )
+from scheduler import doors
+from scheduler.doors import Asks, Door
 
 RESOURCES = (
     clinic,
@@ -155,6 +157,8 @@ SPEC: dict[str, Any] = {
     },
 }
 
+DESCRIBED = Door(Asks.NOTHING, "How to call it stands in the open; nobody's data does.")
+
 
 class ProblemApi(Api):
     """An Api that leaves errors to api/errors.py, and says so in its description."""
@@ -193,3 +197,4 @@ def init_app(app: Flask) -> None:
         "/api/docs", "/api/openapi.json", config={"app_name": "Afterglow", "validatorUrl": None}
     )
     app.register_blueprint(docs)
+    doors.mark_of_others(app.view_functions, DESCRIBED, "swagger_ui.show", "api-docs.openapi_json")

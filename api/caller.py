@@ -19,9 +19,10 @@ from api.describing import describe
 from api.errors import TRANSIENT, BadRequest, status_of
 from models import Clinic, Qualification, UserAccount, db
 from models.vocabulary import Role
-from scheduler import audit, facts, tenants
+from scheduler import audit, doors, facts, tenants
 from scheduler.audit import Act
 from scheduler.authority import Authority
+from scheduler.doors import Asks, Door
 from scheduler.errors import NotProven, Refusal
 from scheduler.permissions import BUNDLES, BY_GLASS, WHEN_CLOSED, Permission, may_give
 
@@ -60,16 +61,11 @@ def requires(permission: Permission, *, step_up: bool = False) -> Callable[[View
 
         guarded.permission = permission  # type: ignore[attr-defined]  # tests read it
         guarded.step_up = step_up  # type: ignore[attr-defined]
+        doors.mark(guarded, Door(Asks.PERMISSION, permission))
         describe(guarded, permission=permission, step_up=step_up)
         return guarded
 
     return decorate
-
-
-def public(view: View) -> View:
-    """Mark a door that is open to everybody."""
-    view.permission = "public"  # type: ignore[attr-defined]
-    return view
 
 
 def _note_seen(permission: Permission) -> None:

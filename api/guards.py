@@ -27,6 +27,7 @@ LARGEST = 256 * 1024
 MOST = sys.float_info.max
 """Beyond it a number is none that can be reckoned with; 1e400 reads as infinite."""
 DEEPEST = 32
+WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
@@ -83,8 +84,13 @@ def _begin() -> None:
     clear_contextvars()  # a thread serves many
     bind_contextvars(request_id=str(g.request_id), **_trace())
     trail.note_origin()
-    if not request.path.startswith("/api/"):
-        return
+    if request.path.startswith("/api/"):
+        _look_over()
+    if request.method in WITH_BODY and request.content_length is None:
+        request.get_data()  # so that one that is too large is told, whoever would read it
+
+
+def _look_over() -> None:
     for value in (request.path, *request.args.values(), *request.args.keys()):
         _refuse_odd_letters(value)
     for name, values in request.args.lists():
@@ -93,7 +99,7 @@ def _begin() -> None:
     taken = getattr(current_app.view_functions.get(request.endpoint or ""), "takes", None)
     if taken is not None:
         _refuse_unless(taken)
-    elif request.method in {"POST", "PUT", "PATCH"} and not request.is_json:
+    elif request.method in WITH_BODY and not request.is_json:
         has_body = bool(request.content_length) or request.headers.get("Transfer-Encoding")
         if has_body:
             raise BadRequest(415, "unsupported-media-type", "Send JSON: application/json.")

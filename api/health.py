@@ -10,8 +10,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from api import watching
-from api.caller import public
 from models import db
+from scheduler.doors import public
 
 blueprint = Blueprint("health", __name__)
 
@@ -38,14 +38,14 @@ def init_app(app: Flask) -> None:
 
 
 @blueprint.get("/health/live")
-@public
+@public("Whoever keeps the process running asks; it names nobody.")
 def live() -> ResponseReturnValue:
     """The process runs."""
     return {"status": "live"}
 
 
 @blueprint.get("/health/ready")
-@public
+@public("Whoever sends requests here asks; it names nobody.")
 def ready() -> ResponseReturnValue:
     """The database answers and a worker was seen of late; 503 and which of it fails, if not."""
     try:
@@ -67,7 +67,7 @@ def ready() -> ResponseReturnValue:
 
 
 @blueprint.get("/metrics")
-@public
+@public("Prometheus reads it; there are figures in it, and nobody's name.")
 def metrics() -> ResponseReturnValue:
     """What Prometheus reads. Labels are routes and codes, never people."""
     told = generate_latest()

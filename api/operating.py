@@ -22,9 +22,10 @@ from api.describing import describe
 from identity import accounts
 from identity.accounts import Invitation
 from models import db, enter_clinic
-from scheduler import audit, tenants
+from scheduler import audit, doors, tenants
 from scheduler.audit import Act, Origin
 from scheduler.authority import Authority
+from scheduler.doors import Asks, Door
 from scheduler.tenants import Operator, OperatorPermission
 
 View = Callable[..., Any]
@@ -62,7 +63,7 @@ def operates(permission: OperatorPermission) -> Callable[[View], View]:
 
         guarded.permission = permission  # type: ignore[attr-defined]  # tests read it
         describe(guarded, permission=permission, operator=True)
-        return guarded
+        return doors.mark(guarded, Door(Asks.OPERATOR, permission))
 
     return decorate
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from flask import Blueprint, abort, make_response, render_template
 from flask.typing import ResponseReturnValue
 
-from api.caller import public
 from api.errors import STATUS
+from scheduler.doors import public
 
 blueprint = Blueprint("problems", __name__, url_prefix="/problems", template_folder="templates")
 
@@ -180,14 +180,14 @@ CATALOG = _catalog()
 
 
 @blueprint.route("/", methods=["GET"])
-@public
+@public("What an answer means is told to who got one.")
 def list_problems() -> ResponseReturnValue:
     """Show all of them."""
     return _page(*CATALOG.values())
 
 
 @blueprint.route("/<code>", methods=["GET"])
-@public
+@public("What an answer means is told to who got one.")
 def read_problem(code: str) -> ResponseReturnValue:
     """Show one: where the `type` of a problem document leads."""
     if code not in CATALOG:

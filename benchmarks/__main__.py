@@ -14,6 +14,7 @@ from benchmarks import (
     openings,
     repair,
     servers,
+    strangers,
     together,
 )
 from benchmarks.report import FILE, Report
@@ -30,6 +31,7 @@ ALL = {
     "endurance": endurance.run,
     "servers": servers.run,
     "contention": contention.run,
+    "strangers": strangers.run,
 }
 
 

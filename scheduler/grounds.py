@@ -369,14 +369,14 @@ def widening(session: Session, about: Unplanned) -> Iterator[list[Ground]]:
 def over(session: Session, about: Unplanned, length: timedelta) -> list[Ground]:
     """The sites at which the course could take place, over one stretch of time."""
     begin = about.begin.astimezone(UTC)
-    [found] = shared(session, [about], begin, begin + length)
+    [found], _ = shared(session, [about], begin, begin + length)
     return found
 
 
 def shared(
     session: Session, abouts: Sequence[Unplanned], begin: datetime, end: datetime
-) -> list[list[Ground]]:
-    """For each course the sites at which it could take place; all on one calendar."""
+) -> tuple[list[list[Ground]], Calendar]:
+    """For each course the sites at which it could take place, maybe none; all on one calendar."""
     around = warmth.around(session, begin, end + DAY)
     calendar = around.calendar
     window = Window(calendar.frame.start, calendar.frame.at(calendar.frame.size))
@@ -392,7 +392,7 @@ def shared(
         calendar.know(patient, spans.get(schedule_id, {}))
     held = _meetings(session, abouts, begin, end)
     joining.know(calendar, held)
-    return [
+    found = [
         [
             Ground(about, site, calendar, people[about.patient.schedule_id], held)
             for site in around.sites
@@ -400,6 +400,7 @@ def shared(
         ]
         for about in abouts
     ]
+    return found, calendar
 
 
 def _meetings(

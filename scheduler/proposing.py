@@ -119,8 +119,8 @@ def _views(session: Session, abouts: Sequence[Unplanned]) -> Iterator[View[Way]]
     furthest = max(about.begin + about.furthest for about in abouts).astimezone(UTC)
     more = unplanned.FURTHER
     while True:
-        courses = [_Planned(here) for here in grounds.shared(session, abouts, begin, end)]
-        yield View(courses, courses[0].here[0].calendar)
+        found, calendar = grounds.shared(session, abouts, begin, end)
+        yield View([_Planned(here) for here in found], calendar)
         if end >= furthest:
             return
         end = min(furthest, end + more)

@@ -2,6 +2,8 @@
 
 from flask import Flask
 
+from scheduler import doors
+from scheduler.doors import Asks, Door
 from web import (
     accesses,
     account,
@@ -34,8 +36,11 @@ PAGES = (
     elsewhere,
 )
 
+LOOKS = Door(Asks.NOTHING, "How pages look and what their buttons do is the same for everybody.")
+
 
 def init_app(app: Flask) -> None:
     """Mount the pages."""
     for page in PAGES:
         app.register_blueprint(page.blueprint)
+    doors.mark_of_others(app.view_functions, LOOKS, "patient.static")

@@ -16,6 +16,7 @@ from notifications import languages
 from scheduler import accesses, audit, facts
 from scheduler.accesses import Access
 from scheduler.authority import PATIENT
+from scheduler.doors import Asks, asks
 from web import visitor
 from web.patient import act_of, closed, now, seal
 from web.words import ACCESSES, CHANGED, LOOKED, WHO, sayer
@@ -38,6 +39,7 @@ class Line:
 
 
 @blueprint.get("")
+@asks(Asks.VISIT)
 def show() -> ResponseReturnValue:
     """Show who looked at the record of the patient behind the link, or changed it."""
     here = visitor.remembered(db.session(), now())

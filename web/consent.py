@@ -17,6 +17,7 @@ from notifications import paper
 from scheduler import audit, consents, facts
 from scheduler.authority import PATIENT
 from scheduler.consents import Ask, Signing
+from scheduler.doors import Asks, asks
 from scheduler.errors import NotFound, Refusal, Stale, Taken, WrongStatus
 from web import forms, visitor
 from web.forms import BadForm
@@ -30,6 +31,7 @@ Take = Callable[..., Any]
 
 
 @blueprint.get("/<int:number>")
+@asks(Asks.VISIT)
 def show(number: int) -> ResponseReturnValue:
     """Show a text to sign, as it is now."""
     here = visitor.remembered(db.session(), now())
@@ -44,6 +46,7 @@ def show(number: int) -> ResponseReturnValue:
 
 
 @blueprint.post("/<int:number>")
+@asks(Asks.VISIT)
 def answer(number: int) -> ResponseReturnValue:
     """Take in a signature, or that the patient does not agree."""
     here = visitor.remembered(db.session(), now())
@@ -69,6 +72,7 @@ def answer(number: int) -> ResponseReturnValue:
 
 
 @blueprint.get("/<uuid:consent_id>.pdf")
+@asks(Asks.VISIT)
 def copy(consent_id: UUID) -> ResponseReturnValue:
     """The copy of what was signed for this visit's course."""
     here = visitor.remembered(db.session(), now())

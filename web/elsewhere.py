@@ -9,6 +9,7 @@ from identity import accounts, delays, providers, sessions
 from identity.providers import Aim, Flow, Seen
 from models import IdentityProvider, db
 from models.vocabulary import TokenPurpose
+from scheduler.doors import Asks, asks, public
 from scheduler.errors import NotProven, Refusal, Unfit
 from web import account, people
 from web.people import asked_by, here, now, signed_in, wholly
@@ -23,6 +24,7 @@ def _ask(clinic_id: UUID, problem: str | None = None, provider_id: UUID | None =
 
 
 @blueprint.post("/sign-in/<uuid:clinic_id>/provider/<uuid:provider_id>")
+@public("Who signs in is not known before.")
 @asked_by(_ask)
 def leave(clinic_id: UUID, provider_id: UUID) -> ResponseReturnValue:
     """Send somebody to another site, to be known there."""
@@ -42,6 +44,7 @@ def begin_link(provider_id: UUID) -> ResponseReturnValue:
 
 
 @blueprint.post("/sign-in/new-password/provider/<uuid:provider_id>")
+@asks(Asks.TOKEN)
 @asked_by(ask_for_password)
 def accept(provider_id: UUID) -> ResponseReturnValue:
     """Send the reader of an invitation to another site, to take it up by being known there."""
@@ -65,6 +68,7 @@ def unlink(provider_id: UUID) -> ResponseReturnValue:
 
 
 @blueprint.get("/sign-in/<uuid:clinic_id>/provider/<uuid:provider_id>/callback")
+@public("Who signs in is not known before.")
 def come_back(clinic_id: UUID, provider_id: UUID) -> ResponseReturnValue:
     """Take back whom another site has sent; what they bring works once, in their browser alone."""
     try:

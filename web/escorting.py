@@ -16,6 +16,7 @@ from models import Appointment, Escort, Patient, Site, db, enter_clinic
 from notifications import links
 from scheduler import audit, escorts, facts, tenants
 from scheduler.audit import Act
+from scheduler.doors import Asks, asks
 from scheduler.errors import NotFound, Stale, WrongStatus
 from web.patient import CLOSED, now, seal
 
@@ -24,6 +25,7 @@ blueprint.after_request(seal)
 
 
 @blueprint.get("/<token>")
+@asks(Asks.TOKEN)
 def show(token: str) -> ResponseReturnValue:
     """Show when and where, and what was answered."""
     escort = _find(token)
@@ -57,6 +59,7 @@ def _page(escort: Escort, *, is_moved: bool = False) -> str:
 
 
 @blueprint.post("/<token>")
+@asks(Asks.TOKEN)
 def answer(token: str) -> ResponseReturnValue:
     """Note that the escort will come, or cannot, at the time that the page showed.
 

@@ -16,6 +16,7 @@ from notifications.invitation import Entry, Method
 from scheduler import audit, facts, tenants
 from scheduler.audit import Act
 from scheduler.authority import Authority
+from scheduler.doors import Asks, asks
 
 blueprint = Blueprint("feeds", __name__, url_prefix="/calendar")
 
@@ -29,6 +30,7 @@ _SHOWN = (
 
 
 @blueprint.get("/<token>.ics")
+@asks(Asks.TOKEN)
 def feed(token: str) -> ResponseReturnValue:
     """The calendar behind a token; 404 for one that is not, or not any more."""
     session, now = db.session(), _now()

@@ -23,6 +23,7 @@ from notifications.queue import Word
 from scheduler import audit, replies
 from scheduler.audit import Act
 from scheduler.authority import PATIENT
+from scheduler.doors import Asks, asks
 from scheduler.replies import Heard
 from web import forms
 
@@ -44,6 +45,7 @@ log = structlog.get_logger()
 
 
 @blueprint.post("/sms/<uuid:clinic_id>/inbound")
+@asks(Asks.SIGNATURE)
 def inbound(clinic_id: UUID) -> ResponseReturnValue:
     """Take in a patient's text message."""
     provider = _signed_by()
@@ -67,6 +69,7 @@ def inbound(clinic_id: UUID) -> ResponseReturnValue:
 
 
 @blueprint.post("/sms/<uuid:clinic_id>/status/<uuid:message_id>")
+@asks(Asks.SIGNATURE)
 def status(clinic_id: UUID, message_id: UUID) -> ResponseReturnValue:
     """Take in what became of a message."""
     provider = _signed_by()

@@ -9,6 +9,7 @@ from sqlalchemy import delete
 from identity import accounts, delays, passkeys, sessions
 from identity.passkeys import Here
 from models import Passkey, db
+from scheduler.doors import public
 from scheduler.errors import NotFound, NotProven
 from web import forms, people
 from web.people import asked_by, here, now, signed_in, wholly
@@ -66,6 +67,7 @@ def remove(passkey_id: UUID) -> ResponseReturnValue:
 
 
 @blueprint.post("/sign-in/<uuid:clinic_id>/passkey")
+@public("Who signs in is not known before.")
 @asked_by(ask)
 def begin(clinic_id: UUID) -> ResponseReturnValue:
     """Ask the device to sign; the page does so by itself."""
@@ -86,6 +88,7 @@ def begin(clinic_id: UUID) -> ResponseReturnValue:
 
 
 @blueprint.post("/sign-in/<uuid:clinic_id>/passkey/answer")
+@public("Who signs in is not known before.")
 @asked_by(ask)
 def sign_in(clinic_id: UUID) -> ResponseReturnValue:
     """Let in whose device signed what was asked: that is both factors at once."""

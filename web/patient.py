@@ -26,10 +26,11 @@ from sqlalchemy import select
 from identity import delays
 from models import Appointment, ChecklistItem, db
 from models.vocabulary import AuditOutcome, OfferState, Owner, ReplyMeaning, TaskStatus
-from scheduler import audit, booking, checklists, escorts, facts, offers, replies
+from scheduler import audit, booking, checklists, doors, escorts, facts, offers, replies
 from scheduler.audit import Act
 from scheduler.authority import PATIENT, Call
 from scheduler.checklists import Settling
+from scheduler.doors import Asks, Door, asks
 from scheduler.errors import OfferGone, Refusal, TooManyTries
 from scheduler.escorts import NewEscort
 from web import forms, showing, visitor
@@ -81,6 +82,7 @@ def seal(response: Response) -> Response:
 
 
 @blueprint.get("/<token>")
+@asks(Asks.TOKEN)
 def follow(token: str) -> ResponseReturnValue:
     """Take the token out of the address and go on to the page. Changes nothing."""
     digest = visitor.digest_of(token)
@@ -90,6 +92,7 @@ def follow(token: str) -> ResponseReturnValue:
 
 
 @blueprint.get("/")
+@asks(Asks.VISIT)
 def show() -> ResponseReturnValue:
     """Show the visit, or ask for the date of birth first."""
     here = visitor.remembered(db.session(), now())
@@ -103,6 +106,7 @@ def show() -> ResponseReturnValue:
 
 
 @blueprint.get("/appointment.ics")
+@asks(Asks.VISIT)
 def calendar() -> ResponseReturnValue:
     """The visit as a file for the patient's own calendar."""
     here = visitor.remembered(db.session(), now())
@@ -116,6 +120,7 @@ def calendar() -> ResponseReturnValue:
 
 
 @blueprint.post("/birth-date")
+@asks(Asks.VISIT)
 def prove() -> ResponseReturnValue:
     """Check the date of birth. Five wrong ones shut the link, and many slow an address down."""
     here = visitor.remembered(db.session(), now())
@@ -129,7 +134,7 @@ def prove() -> ResponseReturnValue:
     except TooManyTries as refusal:
         db.session.rollback()
         retry_after = {"Retry-After": str(refusal.facts["retry_after"])}
-        return make_response(_ask(here, refusal.detail)[0], 429, retry_after)
+        return _ask(here, refusal.detail, 429), retry_after
     db.session.commit()
     shut = here.link.tries >= visitor.TRIES
     is_right = visitor.prove(db.session(), here, forms.birth_date(request.form))
@@ -169,7 +174,7 @@ def act(view: Callable[..., str]) -> Callable[..., ResponseReturnValue]:
         answer = make_response(redirect(f"/p/?done={done}", 303))
         return visitor.remember(answer, digest, known=True)
 
-    return guarded
+    return doors.mark(guarded, Door(Asks.VISIT))
 
 
 @blueprint.post("/confirm")
@@ -274,7 +279,7 @@ def _page(here: Visitor, done: str | None, problem: str | None = None) -> str:
     )
 
 
-def _ask(here: Visitor, problem: str | None = None) -> tuple[str, int]:
+def _ask(here: Visitor, problem: str | None = None, status: int | None = None) -> Response:
     shut = here.link.tries >= visitor.TRIES
     page = render_template(
         "ask.html",
@@ -284,7 +289,7 @@ def _ask(here: Visitor, problem: str | None = None) -> tuple[str, int]:
         shut=shut,
         left=visitor.TRIES - here.link.tries,
     )
-    return page, 403 if shut else (422 if problem else 200)
+    return make_response(page, status or (403 if shut else (422 if problem else 200)))
 
 
 def closed() -> ResponseReturnValue:

@@ -16,9 +16,10 @@ from identity import begun, sessions
 from identity.sessions import SignedIn, Whence
 from models import UserAccount, UserSession, db
 from models.vocabulary import AuditOutcome, TenancyStatus
-from scheduler import audit
+from scheduler import audit, doors
 from scheduler.audit import Act
 from scheduler.authority import Authority
+from scheduler.doors import Asks, Door
 from scheduler.errors import ClinicSuspended, NotOwnPage, Refusal, StepUpNeeded, TooManyTries
 from web.forms import BadForm
 
@@ -96,7 +97,7 @@ def signed_in(view: View) -> View:
             keep()
         return view(**parts)
 
-    return guarded
+    return doors.mark(guarded, Door(Asks.PASSWORD))
 
 
 def wholly(view: View) -> View:
@@ -109,7 +110,7 @@ def wholly(view: View) -> View:
             return redirect("/sign-in/code", 303)
         return view(**parts)
 
-    return guarded
+    return doors.mark(guarded, Door(Asks.SESSION))
 
 
 def here() -> SignedIn:

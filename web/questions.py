@@ -13,6 +13,7 @@ from flask.typing import ResponseReturnValue
 from models import Appointment, db
 from scheduler import audit, facts, questionnaires, wordings
 from scheduler.authority import PATIENT
+from scheduler.doors import Asks, asks
 from scheduler.errors import Refusal, Taken, Unfit
 from scheduler.questionnaires import Filled, known
 from scheduler.wordings import Sheet
@@ -50,6 +51,7 @@ class _Page:
 
 
 @blueprint.get("/<int:number>")
+@asks(Asks.VISIT)
 def show(number: int) -> ResponseReturnValue:
     """Show a questionnaire, with what was answered so far."""
     here = visitor.remembered(db.session(), now())
@@ -65,6 +67,7 @@ def show(number: int) -> ResponseReturnValue:
 
 
 @blueprint.post("/<int:number>")
+@asks(Asks.VISIT)
 def answer(number: int) -> ResponseReturnValue:
     """Keep the answers, and send them if that is asked and they are all there."""
     here = visitor.remembered(db.session(), now())

@@ -18,6 +18,7 @@ from identity.sessions import SignedIn
 from models import Clinic, IdentityProvider, db, enter_clinic
 from models.vocabulary import TokenPurpose
 from scheduler import facts
+from scheduler.doors import Asks, asks, public
 from scheduler.errors import NotFound, NotProven, Unfit
 from web import people
 from web.forms import BadForm
@@ -31,6 +32,7 @@ LINK_COOKIE_SECONDS = 15 * 60
 
 @blueprint.get("/")
 @blueprint.get("", endpoint="bare")
+@public("Who signs in is not known before.")
 def find_clinic() -> ResponseReturnValue:
     """Lead on to the page of the clinic, if it is clear which."""
     clinic_id = people.known_clinic() or db.session.scalar(text("SELECT only_clinic()"))
@@ -54,6 +56,7 @@ def ask(clinic_id: UUID, problem: str | None = None, done: str | None = None) ->
 
 
 @blueprint.get("/<uuid:clinic_id>")
+@public("Who signs in is not known before.")
 def show(clinic_id: UUID) -> ResponseReturnValue:
     """Ask for address and password."""
     try:
@@ -63,6 +66,7 @@ def show(clinic_id: UUID) -> ResponseReturnValue:
 
 
 @blueprint.post("/<uuid:clinic_id>")
+@public("Who signs in is not known before.")
 @asked_by(ask)
 def sign_in(clinic_id: UUID) -> ResponseReturnValue:
     """Take address and password; on to the second factor."""
@@ -183,6 +187,7 @@ def ask_who_forgot(clinic_id: UUID, problem: str | None = None, done: bool = Fal
 
 
 @blueprint.get("/<uuid:clinic_id>/forgot")
+@public("Who signs in is not known before.")
 def show_forgot(clinic_id: UUID) -> ResponseReturnValue:
     """Ask for the address of who does not know their password."""
     try:
@@ -192,6 +197,7 @@ def show_forgot(clinic_id: UUID) -> ResponseReturnValue:
 
 
 @blueprint.post("/<uuid:clinic_id>/forgot")
+@public("Who signs in is not known before.")
 @asked_by(ask_who_forgot)
 def forgot(clinic_id: UUID) -> ResponseReturnValue:
     """Have a link mailed to the address, if it has an account; the answer is always the same."""
@@ -205,6 +211,7 @@ def forgot(clinic_id: UUID) -> ResponseReturnValue:
 
 
 @blueprint.get("/new-password/<token>")
+@asks(Asks.TOKEN)
 def follow(token: str) -> ResponseReturnValue:
     """Take the token of a link out of the address. Changes nothing: mail scanners come first."""
     answer = make_response(redirect("/sign-in/new-password", 303))
@@ -238,6 +245,7 @@ def ask_for_password(problem: str | None = None, provider_id: UUID | None = None
 
 
 @blueprint.get("/new-password")
+@asks(Asks.TOKEN)
 def show_new_password() -> ResponseReturnValue:
     """Ask the reader of a link for a password."""
     found = accounts.behind(db.session(), link_told(), now())
@@ -245,6 +253,7 @@ def show_new_password() -> ResponseReturnValue:
 
 
 @blueprint.post("/new-password")
+@asks(Asks.TOKEN)
 @asked_by(ask_for_password)
 def choose_password() -> ResponseReturnValue:
     """Keep the password that the reader of a link chose; they sign in with it next."""

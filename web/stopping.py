@@ -17,6 +17,7 @@ from notifications import links
 from scheduler import audit, facts, replies
 from scheduler.audit import Act
 from scheduler.authority import PATIENT
+from scheduler.doors import Asks, asks
 from scheduler.errors import NotFound
 from scheduler.replies import Wish
 from web.patient import CLOSED, seal
@@ -28,6 +29,7 @@ WORDING = "No more e-mails of this kind"
 
 
 @blueprint.get("/<token>")
+@asks(Asks.TOKEN)
 def ask(token: str) -> ResponseReturnValue:
     """Show the page with the button."""
     found = _find(token)
@@ -40,6 +42,7 @@ def ask(token: str) -> ResponseReturnValue:
 
 
 @blueprint.post("/<token>")
+@asks(Asks.TOKEN)
 def stop(token: str) -> ResponseReturnValue:
     """Write to this patient by e-mail no more."""
     found = _find(token)

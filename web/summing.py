@@ -18,6 +18,7 @@ from models.vocabulary import StepKind
 from notifications import languages
 from scheduler import audit, facts, summaries
 from scheduler.authority import PATIENT
+from scheduler.doors import Asks, asks
 from scheduler.summaries import Advised, Seen, Summary
 from web import visitor
 from web.patient import act_of, closed, now, seal
@@ -38,6 +39,7 @@ class Line:
 
 
 @blueprint.get("")
+@asks(Asks.VISIT)
 def show() -> ResponseReturnValue:
     """Show the course of the visit that the link was made for."""
     here = visitor.remembered(db.session(), now())

@@ -24,7 +24,7 @@ from notifications.words import kinds_to
 from scheduler import protocols
 from scheduler.protocols import Visit
 from scheduler.spans import Span
-from tests.house import problems, roles, sources
+from tests.house import abuses, problems, roles, sources
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("models", "notifications", "scheduler", "identity", "api", "web", "intake", "database")
@@ -211,6 +211,11 @@ def test_the_page_of_clinical_sources_is_what_the_protocols_say() -> None:
 
 def test_the_page_of_permissions_is_what_the_bundles_say() -> None:
     assert (ROOT / "docs/permissions.md").read_text() == roles.page()
+
+
+def test_the_page_of_abuses_is_what_the_list_says_and_each_is_tried() -> None:
+    assert abuses.unheld() == []
+    assert (ROOT / "docs/abuses.md").read_text() == abuses.page()
 
 
 def test_the_page_of_problems_is_what_the_catalog_says() -> None:

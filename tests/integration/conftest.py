@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
@@ -24,7 +24,9 @@ from database.access import Access
 from models import db
 from models.vocabulary import Role
 from tests import MASTER
+from tests.conftest import clean
 from tests.factories import SUNDAY_NOON, World
+from tests.matrix import Place
 from tests.staff import Person, make_user
 from vault import masters
 
@@ -100,6 +102,28 @@ def bound(app: Flask, clock: Clock, session: Session) -> Iterator[Connection]:
     db.session.session_factory.configure(join_transaction_mode="create_savepoint")
     yield connection
     engines[None] = engine
+
+
+@pytest.fixture(scope="module")
+def place(
+    app: Flask, clock: Clock, database: Access, service_engine: Engine, worker_engine: Engine
+) -> Iterator[Place]:
+    """Two clinics with one of everything, for tests that leave nothing behind."""
+    clock.now = SUNDAY_NOON
+    with app.app_context():
+        engines = db.engines
+    engine = engines[None]
+    try:
+        with Session(service_engine) as session, Session(worker_engine) as worker:
+            made = Place(app, session, worker)
+        with service_engine.connect() as connection, connection.begin() as outer:
+            engines[None] = connection
+            db.session.session_factory.configure(join_transaction_mode="create_savepoint")
+            yield made.over(connection)
+            outer.rollback()
+    finally:
+        engines[None] = engine
+        clean(database)
 
 
 class Caller:

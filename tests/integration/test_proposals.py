@@ -539,6 +539,18 @@ class TestTogether:
         assert early["proposal"]["steps"][0]["starts_at"] < later
         assert all(step["starts_at"] > later for step in late["proposal"]["steps"])
 
+    @pytest.mark.parametrize("first", [0, 1])
+    def test_a_site_that_is_not_there_has_no_place_for_one_alone(
+        self, session: Session, world: World, desk: Caller, first: int
+    ) -> None:
+        asked: list[dict[str, Any]] = [{"course_id": one} for one in self.opened(desk, session, 2)]
+        asked[first] |= {"wishes": {"site_id": str(uuid4())}}
+
+        answer = desk.post("/courses/plan", {"courses": asked, "seconds": 1})
+
+        assert answer.status_code == 201, answer.json
+        assert [one["proposal"] is None for one in answer.json["items"]] == [not first, bool(first)]
+
     def test_bad_requests_are_refused(self, session: Session, world: World, desk: Caller) -> None:
         [course] = self.opened(desk, session, 1)
         one = {"course_id": course}
