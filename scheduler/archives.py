@@ -114,7 +114,7 @@ def told(row: Any) -> dict[str, Any]:
 
 def _cells(row: Any) -> Iterator[tuple[str, Any]]:
     for attribute in inspect(type(row)).column_attrs:
-        name = attribute.columns[0].name
+        name = str(attribute.columns[0].name)  # it may know how it is quoted
         if name not in WITHHELD:
             # By the column's own name, where the model has one: so it is as people read it.
             key = name if hasattr(type(row), name) else attribute.key
