@@ -29,6 +29,7 @@ from sqlalchemy import (
 from database import access
 from database.access import Access
 from models import Base
+from models.sealed import SealedJson
 from tests.plans import FEW
 
 ROWS = 2_000
@@ -98,6 +99,7 @@ _SAMPLES = (
     (Boolean, "n % 2 = 0"),
     (LargeBinary, "uuid_send(gen_random_uuid())"),
     (ARRAY, "'{}'"),
+    (SealedJson, "to_jsonb('v'::text)"),
     (JSON, "'{}'"),
 )
 _GROUPS = (

@@ -102,7 +102,7 @@ def _link(provider_id: UUID, seen: Seen) -> ResponseReturnValue:
 def _take_up(provider: IdentityProvider, invitation_id: UUID, seen: Seen) -> None:
     """Make who was invited somebody who works here, and signs in by that site."""
     user = accounts.accept_elsewhere(db.session(), invitation_id, seen.email, now())
-    providers.link(db.session(), provider, user, seen.subject)
+    providers.link(db.session(), providers.one(db.session(), provider.id), user, seen.subject)
     people.done("invitation-taken-up-elsewhere", user)
 
 
@@ -130,7 +130,9 @@ def _send(clinic_id: UUID, provider_id: UUID, aim: Aim) -> ResponseReturnValue:
 def _site(provider_id: UUID) -> IdentityProvider:
     """The other site, read whole: while it is asked nothing of the database is held."""
     provider = providers.one(db.session(), provider_id)
+    secret = provider.client_secret
     db.session.expunge(provider)
+    provider.client_secret = secret  # opened: without the database nothing sealed is
     people.keep()
     return provider
 

@@ -110,7 +110,8 @@ class TestLooking:
         self, admin: Caller, desk: Caller, session: Session, world: World
     ) -> None:
         feed = desk.post(f"/patients/{world.patient_id}/calendar-feeds").json
-        assert desk("DELETE", f"/calendar-feeds/{feed['id']}").status_code == 204
+        gone = desk("DELETE", f"/calendar-feeds/{feed['id']}", etag='"1"')
+        assert gone.status_code == 204
         made = after.open_course(session, world, after.content())
         session.commit()
         repaired = desk.post(f"/courses/{made.id}/repair")

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from database import access
 from database.access import Access
-from models import AuditEvent, Message
+from models import ApiKey, AuditEvent, Message
 from models.vocabulary import PractitionerRole, Role
 from tests.factories import DAY, MONDAY_9, World, clear, make_practitioner
 from tests.integration.conftest import Caller, Clock, Keyring
@@ -143,10 +143,11 @@ class TestIdempotency:
         )
 
     def test_while_the_first_is_running_the_second_is_told_when_to_come_again(
-        self, desk: Caller, world: World, database: Access
+        self, desk: Caller, session: Session, world: World, database: Access
     ) -> None:
         told = {"Idempotency-Key": "a-key-of-mine"}
-        scope = f"key:scheduler/{desk.key[3:11]} POST /api/v1/appointments a-key-of-mine"
+        key_id = session.scalars(select(ApiKey.id).where(ApiKey.prefix == desk.key[:11])).one()
+        scope = f"key:{key_id} POST /api/v1/appointments a-key-of-mine"
         with access.connect(database.owner) as first:
             first.execute(
                 "SELECT pg_advisory_lock(hashtextextended(%s, 0))", [f"idempotency {scope}"]

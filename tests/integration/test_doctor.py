@@ -108,12 +108,14 @@ def test_the_connections_of_a_worker_are_those_that_it_may_open(database: Access
         database_url=access.psycopg_url(database.owner), secret=SECRET, senders=3, heralds=5
     )
     made = worker.make(told)
-    pool: Any = made.engine.pool
+    assert made.archiver is not None
+    pools: list[Any] = [made.engine.pool, made.archiver.engine.pool]
     claiming = [len(one.senders) + 1 for one in made.deliveries] + [1 for _ in made.heralds]
     listening = [1 for _ in (*made.dispatchers, *made.hook_dispatchers)]
 
     _, reckoned = checkup.connections_needed(told)
-    assert reckoned == pool.size() + pool._max_overflow + sum(claiming) + sum(listening)
+    pooled = sum(one.size() + one._max_overflow for one in pools)
+    assert reckoned == pooled + sum(claiming) + sum(listening)
 
 
 @contextmanager
