@@ -51,7 +51,8 @@ def test_one_changed_letter_does_not_open(data: st.DataObject) -> None:
     made = KEY.seal(PLACE, b"a" * 30)
     head = made.rindex(".") - 16  # of nonce and text; the last letter has bits that say nothing
     at = data.draw(st.integers(head, len(made) - 2).filter(lambda n: made[n] != "."))
-    other = data.draw(st.sampled_from("abcXYZ019-_").filter(lambda c: c != made[at]))
+    one, another = data.draw(st.sampled_from([("a", "b"), ("X", "Y"), ("-", "_")]))
+    other = another if made[at] == one else one  # what is drawn may not depend on the nonce
     with pytest.raises(CannotOpen, match=r"patient\.email of row"):
         KEY.open(PLACE, made[:at] + other + made[at + 1 :])
 
