@@ -449,7 +449,8 @@ def test_one_that_is_ended_early_leaves_nothing_of_the_clinic_behind(
     beside.chmod(0o711)
     environment = {"DATABASE_URL": access.psycopg_url(database.owner), "AFTERGLOW_SECRET": SECRET}
     environment |= {"AFTERGLOW_VAR": str(tmp_path / "var"), "TMPDIR": str(beside)}
-    command = [sys.executable, "-c", "import cli; cli.main()", "backup"]
+    heard = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)"  # under nohup it is not
+    command = [sys.executable, "-c", f"{heard}; import cli; cli.main()", "backup"]
     with subprocess.Popen(
         [*command, str(tmp_path / "clinic.backup")], env={**os.environ, **environment}
     ) as process:
