@@ -97,7 +97,7 @@ def doctor(as_json: bool) -> None:
     else:
         for one in findings:
             todo = f"  -> {one.to_do}" if one.to_do else ""
-            click.secho(f"{one.level:5}{one.name:13}{one.said}{todo}", fg=_COLOURS[one.level])
+            click.secho(f"{one.level:5}{one.name:15}{one.said}{todo}", fg=_COLOURS[one.level])
     sys.exit(any(one.level is Level.BAD for one in findings))
 
 
