@@ -262,6 +262,6 @@ def test_the_command_tells_people_and_programs_and_changes_nothing(tmp_path: Pat
 
     gone = CliRunner().invoke(cli.main, ["doctor"], env=environment)
     assert gone.exit_code == 1
-    assert gone.output.startswith("bad  database     DATABASE_URL: no connection to ")
+    assert gone.output.startswith("bad  database       DATABASE_URL: no connection to ")
     assert "-> See DATABASE_URL" in gone.output
     assert "\nwarn mail" in gone.output
