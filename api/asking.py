@@ -27,7 +27,9 @@ class ForSchema(Schema):
     """For whom a visit is, and what for."""
 
     patient_id = Id(required=True)
-    step_kind = fields.Enum(StepKind, by_value=True, load_default=None)
+    step_kind = fields.Enum(
+        StepKind, by_value=True, load_default=None, metadata={"example": "preparation"}
+    )
     course_step_id = Id(load_default=None)
 
     @validates_schema

@@ -32,7 +32,7 @@ class ClinicSchema(Schema):
     """The clinic of the key."""
 
     id = Id(dump_only=True)
-    name = Text()
+    name = Text(metadata={"example": "Harbor & Mesa Practice"})
     email = Email(metadata={"description": "The From address of its messages."})
     phone = Phone()
     front_desk_email = Email(
@@ -80,7 +80,7 @@ class SiteSchema(Schema):
     """A place with an address and a zone."""
 
     id = Id(dump_only=True)
-    name = Text(required=True)
+    name = Text(required=True, metadata={"example": "Harbor House"})
     address = Text(most=500, required=True)
     phone = Phone(required=True)
     time_zone = Zone(required=True)
@@ -147,8 +147,8 @@ class PlaceQuery(PageQuery):
 class RenameSchema(Schema):
     """What can change about a room or a device."""
 
-    name = Text()
-    kind = Text(most=40)
+    name = Text(metadata={"example": "Lighthouse"})
+    kind = Text(most=40, metadata={"example": "dosing"})
 
 
 SITES = Shelf(Site, SiteSchema)

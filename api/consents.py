@@ -48,7 +48,10 @@ class ConsentTextSchema(Schema):
         LONGEST,
         lines=True,
         required=True,
-        metadata={"description": "Plain text; an empty line parts paragraphs."},
+        metadata={
+            "description": "Plain text; an empty line parts paragraphs.",
+            "example": "What we will do together, and what may go wrong.\n\nYou may stop.",
+        },
     )
     renews = fields.Boolean(
         required=True,

@@ -92,7 +92,7 @@ class NewCourseSchema(Schema):
     """Whom to put under which protocol. By code: its newest signed version."""
 
     patient_id = Id(required=True)
-    protocol_code = fields.String()
+    protocol_code = fields.String(metadata={"example": "kap"})
     protocol_version_id = Id()
     referred_on = Day(
         load_default=None,

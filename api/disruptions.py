@@ -12,6 +12,7 @@ from api import edge, preconditions, repaired
 from api.blueprint import Blueprint
 from api.caller import by, now, requires
 from api.errors import ProblemSchema
+from api.examples import ID
 from api.fields import Id, Instant, Text
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
@@ -54,11 +55,11 @@ class NewDisruptionSchema(Schema):
     Or a licence that ends: then from the day after it on, `to` at most.
     """
 
-    schedule_id = Id(metadata={"description": "Who or what cannot serve."})
+    schedule_id = Id(metadata={"description": "Who or what cannot serve.", "example": ID})
     qualification_id = Id(metadata={"description": "Or the licence that ends."})
-    starts_at = Instant(data_key="from")
-    ends_at = Instant(data_key="to")
-    reason = Text(load_default="disruption")
+    starts_at = Instant(data_key="from", metadata={"example": "2027-01-04T14:00:00Z"})
+    ends_at = Instant(data_key="to", metadata={"example": "2027-01-18T14:00:00Z"})
+    reason = Text(load_default="disruption", metadata={"example": "The nurse is ill."})
     effort = fields.String(
         load_default="quick",
         validate=validate.OneOf(["quick", "best"]),

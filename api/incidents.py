@@ -44,7 +44,10 @@ class IncidentSchema(ClinicalSchema):
     code = fields.String(
         required=True,
         validate=validate.Length(1, 40),
-        metadata={"description": "One that the patient's protocol knows."},
+        metadata={
+            "description": "One that the patient's protocol knows.",
+            "example": "adverse-event",
+        },
     )
     title = fields.String(dump_only=True)
     occurred_at = Instant(metadata={"description": "Now if left out."})

@@ -88,14 +88,14 @@ class InstrumentWordingSchema(Schema):
         values=Text(most=1000),
         required=True,
         validate=validate.Length(max=100),
-        metadata={"description": "The question, by item."},
+        metadata={"description": "The question, by item.", "example": {"1": "How often?"}},
     )
     choices = fields.Dict(
         keys=fields.String(),
         values=Text(most=200),
         required=True,
         validate=validate.Length(max=50),
-        metadata={"description": "The answer to choose, by its value."},
+        metadata={"description": "The answer to choose, by its value.", "example": {"0": "Never"}},
     )
 
     @post_load

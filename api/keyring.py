@@ -49,7 +49,7 @@ class ApiKeySchema(Schema):
     """A caller of the API. Of the key itself only the beginning is kept."""
 
     id = Id(dump_only=True)
-    name = Text(most=80, required=True)
+    name = Text(most=80, required=True, metadata={"example": "front desk"})
     role = fields.Enum(Role, by_value=True, required=True)
     practitioner_id = Id(allow_none=True, load_default=None)
     scopes = fields.List(
@@ -84,7 +84,7 @@ class NewApiKeySchema(ApiKeySchema):
 class ApiKeyChangeSchema(Schema):
     """What can change about a key."""
 
-    name = Text(most=80)
+    name = Text(most=80, metadata={"example": "front desk"})
     networks = _networks()
 
 

@@ -33,7 +33,7 @@ blueprint = Blueprint(
 class MedicineSchema(Schema):
     """Something that a patient takes."""
 
-    name = Text(required=True)
+    name = Text(required=True, metadata={"example": "Lamotrigine"})
     medicine_class = fields.String(
         data_key="class",
         load_default=None,

@@ -36,7 +36,7 @@ class QualificationSchema(Schema):
     role = fields.Enum(PractitionerRole, by_value=True, required=True)
     licence = Text(most=100, required=True)
     valid_from = Day(required=True)
-    valid_until = Day(required=True)
+    valid_until = Day(required=True, metadata={"example": "2029-01-03"})
     regions = fields.List(
         Region(),
         metadata={"description": "The states in which it holds for visits by video."},
@@ -49,7 +49,7 @@ class QualificationSchema(Schema):
 class QualificationChangeSchema(Schema):
     """What can change about a licence; in which role it holds cannot."""
 
-    valid_until = Day()
+    valid_until = Day(metadata={"example": "2029-01-03"})
     regions = fields.List(Region())
 
 
@@ -58,7 +58,7 @@ class PractitionerSchema(Schema):
 
     id = Id(dump_only=True)
     schedule_id = Id(dump_only=True)
-    name = Text(required=True)
+    name = Text(required=True, metadata={"example": "Dr. Paula Prescriber"})
     email = Email(required=True)
     phone = Phone(allow_none=True)
     lanes = whole(1, 64, load_default=1, load_only=True)
@@ -67,7 +67,7 @@ class PractitionerSchema(Schema):
 class PractitionerChangeSchema(Schema):
     """What can change about a clinician."""
 
-    name = Text()
+    name = Text(metadata={"example": "Dr. Paula Prescriber"})
     email = Email()
     phone = Phone(allow_none=True)
 

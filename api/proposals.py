@@ -40,14 +40,20 @@ class WishesSchema(Schema):
     weekdays = fields.List(
         fields.String(validate=validate.OneOf(WEEKDAYS)),
         load_default=list,
-        metadata={"description": "By the site's wall clock. Broken only at a price."},
+        metadata={
+            "description": "By the site's wall clock. Broken only at a price.",
+            "example": ["monday", "thursday"],
+        },
     )
     begin = fields.Time(format="%H:%M", load_default=None, data_key="not_before")
     until = fields.Time(
         format="%H:%M",
         load_default=None,
         data_key="before",
-        metadata={"description": "Nothing starts at or after this wall time, but at a price."},
+        metadata={
+            "description": "Nothing starts at or after this wall time, but at a price.",
+            "example": "12:00",
+        },
     )
     same_time = fields.Boolean(
         load_default=False,

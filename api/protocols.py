@@ -34,6 +34,7 @@ class ProtocolSchema(Schema):
     code = fields.String(
         required=True,
         validate=CODE,
+        metadata={"example": "kap-six"},
     )
     title = Text(required=True)
 
@@ -45,7 +46,11 @@ class VersionSchema(Schema):
     protocol_id = Id(dump_only=True)
     number = fields.Integer(dump_only=True)
     content = fields.Dict(
-        required=True, metadata={"description": "As scheduler/protocol.schema.json has it."}
+        required=True,
+        metadata={
+            "description": "As scheduler/protocol.schema.json has it; demo/protocols/ has two.",
+            "example": {"code": "kap-six", "title": "Preparation", "visits": {}, "steps": []},
+        },
     )
     signed_by = fields.String(dump_only=True, allow_none=True)
     signed_at = Instant(dump_only=True, allow_none=True)

@@ -37,7 +37,7 @@ class IdentityProviderSchema(Schema):
     """A site that speaks OpenID Connect."""
 
     id = Id(dump_only=True)
-    name = Text(most=60, required=True)
+    name = Text(most=60, required=True, metadata={"example": "Example login"})
     issuer = fields.String(
         required=True,
         validate=[validate.Length(max=300), _is_issuer],
@@ -54,7 +54,7 @@ class IdentityProviderSchema(Schema):
 class IdentityProviderChangeSchema(Schema):
     """What can change about such a site. The issuer cannot: it is part of who people are."""
 
-    name = Text(most=60)
+    name = Text(most=60, metadata={"example": "Example login"})
     client_id = Text(most=300)
     client_secret = Text(most=500)
     is_active = fields.Boolean(truthy={True}, falsy={False})

@@ -43,14 +43,17 @@ class TenancyLimitsSchema(Schema):
 class FirstAdminSchema(Schema):
     """Who is invited by mail to run the clinic."""
 
-    name = Text(required=True)
+    name = Text(required=True, metadata={"example": "Ada Example"})
     email = Email(required=True)
 
 
 class NewTenancySchema(TenancyLimitsSchema):
     """A clinic to be made, with nothing in it."""
 
-    name = Text(required=True, metadata={"description": "As patients know it."})
+    name = Text(
+        required=True,
+        metadata={"example": "Harbor & Mesa Practice", "description": "As patients know it."},
+    )
     email = Email(required=True, metadata={"description": "The From address of its messages."})
     phone = Phone(required=True)
     time_zone = Zone(required=True)
@@ -107,7 +110,13 @@ class TenancyShutSchema(TenancyReasonSchema):
 class TenancyShredSchema(TenancyReasonSchema):
     """Why, and the clinic's name typed once more."""
 
-    name = Text(required=True, metadata={"description": "Exactly as the clinic is called."})
+    name = Text(
+        required=True,
+        metadata={
+            "example": "Harbor & Mesa Practice",
+            "description": "Exactly as the clinic is called.",
+        },
+    )
 
 
 class OperatorEventQuery(Schema):

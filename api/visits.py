@@ -80,7 +80,7 @@ class ReadinessSchema(Schema):
 class EscortSchema(Schema):
     """Who takes the patient home."""
 
-    name = Text(required=True)
+    name = Text(required=True, metadata={"example": "Evan Escort"})
     phone = Phone(required=True)
     email = Email(allow_none=True, load_default=None)
     relation = Text(most=100, required=True)
@@ -143,7 +143,9 @@ class OverrideSchema(showing.ReasonedSchema):
     """A gate or a rule that somebody passed over, and why."""
 
     id = Id(dump_only=True)
-    code = fields.String(required=True, validate=validate.Length(1, 80))
+    code = fields.String(
+        required=True, validate=validate.Length(1, 80), metadata={"example": "fasting"}
+    )
     reason = Text(most=1000, lines=True, required=True)
     by = fields.String(dump_only=True)
     at = Instant(dump_only=True)

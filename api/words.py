@@ -72,7 +72,22 @@ class CadenceSchema(Schema):
 
     id = Id(dump_only=True)
     cadence = Text(most=60, required=True)
-    rules = fields.List(fields.Dict(), allow_none=True, required=True)
+    rules = fields.List(
+        fields.Dict(),
+        allow_none=True,
+        required=True,
+        metadata={
+            "example": [
+                {
+                    "rule": "day-before",
+                    "to": "patient",
+                    "kind": "reminder",
+                    "when": {"from": "start", "hours": -24},
+                    "not_after": {"from": "start", "hours": -3},
+                }
+            ]
+        },
+    )
     number = fields.Integer(dump_only=True)
     written_by = fields.String(dump_only=True)
     created_at = Instant(dump_only=True)
