@@ -12,7 +12,7 @@ of an action; which gates a visit has, and how long they hold, is protocol data.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
@@ -217,6 +217,11 @@ class Known:
     serving: Serving | None = None
     """Who serves the visit, and whom. None: it is not booked yet."""
 
+    @property
+    def zone(self) -> tzinfo:
+        """What the clocks of the site show; UTC until it is known where."""
+        return UTC if self.serving is None else ZoneInfo(self.serving.time_zone)
+
 
 @dataclass(slots=True)
 class Judged:
@@ -317,10 +322,9 @@ def amiss(known: Known, at: datetime) -> Amiss:
     """
     if known.serving is None:
         return SOUND
-    time_zone, staff, born, minimum_age, region, is_over = known.serving
-    zone = ZoneInfo(time_zone)
+    _, staff, born, minimum_age, region, is_over = known.serving
     moments = (known.starts_at,) if is_over else (known.starts_at, max(known.starts_at, at))
-    days = {one.astimezone(zone).date() for one in moments}
+    days = {one.astimezone(known.zone).date() for one in moments}
     unlicensed = {
         role
         for role, held in staff
@@ -665,17 +669,21 @@ def _by_measurement(gate: Gate, known: Known, at: datetime) -> _Verdict:
         if at > reading.taken_at + gate.holds:
             stale.append(limit.measure)
         readings.append(reading)
-    return _measured(gate.holds, readings, missing, stale)
+    return _measured(gate.holds, readings, missing, stale, known.zone)
 
 
 def _measured(
-    holds: timedelta, readings: Sequence[Reading], missing: list[Measure], stale: list[Measure]
+    holds: timedelta,
+    readings: Sequence[Reading],
+    missing: list[Measure],
+    stale: list[Measure],
+    zone: tzinfo,
 ) -> _Verdict:
     beyond = [one for one in readings if one.zone is not Zone.PASS]
     worst = max(beyond, key=_pressing, default=None)
     since = _later(*(one.noted_at for one in beyond))
     if worst is not None and worst.zone >= Zone.HOLD:
-        return _held(worst, since)
+        return _held(worst, since, zone)
     if missing:
         return _Verdict(_OPEN, _unmeasured(missing), None, since)
     if stale:
@@ -716,11 +724,12 @@ def _unmeasured(missing: Iterable[Measure]) -> str:
     return "Not measured yet: " + ", ".join(missing)
 
 
-def _held(worst: Reading, since: datetime | None) -> _Verdict:
+def _held(worst: Reading, since: datetime | None, zone: tzinfo) -> _Verdict:
     """On hold, or worse: no reason opens it before it was measured again often enough."""
     stops = worst.zone is Zone.STOP
     is_decided = worst.is_confirmed and not stops
-    when = f"{worst.again_at:%H:%M} UTC"
+    assert worst.again_at is not None  # what is on hold or worse says from when on
+    when = f"{worst.again_at.astimezone(zone):%H:%M %Z}"
     said, then = (
         ("On hold", f", also when measured again. A better value counts from {when} on.")
         if is_decided

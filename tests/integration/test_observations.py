@@ -234,7 +234,7 @@ class TestHold:
         self, nurse: Caller, desk: Caller, visit_id: UUID, clock: Clock, better: int
     ) -> None:
         note(nurse, visit_id, CALM | {"systolic": 170})
-        on_hold = "On hold: systolic. Measure again at 14:10 UTC or later."
+        on_hold = "On hold: systolic. Measure again at 09:10 EST or later."
         for _ in range(3):
             clock.now += 3 * MINUTE
             note(nurse, visit_id, CALM | {"systolic": better})

@@ -1,7 +1,7 @@
 """What is said of a gate: why it stands as it does, for whoever is asked to settle it."""
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import pytest
@@ -26,6 +26,7 @@ from scheduler.readiness import (
     Known,
     Leaving,
     Renewal,
+    Serving,
     Shutting,
     Vouched,
     moment,
@@ -308,6 +309,15 @@ def test_of_two_on_hold_each_is_measured_again() -> None:
     judged = judge(gate("measurement", limits=(SYSTOLIC, held)), measured=both)
     assert judged.is_fixed
     assert judged.named == "On hold: heart-rate 131. Measure again at 15:00 UTC or later."
+
+
+@pytest.mark.parametrize(
+    ("place", "said"), [("America/New_York", "11:10 EDT"), ("America/Denver", "09:10 MDT")]
+)
+def test_a_time_is_what_the_clocks_of_the_site_show(place: str, said: str) -> None:
+    there = Serving(place, (), date(1990, 6, 15), 18)
+    judged = judge(gate("measurement"), measured=(taken(0, 165, 60),), serving=there)
+    assert judged.detail == f"On hold: systolic. Measure again at {said} or later."
 
 
 def test_without_a_recheck_what_is_on_hold_stays_so() -> None:
