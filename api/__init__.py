@@ -41,7 +41,9 @@ from api import (
     operating,
     outcomes,
     oversight,
-    people,
+    patients,
+    places,
+    practitioners,
     preconditions,
     problems,
     proposals,
@@ -69,7 +71,9 @@ from scheduler.doors import Asks, Door
 
 RESOURCES = (
     clinic,
-    people,
+    places,
+    practitioners,
+    patients,
     schedules,
     limits,
     feeds,

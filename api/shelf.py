@@ -9,9 +9,11 @@ from flask import Response, request
 from marshmallow import Schema
 from sqlalchemy import Delete, Select, delete, select
 from sqlalchemy.exc import IntegrityError
+from uuid_utils.compat import uuid7
 
 from api import edge, pages, preconditions
 from models import Closure, OpeningHours, Schedule, Tenanted, db
+from models.vocabulary import ActorKind
 from scheduler import facts
 from scheduler.audit import Act
 from scheduler.errors import WrongStatus
@@ -120,6 +122,14 @@ class Shelf:
             patient_id=row.id if self.entity == "patient" else getattr(row, "patient_id", None),
             facts={"changed": changed} if changed else {},
         )
+
+
+def new_schedule(kind: ActorKind, name: str, lanes: int = 1) -> UUID:
+    """Make the schedule that somebody or something new is booked by; `lanes`: visits at once."""
+    schedule = Schedule(id=uuid7(), actor_kind=kind, name=name, lanes=lanes)
+    db.session.add(schedule)
+    db.session.flush()
+    return schedule.id
 
 
 def _remove_schedule(schedule_id: UUID) -> None:

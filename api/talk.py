@@ -15,7 +15,7 @@ from api.errors import ProblemSchema
 from api.fields import Id, Instant, Text
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
-from api.people import PatientSchema
+from api.patients import PatientSchema
 from api.preconditions import conditional
 from api.shelf import Shelf
 from models import ChannelConsent, Patient, Reply, Task, db
