@@ -7,10 +7,12 @@ it makes no difference which of them was ended.
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pytest
 from flask import Flask
 from sqlalchemy import Connection, Engine, create_engine, select, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 from werkzeug.test import TestResponse
 
@@ -79,7 +81,8 @@ def test_of_two_that_wait_for_each_other_the_request_is_done_after_the_other(
         _lock(other, second)
         asked = pool.submit(ask)
         _until_it_waits(owner)
-        _lock(other, first)  # now both wait; the one that waits longer finds out, and is ended
+        with suppress(OperationalError):  # on a machine that is too busy, the other is ended
+            _lock(other, first)  # now both wait; the one that waits longer finds out
         other.rollback()
 
     answer = asked.result()
