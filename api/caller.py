@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+import psycopg
 from flask import abort, current_app, g, request
 from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
@@ -16,7 +17,7 @@ from werkzeug.exceptions import HTTPException
 
 from api import browsers, keys, quota, trail
 from api.describing import describe
-from api.errors import TRANSIENT, BadRequest, status_of
+from api.errors import TRANSIENT, BadRequest, cause, status_of
 from models import Clinic, Qualification, UserAccount, db
 from models.vocabulary import Role
 from scheduler import audit, doors, facts, tenants
@@ -50,10 +51,10 @@ def requires(permission: Permission, *, step_up: bool = False) -> Callable[[View
                     answer = view(*args, **kwargs)
                     _note_seen(permission)
                     return answer
-                except DBAPIError as error:
+                except (DBAPIError, psycopg.Error) as error:
                     db.session.rollback()
                     left -= 1
-                    if not left or not isinstance(error.orig, TRANSIENT):
+                    if not left or not isinstance(cause(error), TRANSIENT):
                         raise
                 except (HTTPException, Refusal, BadRequest) as refusal:
                     _note_end(permission, refusal)

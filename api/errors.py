@@ -172,7 +172,9 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(BadRequest, _unreadable)
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(IntegrityError, _integrity)
+    app.register_error_handler(psycopg.IntegrityError, _integrity)
     app.register_error_handler(DBAPIError, _database)
+    app.register_error_handler(psycopg.Error, _database)
     app.register_error_handler(PoolTimeout, _busy)
     app.register_error_handler(Exception, _unexpected)
 
@@ -271,24 +273,32 @@ def _items(part: Any) -> list[tuple[str, Any]]:
     return list(part.items()) if isinstance(part, Mapping) else [("_schema", part)]
 
 
-def _integrity(error: IntegrityError) -> ResponseReturnValue:
+def cause(error: DBAPIError | psycopg.Error) -> BaseException | None:
+    """What PostgreSQL said, whether a statement went through SQLAlchemy or beneath it."""
+    return error.orig if isinstance(error, DBAPIError) else error
+
+
+def _integrity(error: IntegrityError | psycopg.IntegrityError) -> ResponseReturnValue:
     """A constraint spoke that no rule had asked before: still a plain answer, never a 500."""
     db.session.rollback()
-    name = getattr(getattr(error.orig, "diag", None), "constraint_name", None)
-    if isinstance(error.orig, UniqueViolation):
+    said = cause(error)
+    name = getattr(getattr(said, "diag", None), "constraint_name", None)
+    if isinstance(said, UniqueViolation):
         return problem(409, "already-exists", "Something with these values exists already.")
-    if isinstance(error.orig, ForeignKeyViolation):
+    if isinstance(said, ForeignKeyViolation):
         return problem(422, "unknown-reference", "The request names something that is not here.")
     log.warning("refused.by-constraint", constraint=name)
     return problem(422, "invalid", "These values cannot be stored together.")
 
 
-def _database(error: DBAPIError) -> ResponseReturnValue:
+def _database(error: DBAPIError | psycopg.Error) -> ResponseReturnValue:
     db.session.rollback()
-    if getattr(error.orig, "sqlstate", None) == REFUSED:
-        return _refused(_as_refusal(error.orig))
+    said = cause(error)
+    if getattr(said, "sqlstate", None) == REFUSED:
+        return _refused(_as_refusal(said))
     # An operational error is about the server's day, not about the request.
-    if isinstance(error.orig, psycopg.OperationalError) or error.connection_invalidated:
+    cut = isinstance(error, DBAPIError) and error.connection_invalidated
+    if cut or isinstance(said, psycopg.OperationalError):
         return _busy(error)
     return _unexpected(error)
 

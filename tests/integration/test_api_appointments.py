@@ -5,7 +5,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import event, func, select
+from sqlalchemy import event, func, select, update
 from sqlalchemy.orm import Session
 
 from database import access
@@ -16,6 +16,9 @@ from tests.factories import DAY, MONDAY_9, World, clear, make_practitioner
 from tests.integration.conftest import Caller, Clock, Keyring
 
 NEXT_MONDAY = MONDAY_9 + 7 * DAY
+
+
+LATER = (MONDAY_9 + timedelta(hours=2)).isoformat()
 
 
 def order(world: World, **changes: Any) -> dict[str, Any]:
@@ -133,7 +136,7 @@ class TestIdempotency:
 
     def test_one_key_is_for_one_request(self, desk: Caller, world: World) -> None:
         desk.post("/appointments", order(world), **{"Idempotency-Key": "a-key-of-mine"})
-        other = order(world, starts_at=(MONDAY_9 + timedelta(hours=2)).isoformat())
+        other = order(world, starts_at=LATER)
 
         answer = desk.post("/appointments", other, **{"Idempotency-Key": "a-key-of-mine"})
 
@@ -141,6 +144,37 @@ class TestIdempotency:
             422,
             "/problems/idempotency-key-reused",
         )
+
+    def test_it_is_the_callers_own_however_they_are_called(
+        self, key: Keyring, desk: Caller, world: World, session: Session
+    ) -> None:
+        told = {"Idempotency-Key": "a-key-of-mine"}
+        first = desk.post("/appointments", order(world), **told)
+        other = key(Role.SCHEDULER).post("/appointments", order(world), **told)
+        session.execute(update(ApiKey).values(name="Another name"))
+        session.commit()
+
+        assert (other.status_code, other.json["type"]) == (409, "/problems/slot-taken")
+        assert desk.post("/appointments", order(world), **told).json == first.json
+
+    def test_it_is_one_doors_alone(self, desk: Caller, world: World) -> None:
+        told = {"Idempotency-Key": "a-key-of-mine"}
+        assert desk.post("/appointments", order(world), **told).status_code == 201
+
+        answer = desk.post("/appointments/hold", order(world), **told)
+
+        assert (answer.status_code, answer.json["type"]) == (409, "/problems/slot-taken")
+
+    def test_after_a_day_it_is_a_new_one(self, desk: Caller, world: World, clock: Clock) -> None:
+        told = {"Idempotency-Key": "a-key-of-mine"}
+        first = desk.post("/appointments/hold", order(world), **told)
+        clock.now += DAY
+        second = desk.post("/appointments/hold", order(world, starts_at=LATER), **told)
+
+        assert (first.status_code, second.status_code) == (201, 201)
+        assert second.json["id"] != first.json["id"]
+        again = desk.post("/appointments/hold", order(world, starts_at=LATER), **told)
+        assert again.json == second.json
 
     def test_while_the_first_is_running_the_second_is_told_when_to_come_again(
         self, desk: Caller, session: Session, world: World, database: Access

@@ -21,7 +21,7 @@ from scheduler import imports
 from scheduler.errors import Refusal
 from scheduler.permissions import BUNDLES, MEANS, Permission
 from scheduler.tenants import OperatorPermission
-from tests.factories import World, make_world
+from tests.factories import World, make_room, make_world
 from tests.integration.conftest import Caller, Keyring
 
 PROBLEM = "application/problem+json"
@@ -224,6 +224,23 @@ class TestWhatCannotBeRead:
 
         assert len(admin.get(f"/sites?limit=2&cursor={cursor}").json["items"]) == 2
         assert admin.get(f"/rooms?limit=2&cursor={cursor}").status_code == 422
+
+    def test_a_cursor_belongs_to_what_was_asked_for(
+        self, admin: Caller, session: Session, world: World
+    ) -> None:
+        for _ in range(2):
+            make_room(session, world.site_id, "consulting")
+        session.commit()
+        following = admin.get(f"/rooms?site_id={world.site_id}&limit=1").json["next"]
+
+        assert admin.get(following).status_code == 200
+        assert admin.get(following.replace("limit=1", "limit=2")).status_code == 200
+        for wrong in (
+            f"{following}0",
+            following.replace(str(world.site_id), str(uuid4())),
+            following.replace(f"site_id={world.site_id}&", ""),
+        ):
+            assert admin.get(wrong).status_code == 422, wrong
 
     @pytest.mark.parametrize(
         ("path", "media_type", "body"),
