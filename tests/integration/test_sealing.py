@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from sqlalchemy import Engine, create_engine, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
+from structlog.testing import capture_logs
 from uuid_utils.compat import uuid7
 
 import checkup
@@ -33,6 +34,7 @@ from scheduler.authority import Authority, Call
 from scheduler.tasks import Settled, Wanted
 from tests import MASTER
 from tests.factories import SUNDAY_NOON, World, make_patient, make_world, screen
+from tests.integration.conftest import Caller
 from tests.integration.test_backups import elsewhere, quietly
 from tests.integration.test_doctor import found
 from tests.service import ROOT
@@ -199,8 +201,10 @@ def test_what_was_written_before_there_were_seals_is_read_and_sealed(
     }
     account = committed.get_one(UserAccount, (committed_world.clinic_id, user))
     assert account.totp_secret == "JBSWY3DPEHPK3PXP"
-    account.totp_step = 1
-    committed.commit()
+    assert "not sealed: user_account 1 " in found(checkup.keys, database)["seals"][1]
+    resealing.renew(committed)
+    heard(committed)
+    finish(database, committed_world.clinic_id)
     assert vault.is_sealed(stored(committed, "user_account", "totp_secret", user))
     assert found(checkup.keys, database)["keys"][0] == "ok"
 
@@ -334,13 +338,63 @@ def test_a_row_that_does_not_open_is_told_of_and_stops_nobody(
         other=other,
     )
     heard(committed)
-    finish(database, committed_world.clinic_id)
+    with capture_logs() as logged:
+        finish(database, committed_world.clinic_id)
 
+    [told_of] = [line["told"] for line in logged if line["event"] == "seal.stuck"]
+    assert told_of.startswith(f"health_event.note of row {one}, clinic ")
+    assert SAID not in told_of
     assert read_note(committed, other) == SAID
     told = found(checkup.keys, database)
     assert told["keys"][0] == "bad"
     assert "1 rows do not open" in told["keys"][1]
     assert committed.scalars(text("SELECT retired_at FROM clinic_key")).all() == [None, None]
+
+
+def test_what_lets_people_in_and_does_not_open_is_told_of_too(
+    database: Access, committed: Session, committed_world: World
+) -> None:
+    one = make_user(committed, totp_secret="JBSWY3DPEHPK3PXP").id
+    other = make_user(committed, email="eve@example.com", totp_secret="JBSWY3DPEHPK3PXP").id
+    committed.commit()
+    owner_writes(
+        database,
+        "UPDATE user_account SET totp_secret = "
+        "(SELECT totp_secret FROM user_account WHERE id = %(other)s) WHERE id = %(one)s",
+        one=one,
+        other=other,
+    )
+
+    resealing.renew(committed)
+    heard(committed)
+    finish(database, committed_world.clinic_id)
+
+    done = resealing.standing(committed)
+    assert done is not None
+    assert (done.is_over, done.stuck) == (True, 1)
+    assert committed.scalars(text("SELECT retired_at FROM clinic_key")).all() == [None, None]
+
+
+def test_who_asks_for_what_does_not_open_hears_so_and_the_log_says_where(
+    desk: Caller, session: Session, world: World
+) -> None:
+    other, _ = make_patient(session, phone="+12125550111")
+    session.execute(
+        text(
+            "UPDATE patient SET phone = (SELECT phone FROM patient WHERE id = :other) "
+            "WHERE id = :id"
+        ),
+        {"other": other, "id": world.patient_id},
+    )
+    session.expire_all()
+
+    with capture_logs() as logged:
+        answer = desk.get(f"/patients/{world.patient_id}")
+
+    assert (answer.status_code, answer.json["type"]) == (500, "/problems/does-not-open")
+    assert str(world.patient_id) not in answer.text
+    [line] = [line for line in logged if line["event"] == "seal.stuck"]
+    assert line["told"].startswith(f"patient.phone of row {world.patient_id}, clinic ")
 
 
 @pytest.fixture
