@@ -209,6 +209,29 @@ def test_what_was_written_before_there_were_seals_is_read_and_sealed(
     assert found(checkup.keys, database)["keys"][0] == "ok"
 
 
+def test_who_changes_a_row_writes_nothing_over_what_others_have_written(
+    committed: Session, service_engine: Engine, committed_world: World
+) -> None:
+    user = make_user(committed, totp_secret="JBSWY3DPEHPK3PXP").id
+    committed.commit()
+    with Session(service_engine) as slow:
+        enter_clinic(slow, committed_world.clinic_id)
+        read = slow.get_one(UserAccount, (committed_world.clinic_id, user))
+        resealing.renew(committed)
+        account = committed.get_one(UserAccount, (committed_world.clinic_id, user))
+        account.totp_secret, account.email = None, "new@example.com"
+        committed.commit()
+
+        read.name = "Called Otherwise"
+        slow.commit()
+
+    committed.refresh(account)
+    assert (account.name, account.totp_secret) == ("Called Otherwise", None)
+    assert account.email == "new@example.com"
+    query = select(UserAccount.id).where(UserAccount.email.equals(committed, "new@example.com"))
+    assert committed.scalars(query).all() == [user]
+
+
 def test_a_key_that_was_taken_back_is_never_used_again(
     service_engine: Engine, committed: Session
 ) -> None:
