@@ -5,7 +5,9 @@ import signal
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -345,6 +347,37 @@ def finish(ways: Access, clinic_id: UUID) -> int:
         steps = walk_through(session)
     engine.dispose()
     return steps
+
+
+def test_the_walk_writes_nothing_over_what_somebody_is_writing(
+    database: Access, committed: Session, committed_world: World
+) -> None:
+    patient = committed.get_one(Patient, (committed_world.clinic_id, committed_world.patient_id))
+    resealing.renew(committed)
+    heard(committed)
+    patient.phone = "+12125550199"
+    committed.flush()
+
+    with ThreadPoolExecutor(1) as other:
+        walking = other.submit(finish, database, committed_world.clinic_id)
+        wait_until_somebody_waits(database)
+        committed.commit()
+        walking.result(timeout=30)
+
+    committed.expire_all()
+    assert patient.phone == "+12125550199"
+    found_so = select(Patient.id).where(Patient.phone.equals(committed, "+12125550199"))
+    assert committed.scalars(found_so).all() == [committed_world.patient_id]
+
+
+def wait_until_somebody_waits(ways: Access) -> None:
+    """Until a statement waits for a row that somebody else is writing."""
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+    give_up = time.monotonic() + 20
+    with access.connect(ways.owner) as connection:
+        while connection.execute(waiting).fetchall() == [(0,)]:
+            assert time.monotonic() < give_up, "nobody waits"
+            time.sleep(0.02)
 
 
 def test_a_row_that_does_not_open_is_told_of_and_stops_nobody(
