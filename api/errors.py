@@ -69,6 +69,7 @@ from scheduler.errors import (
     WeakPassword,
     WrongStatus,
 )
+from vault import VaultError
 
 STATUS: dict[type[Refusal], int] = {
     AtCapacity: 422,
@@ -176,6 +177,7 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(DBAPIError, _database)
     app.register_error_handler(psycopg.Error, _database)
     app.register_error_handler(PoolTimeout, _busy)
+    app.register_error_handler(VaultError, _shut)
     app.register_error_handler(Exception, _unexpected)
 
 
@@ -317,12 +319,23 @@ def _busy(error: Exception) -> ResponseReturnValue:
     return body, status, {**headers, "Retry-After": "1"}
 
 
+def _shut(error: VaultError) -> ResponseReturnValue:
+    """What is sealed does not open: who runs the service can find the field, and nobody else."""
+    db.session.rollback()
+    log.error("seal.stuck", told=str(error))
+    return _failed("does-not-open", "Something that is sealed does not open. Nothing was changed.")
+
+
 def _unexpected(error: Exception) -> ResponseReturnValue:
     db.session.rollback()
     log.error("unexpected", exc_info=error)
+    return _failed("internal", "Something went wrong here. Nothing was changed.")
+
+
+def _failed(code: str, detail: str) -> ResponseReturnValue:
     with contextlib.suppress(SQLAlchemyError):  # the fault may be the database's own
         trail.failed(current_app.config["CLOCK"]())
-    return problem(500, "internal", "Something went wrong here. Nothing was changed.")
+    return problem(500, code, detail)
 
 
 _CODES = {

@@ -107,6 +107,12 @@ _UNREADABLE = {
         "This caller, or all callers of the clinic together, asked too often in a minute.",
         "Wait as long as Retry-After says. RateLimit tells with each answer what is left.",
     ),
+    "does-not-open": (
+        500,
+        "Something that is asked for is sealed, and does not open: it was changed in the database, "
+        "or its key is gone. Nothing was changed by the request.",
+        "Send `instance` to whoever runs the service: `seal.stuck` in the logs says where it is.",
+    ),
     "internal": (
         500,
         "Something went wrong here. Nothing was changed.",

@@ -233,6 +233,8 @@ def propose(asked: dict[str, Any], course_id: UUID) -> Response:
     which step cannot be placed, what shuts it, and what would open it.
     """
     told = request.get_json() if request.get_data() else {}
+    # What is kept is not sealed: of the reasons, for what there is one. Who accepts says them.
+    told = {**told, "reasons": {code: code for code in asked["reasons"]}}
     found = _find(course_id, asked)
     return edge.done(FoundSchema, kept(found, told), _act("propose", found), status=201)
 

@@ -3,8 +3,11 @@
 A model says `note = sealed_or_none()`, and everybody reads and writes `row.note` as they would
 any other. What is set is sealed when the row is flushed, for then its clinic is known; what was
 stored is opened when it is read. It cannot be asked for in a statement: there is no order in it,
-nothing like it, and not twice the same. A row from before there were seals is read as it is, and
-sealed when it is next changed, or by the job that seals anew.
+nothing like it, and not twice the same. A row from before there were seals is read as it is.
+
+A row that is changed keeps what it holds in fields that nobody set, sealed or not: to seal them
+as well would be to write what was read, over what others have written since. That is for the walk
+of scheduler/resealing.py, which looks.
 """
 
 import json
@@ -157,23 +160,18 @@ class Sealed(Generic[T]):
         return ring.seal(self.place(ring.clinic_id, row_id), self.to_bytes(value))
 
     def seal(self, row: Any, session: Session) -> None:
-        """Seal what was set, and what is not sealed with the newest key."""
+        """Seal what was set."""
         told = row.__dict__.get(self.stored)
-        if told is None:
-            if self.index and self.stored in row.__dict__:
-                setattr(row, self.index, None)
+        if told is None and self.index and self.stored in row.__dict__:
+            setattr(row, self.index, None)
+        if not isinstance(told, Plain):
             return
         clinic_id = row.clinic_id or session.info["clinic_id"]
         ring = self._ring_to_seal(session, clinic_id)
-        if vault.is_sealed(told):
-            if ring.is_current(told):
-                return
-            told = self._opened(row, told)
-        plain = told.told if isinstance(told, Plain) else told
-        sealed = ring.seal(self.place(clinic_id, row.id), self.to_bytes(plain))
+        sealed = ring.seal(self.place(clinic_id, row.id), self.to_bytes(told.told))
         setattr(row, self.stored, sealed)
         if self.index:
-            setattr(row, self.index, self.blind(ring, plain))
+            setattr(row, self.index, self.blind(ring, told.told))
 
     def to_bytes(self, value: Any) -> bytes:
         """A value as it is sealed."""

@@ -72,7 +72,9 @@ def renew(session: Session) -> int:
     """
     number = vault.renew(sealed.psycopg_of(session), session.info["clinic_id"])
     for table in sorted(SIGN_IN):
-        _seal(session, table, (_FIRST, None))
+        done, stuck = _seal(session, table, (_FIRST, None))
+        told = {"number": number, "sealed": done, "stuck": stuck, "table": None, "after": None}
+        session.execute(_GO_ON, told)
     return number
 
 
@@ -133,8 +135,8 @@ def _seal(session: Session, table: str, between: tuple[UUID, UUID | None]) -> tu
     for row in rows:
         try:
             changes = dict(_changes(ring, columns, clinic_id, row))
-        except VaultError:
-            log.exception("seal.stuck")
+        except VaultError as error:
+            log.exception("seal.stuck", told=str(error))  # else its words are not logged
             stuck += 1
         else:
             new = {f"new_{name}": told for name, told in changes.items()}
@@ -193,7 +195,9 @@ def _write(
     except UniqueViolation:
         if len(rows) > 1:
             return sum(_write(connection, table, names, [row]) for row in rows)
-        log.exception("seal.stuck")
+        [row] = rows
+        told = f"{table} of row {row['id']}: another row of the clinic has the same address."
+        log.exception("seal.stuck", told=told)
         return 1
     return 0
 

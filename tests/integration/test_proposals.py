@@ -188,6 +188,9 @@ def test_a_gate_is_passed_over_with_a_reason_by_who_may(
     course = open_course(desk, world.patient_id, world)
     reasons = {"consent": "Signed on paper this morning."}
     best = propose(doctor, course, reasons)["items"][0]
+    assert {tuple(one["reasons"].items()) for one in session.scalars(select(Proposal.asked))} == {
+        (("consent", "consent"),)
+    }, "the words stand in nothing that is not sealed"
 
     refused = accept(doctor, course, best)
     assert refused.status_code == 422

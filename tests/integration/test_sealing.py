@@ -5,7 +5,9 @@ import signal
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from click.testing import CliRunner
 from sqlalchemy import Engine, create_engine, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
+from structlog.testing import capture_logs
 from uuid_utils.compat import uuid7
 
 import checkup
@@ -33,6 +36,7 @@ from scheduler.authority import Authority, Call
 from scheduler.tasks import Settled, Wanted
 from tests import MASTER
 from tests.factories import SUNDAY_NOON, World, make_patient, make_world, screen
+from tests.integration.conftest import Caller
 from tests.integration.test_backups import elsewhere, quietly
 from tests.integration.test_doctor import found
 from tests.service import ROOT
@@ -199,10 +203,35 @@ def test_what_was_written_before_there_were_seals_is_read_and_sealed(
     }
     account = committed.get_one(UserAccount, (committed_world.clinic_id, user))
     assert account.totp_secret == "JBSWY3DPEHPK3PXP"
-    account.totp_step = 1
-    committed.commit()
+    assert "not sealed: user_account 1 " in found(checkup.keys, database)["seals"][1]
+    resealing.renew(committed)
+    heard(committed)
+    finish(database, committed_world.clinic_id)
     assert vault.is_sealed(stored(committed, "user_account", "totp_secret", user))
     assert found(checkup.keys, database)["keys"][0] == "ok"
+
+
+def test_who_changes_a_row_writes_nothing_over_what_others_have_written(
+    committed: Session, service_engine: Engine, committed_world: World
+) -> None:
+    user = make_user(committed, totp_secret="JBSWY3DPEHPK3PXP").id
+    committed.commit()
+    with Session(service_engine) as slow:
+        enter_clinic(slow, committed_world.clinic_id)
+        read = slow.get_one(UserAccount, (committed_world.clinic_id, user))
+        resealing.renew(committed)
+        account = committed.get_one(UserAccount, (committed_world.clinic_id, user))
+        account.totp_secret, account.email = None, "new@example.com"
+        committed.commit()
+
+        read.name = "Called Otherwise"
+        slow.commit()
+
+    committed.refresh(account)
+    assert (account.name, account.totp_secret) == ("Called Otherwise", None)
+    assert account.email == "new@example.com"
+    query = select(UserAccount.id).where(UserAccount.email.equals(committed, "new@example.com"))
+    assert committed.scalars(query).all() == [user]
 
 
 def test_a_key_that_was_taken_back_is_never_used_again(
@@ -320,6 +349,37 @@ def finish(ways: Access, clinic_id: UUID) -> int:
     return steps
 
 
+def test_the_walk_writes_nothing_over_what_somebody_is_writing(
+    database: Access, committed: Session, committed_world: World
+) -> None:
+    patient = committed.get_one(Patient, (committed_world.clinic_id, committed_world.patient_id))
+    resealing.renew(committed)
+    heard(committed)
+    patient.phone = "+12125550199"
+    committed.flush()
+
+    with ThreadPoolExecutor(1) as other:
+        walking = other.submit(finish, database, committed_world.clinic_id)
+        wait_until_somebody_waits(database)
+        committed.commit()
+        walking.result(timeout=30)
+
+    committed.expire_all()
+    assert patient.phone == "+12125550199"
+    found_so = select(Patient.id).where(Patient.phone.equals(committed, "+12125550199"))
+    assert committed.scalars(found_so).all() == [committed_world.patient_id]
+
+
+def wait_until_somebody_waits(ways: Access) -> None:
+    """Until a statement waits for a row that somebody else is writing."""
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+    give_up = time.monotonic() + 20
+    with access.connect(ways.owner) as connection:
+        while connection.execute(waiting).fetchall() == [(0,)]:
+            assert time.monotonic() < give_up, "nobody waits"
+            time.sleep(0.02)
+
+
 def test_a_row_that_does_not_open_is_told_of_and_stops_nobody(
     database: Access, committed: Session, committed_world: World
 ) -> None:
@@ -334,13 +394,63 @@ def test_a_row_that_does_not_open_is_told_of_and_stops_nobody(
         other=other,
     )
     heard(committed)
-    finish(database, committed_world.clinic_id)
+    with capture_logs() as logged:
+        finish(database, committed_world.clinic_id)
 
+    [told_of] = [line["told"] for line in logged if line["event"] == "seal.stuck"]
+    assert told_of.startswith(f"health_event.note of row {one}, clinic ")
+    assert SAID not in told_of
     assert read_note(committed, other) == SAID
     told = found(checkup.keys, database)
     assert told["keys"][0] == "bad"
     assert "1 rows do not open" in told["keys"][1]
     assert committed.scalars(text("SELECT retired_at FROM clinic_key")).all() == [None, None]
+
+
+def test_what_lets_people_in_and_does_not_open_is_told_of_too(
+    database: Access, committed: Session, committed_world: World
+) -> None:
+    one = make_user(committed, totp_secret="JBSWY3DPEHPK3PXP").id
+    other = make_user(committed, email="eve@example.com", totp_secret="JBSWY3DPEHPK3PXP").id
+    committed.commit()
+    owner_writes(
+        database,
+        "UPDATE user_account SET totp_secret = "
+        "(SELECT totp_secret FROM user_account WHERE id = %(other)s) WHERE id = %(one)s",
+        one=one,
+        other=other,
+    )
+
+    resealing.renew(committed)
+    heard(committed)
+    finish(database, committed_world.clinic_id)
+
+    done = resealing.standing(committed)
+    assert done is not None
+    assert (done.is_over, done.stuck) == (True, 1)
+    assert committed.scalars(text("SELECT retired_at FROM clinic_key")).all() == [None, None]
+
+
+def test_who_asks_for_what_does_not_open_hears_so_and_the_log_says_where(
+    desk: Caller, session: Session, world: World
+) -> None:
+    other, _ = make_patient(session, phone="+12125550111")
+    session.execute(
+        text(
+            "UPDATE patient SET phone = (SELECT phone FROM patient WHERE id = :other) "
+            "WHERE id = :id"
+        ),
+        {"other": other, "id": world.patient_id},
+    )
+    session.expire_all()
+
+    with capture_logs() as logged:
+        answer = desk.get(f"/patients/{world.patient_id}")
+
+    assert (answer.status_code, answer.json["type"]) == (500, "/problems/does-not-open")
+    assert str(world.patient_id) not in answer.text
+    [line] = [line for line in logged if line["event"] == "seal.stuck"]
+    assert line["told"].startswith(f"patient.phone of row {world.patient_id}, clinic ")
 
 
 @pytest.fixture
@@ -624,6 +734,8 @@ def test_people_are_found_by_what_is_sealed_by_equality_and_in_their_clinic(
     assert found_at(email="eve@example.com") == [patient_id]
     assert found_at(phone="+12125550111") == []
     index = stored(session, "patient", "email_index", patient_id)
+    resealing.renew(session)
+    assert found_at(email="eve@example.com") == [patient_id], "another key, and the same index"
 
     make_world(session, "Elsewhere")
     assert found_at(email="eve@example.com") == []
