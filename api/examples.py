@@ -36,7 +36,7 @@ BY_KIND: Mapping[type[fields.Field[Any]], Any] = {
 BY_NAME: Mapping[str, Any] = {
     # who and what
     "name": "Lighthouse",
-    "given_name": "Ada",
+    "given_name": "Iris",
     "family_name": "Example",
     "record_number": "R-1001",
     "birth_date": "1984-05-17",

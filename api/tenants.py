@@ -43,7 +43,7 @@ class TenancyLimitsSchema(Schema):
 class FirstAdminSchema(Schema):
     """Who is invited by mail to run the clinic."""
 
-    name = Text(required=True, metadata={"example": "Ada Example"})
+    name = Text(required=True, metadata={"example": "Iris Example"})
     email = Email(required=True)
 
 

@@ -42,7 +42,7 @@ class UserSchema(Schema):
 
     id = Id(dump_only=True)
     email = Email(required=True, metadata={"description": "Kept in small letters."})
-    name = Text(required=True, metadata={"example": "Ada Example"})
+    name = Text(required=True, metadata={"example": "Iris Example"})
     roles = _roles(required=True)
     practitioner_id = Id(allow_none=True, load_default=None)
     status = fields.Enum(UserStatus, by_value=True, dump_only=True)
@@ -56,7 +56,7 @@ class UserSchema(Schema):
 class UserChangeSchema(Schema):
     """What can change about somebody. The address cannot: invite the new one."""
 
-    name = Text(metadata={"example": "Ada Example"})
+    name = Text(metadata={"example": "Iris Example"})
     roles = _roles()
     practitioner_id = Id(allow_none=True)
     status = fields.Enum(
