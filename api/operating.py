@@ -36,7 +36,9 @@ AT_ONCE = 2
 
 def engine(url: URL) -> Engine:
     """The operators' way into the database."""
-    return create_engine(url, pool_size=1, max_overflow=AT_ONCE - 1, pool_pre_ping=True)
+    return create_engine(
+        url, pool_size=1, max_overflow=AT_ONCE - 1, pool_pre_ping=True, hide_parameters=True
+    )
 
 
 def init_app(app: Flask) -> None:

@@ -1,7 +1,7 @@
 """Tenancy: on what terms a clinic is here, who runs the service, and what they did.
 
 None of these tables is a clinic's own: a tenancy outlives its clinic, operators have none. All of
-them are written by functions of the database alone (migration 0037), which keep the rules; no
+them are written by functions of the database alone (migration 0041), which keep the rules; no
 role of a process may change a row.
 """
 

@@ -45,6 +45,10 @@ WITHHELD = frozenset(
 """Columns by which somebody comes in, or something is found or opened here: they are of no use
 elsewhere, and of ill use anywhere."""
 
+WITHHELD_OF: Mapping[str, frozenset[str]] = {"idempotency_key": frozenset({"body"})}
+"""By table, those that are called as harmless ones of others are. An answer that is kept for a
+repeated request may show what is shown once: the address of a calendar, say."""
+
 
 class Standing(StrEnum):
     """Where an archive stands (FHIR R4 TaskStatus)."""
@@ -104,7 +108,7 @@ def tables() -> Mapping[str, Any]:
 
 def withheld(model: Any) -> list[str]:
     """The columns of a table that are left out."""
-    return sorted({column.name for column in inspect(model).columns} & WITHHELD)
+    return sorted({column.name for column in inspect(model).columns} & _left_out(model))
 
 
 def told(row: Any) -> dict[str, Any]:
@@ -112,10 +116,15 @@ def told(row: Any) -> dict[str, Any]:
     return dict(_cells(row))
 
 
+def _left_out(model: Any) -> frozenset[str]:
+    return WITHHELD | WITHHELD_OF.get(model.__tablename__, frozenset())
+
+
 def _cells(row: Any) -> Iterator[tuple[str, Any]]:
+    left_out = _left_out(type(row))
     for attribute in inspect(type(row)).column_attrs:
         name = str(attribute.columns[0].name)  # it may know how it is quoted
-        if name not in WITHHELD:
+        if name not in left_out:
             # By the column's own name, where the model has one: so it is as people read it.
             key = name if hasattr(type(row), name) else attribute.key
             yield name, _plain(getattr(row, key))

@@ -1,6 +1,6 @@
 """Tenants: on what terms clinics are here, and what operators do to them.
 
-The rules of a clinic's life stand in the functions of the database (migration 0037), which the
+The rules of a clinic's life stand in the functions of the database (migration 0041), which the
 operators' role calls and no other may: it can read no table of a clinic. What they refuse comes
 as a code of `scheduler/errors.py`. Functions here flush and never commit.
 """

@@ -24,7 +24,7 @@ from app import build
 from archiving import Archiver, Stopped
 from database.access import Access, connect
 from database.scratch import scratch
-from models import Archive, db, enter_clinic
+from models import Archive, IdempotencyKey, db, enter_clinic
 from models.vocabulary import Role
 from scheduler import archives, tenants
 from scheduler.authority import Authority
@@ -352,6 +352,13 @@ class TestArchive:
             ("webhook_secret", "secret"),
             ("identity_provider", "client_secret"),
         } <= withheld
+
+    def test_an_answer_that_may_have_shown_a_way_in_is_left_out(self) -> None:
+        """One that made a calendar shows its address, by which anybody may read it."""
+        told = archives.told(IdempotencyKey(key="a-calendar-1", status=201))
+        assert (told["key"], told["status"]) == ("a-calendar-1", 201)
+        assert "body" not in told
+        assert archives.withheld(IdempotencyKey) == ["body"]
 
     def test_every_table_of_the_catalogue_has_a_class(
         self, owner: Engine, pair: tuple[UUID, UUID]

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from flask import Flask
 from sqlalchemy import Engine, create_engine, select, text, update
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 import cli
@@ -164,6 +165,11 @@ class TestApart:
     ) -> None:
         app = build(settings(), database.service, clock)
         assert Caller(app.test_client(), operator.key).get("/operator/clinics").status_code == 401
+
+    def test_a_fault_at_their_doors_says_nothing_of_what_was_sent(self, app: Flask) -> None:
+        with app.config["OPERATORS"].connect() as there, pytest.raises(DBAPIError) as fault:
+            there.execute(text("SELECT 1 / 0, CAST(:told AS text)"), {"told": "a-name"})
+        assert "a-name" not in str(fault.value)
 
     def test_the_operators_role_may_touch_no_table_of_a_clinic(
         self, database: Access, clinic: World
