@@ -87,16 +87,13 @@ def session() -> Session:
 def invite(clinic_id: UUID, admin: Invitation) -> None:
     """Write to a clinic's first admin: as the service, within the clinic, and nothing else there.
 
-    The account is made as any is. Whoever is invited already is written to once more.
+    The account is made as any is. Whoever is invited already is written to once more, and nobody
+    else who was written to can come any more.
     """
     own, moment = db.session(), now()
     enter_clinic(own, clinic_id)
     audit.come_from(own, by().origin)
-    user = accounts.by_email(own, admin.email)
-    if user is None:
-        user = accounts.invite(own, admin, moment)
-    else:
-        accounts.invite_again(own, user, moment)
+    user = accounts.invite_first(own, admin, moment)
     act = Act(action="create", entity="user_account", entity_id=user.id)
     audit.record(own, Authority(by().name, role="operator"), act, moment)
     db.session.commit()

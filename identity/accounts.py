@@ -82,6 +82,24 @@ def invite_again(session: Session, user: UserAccount, now: datetime) -> None:
     _write(session, user, MessageKind.ACCOUNT_INVITATION, INVITED_FOR, now)
 
 
+def invite_first(session: Session, told: Invitation, now: datetime) -> UserAccount:
+    """Invite the first who is to come to a clinic, anew or once more; links to others work no more.
+
+    Refuses with `WrongStatus` once somebody has come, also in the same moment.
+    """
+    everybody = select(UserAccount).order_by(UserAccount.id).with_for_update()
+    there = session.scalars(everybody, execution_options={"populate_existing": True}).all()
+    if any(_has_come(one) or one.status is not UserStatus.INVITED for one in there):
+        raise WrongStatus("This clinic has begun: its own admins invite, nobody from outside.")
+    for one in there:
+        _shut_links(session, one.id, now)
+    known = by_email(session, told.email)
+    if known is None:
+        return invite(session, told, now)
+    invite_again(session, known, now)
+    return known
+
+
 def change(session: Session, user: UserAccount, changes: Mapping[str, Any], now: datetime) -> None:
     """Change what somebody is called, is, and may do; other roles or a closed account end sessions.
 

@@ -314,6 +314,22 @@ class TestFounding:
         answer = operator.post(path, {"name": "Me", "email": "me@operator.example"})
         assert kind(answer) == (409, "wrong-status")
 
+    def test_only_the_last_of_these_letters_opens_anything(
+        self, operator: Caller, committed: Session, clock: Clock
+    ) -> None:
+        """Or an operator could invite themselves first, and come after the admin has."""
+        made = operator.post("/operator/clinics", NEW).json
+        path = f"/operator/clinics/{made['id']}/invite-admin"
+        me = {"name": "Me", "email": "me@operator.example"}
+
+        for told, openers in ((me, me), (NEW["admin"], NEW["admin"])):
+            assert operator.post(path, told).status_code == 200
+            enter_clinic(committed, UUID(made["id"]))
+            users = {one.id: one.email for one in committed.scalars(select(UserAccount))}
+            waiting = committed.scalars(select(Message).where(Message.state == "scheduled")).all()
+            assert [users[one.recipient_id] for one in waiting] == [openers["email"].lower()]
+            committed.rollback()
+
     def test_nobody_is_invited_into_a_clinic_that_has_begun(self, at: At, operator: Caller) -> None:
         told = {"name": "Me", "email": "me@operator.example"}
         assert kind(operator.post(f"{at.path}/invite-admin", told)) == (409, "wrong-status")
