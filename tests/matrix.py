@@ -95,16 +95,17 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
     "appointments.book_appointment": {"starts_at": WEDNESDAY, "step_kind": "preparation"},
     "appointments.hold_appointment": {"starts_at": WEDNESDAY, "step_kind": "preparation"},
     "courses.open_course": {"protocol_code": "test-course"},
+    "disruptions.accept_repair": {"patients": ..., "group_sessions": ...},
     "disruptions.report_disruption": {"from": WEDNESDAY, "to": "2026-03-05T14:00:00Z"},
     "group-sessions.make_session": {"starts_at": WEDNESDAY, "visit": "preparation"},
     "group-sessions.take_place": {"step_kind": "preparation"},
-    "instruments.add_response": {"score": 5},
+    "instruments.add_response": {"score": 5, "answers": ...},
     "schedules.import_calendar": {"calendar": CALENDAR},
     "talk.settle_task": {"status": "completed"},
     "webhooks.add_webhook": {"url": "https://8.8.8.8/hooks"},
     "webhooks.change_webhook": {"url": "https://8.8.8.8/hooks"},
 }
-"""What a body says beside its example, by endpoint: so that it is as good as it can be."""
+"""What a body says beside its example, or does not, by endpoint: so that it is good."""
 
 TOLD: Mapping[tuple[str, str], Mapping[str, Any]] = {
     **{
@@ -116,8 +117,11 @@ TOLD: Mapping[tuple[str, str], Mapping[str, Any]] = {
         )
     },
     ("acts.reschedule", "/assignments/0/schedule_id"): {"assignments": [{"role": "therapist"}]},
+    ("clearances.add_clearance", "/text_id"): {"medicine": ..., "route": ...},
     ("courses.open_course", "/protocol_version_id"): {"protocol_code": ...},
-    ("disruptions.report_disruption", "/qualification_id"): {"from": ..., "to": ...},
+    ("disruptions.report_disruption", "/qualification_id"): dict.fromkeys(
+        ("schedule_id", "from", "to"), ...
+    ),
     **{
         (f"group-sessions.{act}_session", "/assignments/0/schedule_id"): {
             "assignments": [{"role": "therapist"}]
@@ -364,7 +368,7 @@ class Place:
         """What it takes, as its description shows it, with ids of our own."""
         told = self.described.body(route)
         if isinstance(told, dict):
-            told |= BODIES.get(route.endpoint, {})
+            told = _less({**told, **BODIES.get(route.endpoint, {})})
             for slot in self.described.slots(route):
                 if not slot.in_query and routes.has(told, slot.place):
                     told = routes.put(told, slot.place, self.id(slot, OWN))

@@ -118,6 +118,7 @@ GIVE = {
     "PATCH /api/v1/api-keys/<uuid:key_id>",
     "POST /api/v1/api-keys/<uuid:key_id>/rotate",
     "POST /api/v1/users",
+    "PATCH /api/v1/users/<uuid:user_id>",
 }
 """What lets somebody else in: nobody gives more than they have themselves."""
 
