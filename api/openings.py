@@ -11,7 +11,7 @@ from api.asking import WEEKDAYS, hours_wanted, refuse_backwards
 from api.blueprint import Blueprint
 from api.caller import now, requires
 from api.fields import Id, Instant
-from api.pages import PageQuery
+from api.pages import CursorQuery
 from api.showing import OpeningSchema
 from models import db
 from models.vocabulary import StepKind
@@ -22,7 +22,7 @@ from scheduler.permissions import Permission
 blueprint = Blueprint("openings", __name__, url_prefix="/api/v1/openings", description="Free time.")
 
 
-class OpeningQuery(PageQuery):
+class OpeningQuery(CursorQuery):
     """What is looked for."""
 
     step_kind = fields.Enum(StepKind, by_value=True, load_default=None)

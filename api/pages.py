@@ -6,6 +6,7 @@ neither be made up nor carried to another list. Nothing is ever counted or skipp
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from enum import StrEnum
 from functools import cache
 from typing import Any
 from urllib.parse import urlencode
@@ -23,11 +24,29 @@ from scheduler.errors import Unfit
 LARGEST = 200
 
 
-class PageQuery(Schema):
+class Sort(StrEnum):
+    """Which way a list is read."""
+
+    RISING = "asc"
+    FALLING = "desc"
+
+
+class CursorQuery(Schema):
     """How much of a list, and from where."""
 
     limit = asked_whole(1, LARGEST, load_default=50)
     cursor = fields.String(load_default=None, metadata={"description": "From `next`; opaque."})
+
+
+class PageQuery(CursorQuery):
+    """How much of a list, from where, and which way."""
+
+    sort = fields.Enum(
+        Sort,
+        by_value=True,
+        load_default=None,
+        metadata={"description": "Rising or falling in what the list is in the order of."},
+    )
 
 
 @cache
@@ -72,13 +91,17 @@ _LAST = chr(0x10FFFF)
 def page(
     query: Select[Any], keys: Sequence[Any], asked: dict[str, Any], *, newest_first: bool = False
 ) -> dict[str, Any]:
-    """Fetch a page of ORM rows of `query` in the order of `keys`, whose last is unique."""
+    """Fetch a page of ORM rows of `query` in the order of `keys`, whose last is unique.
+
+    `newest_first`: where the caller does not say which way.
+    """
+    falls = newest_first if asked["sort"] is None else asked["sort"] is Sort.FALLING
     columns: list[ColumnElement[Any]] = list(keys)
     if asked["cursor"] is not None:
         last = tuple_(*opened(asked["cursor"]))
-        where = tuple_(*columns) < last if newest_first else tuple_(*columns) > last
+        where = tuple_(*columns) < last if falls else tuple_(*columns) > last
         query = query.where(where)
-    order = [column.desc() if newest_first else column for column in columns]
+    order = [column.desc() if falls else column for column in columns]
     rows = db.session.scalars(query.order_by(*order).limit(asked["limit"] + 1)).all()
     shown = rows[: asked["limit"]]
     following = None
@@ -101,25 +124,19 @@ def opened(cursor: str) -> list[Any]:
         kinds, told = _serializer().loads(cursor)
     except (BadSignature, ValueError) as error:
         raise Unfit("This cursor is not one of this list.", field="cursor") from error
-    return [_READ[kind](value) for kind, value in zip(kinds, told, strict=True)]
+    return [_READ[kind][1](value) for kind, value in zip(kinds, told, strict=True)]
 
 
 def _kind(key: Any) -> str:
     """How a part of a key is read again: as a time, a number, or an id."""
-    return "t" if isinstance(key, datetime) else "n" if isinstance(key, int) else "s"
+    return next(sign for sign, (kind, _) in _READ.items() if isinstance(key, kind))
 
 
-def _as_id(value: str) -> Any:
-    try:
-        return UUID(value)
-    except ValueError:
-        return value
-
-
-_READ: Mapping[str, Callable[[str], Any]] = {
-    "t": datetime.fromisoformat,
-    "n": int,
-    "s": _as_id,
+_READ: Mapping[str, tuple[type, Callable[[str], Any]]] = {
+    "t": (datetime, datetime.fromisoformat),
+    "n": (int, int),
+    "u": (UUID, UUID),
+    "s": (str, str),
 }
 
 

@@ -14,7 +14,7 @@ from api.caller import now
 from api.errors import ProblemSchema
 from api.fields import Email, Id, Instant, Phone, Text, Zone, asked_whole, whole
 from api.operating import by, operates, session
-from api.pages import PageQuery, page_of
+from api.pages import CursorQuery, page_of
 from api.preconditions import conditional
 from identity.accounts import Invitation
 from models.vocabulary import Role, TenancyStatus
@@ -86,7 +86,7 @@ class TenancySchema(TenancyLimitsSchema):
     created_at = Instant()
 
 
-class TenancyQuery(PageQuery):
+class TenancyQuery(CursorQuery):
     """Which clinics."""
 
     status = fields.Enum(TenancyStatus, by_value=True, load_default=None)

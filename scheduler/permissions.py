@@ -166,7 +166,6 @@ _OVERVIEW = frozenset(
 
 _STAFF = _OVERVIEW | {
     Permission.APPOINTMENTS_WRITE,
-    Permission.BREAK_GLASS_ASK,
     Permission.CALENDARS_WITHDRAW,
     Permission.CHECKLISTS_READ,
     Permission.CHECKLISTS_WRITE,
@@ -190,6 +189,7 @@ _STAFF = _OVERVIEW | {
 
 _CLINICAL = frozenset(
     {
+        Permission.BREAK_GLASS_ASK,
         Permission.CHECKLISTS_READ,
         Permission.CHECKLISTS_WRITE,
         Permission.CHECKLISTS_SIGN,
@@ -235,6 +235,7 @@ BUNDLES: Mapping[Role, frozenset[Permission]] = {
     Role.CLINICIAN: _STAFF
     | {
         Permission.ACCESSES_READ,
+        Permission.BREAK_GLASS_ASK,
         Permission.CALENDARS_SHARE,
         Permission.CHECKLISTS_SIGN,
         Permission.CLEARANCES_WRITE,

@@ -126,6 +126,11 @@ class Description:
             if one.get("in") == "query" and one.get("required")
         ]
 
+    def is_sorted(self, route: Route) -> bool:
+        """Whether it is a list that can be read rising or falling."""
+        told = self._operation(route).get("parameters", ())
+        return any((one.get("in"), one.get("name")) == ("query", "sort") for one in told)
+
     def file(self, route: Route) -> str:
         """The media type of a file that it takes, if it takes no JSON. Empty: none."""
         content = self._operation(route).get("requestBody", {}).get("content", {})

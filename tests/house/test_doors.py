@@ -25,7 +25,7 @@ ANY, CHANGE = r"\w+", "(POST|PUT|PATCH|DELETE)"
 
 WHO = (
     ({A, S, C, U}, f"{ANY} /sessions?(/.*)?"),
-    ({A, S, C}, "POST /break-glass"),
+    ({C}, "POST /break-glass"),
     ({A, U}, f"{ANY} /(audit-events|break-glass)(/.*)?"),
     ({A, C, U}, "GET /patients/<>/accesses"),
     # The clinic itself, who works there, and what leaves it.

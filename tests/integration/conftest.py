@@ -3,7 +3,7 @@
 import shutil
 import ssl
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from ipaddress import ip_network
 from pathlib import Path
@@ -23,6 +23,7 @@ from app import build
 from database.access import Access
 from models import db
 from models.vocabulary import Role
+from scheduler.permissions import Permission
 from tests import MASTER
 from tests.conftest import clean
 from tests.factories import SUNDAY_NOON, World
@@ -165,8 +166,15 @@ Keyring = Callable[..., Caller]
 def key(app: Flask, bound: Connection, session: Session, world: World) -> Keyring:
     """Make somebody of a role in the test's clinic."""
 
-    def make(role: Role, practitioner_id: UUID | None = None) -> Caller:
-        _, secret = keys.issue(session, str(role), role, practitioner_id, SUNDAY_NOON)
+    def make(
+        role: Role,
+        practitioner_id: UUID | None = None,
+        *,
+        name: str | None = None,
+        scopes: Iterable[Permission] | None = None,
+    ) -> Caller:
+        holder = keys.Holder(name or str(role), role, practitioner_id, scopes)
+        _, secret = keys.issue_to(session, holder, SUNDAY_NOON)
         session.commit()
         return Caller(app.test_client(), secret)
 
@@ -181,6 +189,12 @@ def admin(key: Keyring) -> Caller:
 @pytest.fixture
 def desk(key: Keyring) -> Caller:
     return key(Role.SCHEDULER)
+
+
+@pytest.fixture
+def tablet(key: Keyring) -> Caller:
+    """A clinician's key that was narrowed: it reads no record, but in an emergency."""
+    return key(Role.CLINICIAN, name="tablet", scopes=[Permission.BREAK_GLASS_ASK])
 
 
 @pytest.fixture

@@ -74,24 +74,30 @@ class TestLooking:
         assert len(admin.get("/audit-events/export").text.splitlines()) == 8
 
     def test_who_looked_is_told_in_plain_words(
-        self, admin: Caller, doctor: Caller, desk: Caller, session: Session, world: World
+        self,
+        admin: Caller,
+        doctor: Caller,
+        desk: Caller,
+        tablet: Caller,
+        session: Session,
+        world: World,
     ) -> None:
         for _ in range(3):
             desk.get(f"/patients/{world.patient_id}")
         doctor.get(f"/patients/{world.patient_id}/screening")
-        admin.post(
+        tablet.post(
             "/break-glass",
             {"patient_id": str(world.patient_id), "reason": "Nobody else is here"},
         )
-        admin.get(f"/patients/{world.patient_id}/screening")
+        tablet.get(f"/patients/{world.patient_id}/screening")
         session.commit()
 
         found = admin.get(f"/patients/{world.patient_id}/accesses").json["items"]
         told = {(one["who"], one["part"], one["looked"], one["count"]) for one in found}
         assert ("scheduler", "details", True, 3) in told
         assert ("clinician", "health", True, 1) in told
-        assert [one["who"] for one in found if one["emergency"]] == ["admin"]
-        assert {one["name"] for one in found} == {"scheduler", "clinician", "admin"}
+        assert [one["who"] for one in found if one["emergency"]] == ["clinician"]
+        assert {one["name"] for one in found} == {"scheduler", "clinician", "tablet"}
         assert "/" not in "".join(one["name"] for one in found)
         assert admin.get(f"/patients/{uuid4()}/accesses").status_code == 404
         assert desk.get(f"/patients/{world.patient_id}/accesses").status_code == 403

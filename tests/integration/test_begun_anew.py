@@ -26,9 +26,15 @@ from tests.integration.conftest import Caller, Clock
 URL = "https://127.0.0.1:9/hooks"
 """This machine is one of the test's own networks; nobody listens."""
 
-_WAITS = text("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
+_WAITING = """
+    FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+   WHERE NOT granted AND d.datname = current_database()
+"""
+"""Others may have a database of their own in the same server."""
 
-_CUT = text("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE NOT granted")
+_WAITS = text(f"SELECT EXISTS (SELECT {_WAITING})")
+
+_CUT = text(f"SELECT pg_terminate_backend(pid) {_WAITING}")
 
 
 @pytest.fixture

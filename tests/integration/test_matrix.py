@@ -14,6 +14,7 @@ What nobody said how to ask fails: see tests/routes.py and tests/worlds.py. What
 else than a permission is walked by test_matrix_of_pages.py.
 """
 
+import json
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -174,6 +175,27 @@ def test_every_id_in_a_query_or_a_body(place: Place) -> None:
                 faults.append(f"{route.name}, {slot.name}: nobody looked at it: {own}")
     assert not faults, "\n".join(faults)
     assert walked > 60
+
+
+def test_every_list_is_read_either_way(place: Place) -> None:
+    faults, turned = list[str](), 0
+    for route in place.doors:
+        if not place.described.is_sorted(route) or route.rule == "/api/v1/sessions":
+            continue  # a key has no session
+        ways = []
+        for way in ("asc", "desc"):
+            ask = place.plain(route, place.ids(route, OWN), place.keys[opener(route.door.why)])
+            ask.query = {**ask.query, "sort": way, "limit": "200"}
+            answer = place.ask(route, ask)
+            assert answer.status == 200, (route.name, answer)
+            ways.append([one["id"] for one in json.loads(answer.body)["items"]])
+        rising, falling = ways
+        read = set(rising) & set(falling)  # the trail notes that it was read
+        if [one for one in rising if one in read] != [one for one in falling if one in read][::-1]:
+            faults.append(f"{route.name}: {rising}, {falling}")
+        turned += len(read) > 1
+    assert not faults, "\n".join(faults)
+    assert turned > 5
 
 
 class TestSignedIn:

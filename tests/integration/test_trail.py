@@ -153,16 +153,16 @@ class TestEveryDoor:
         assert "Rivera" not in json.dumps(found)
 
     def test_that_has_nothing_new_and_an_answer_kept_are_reads_too(
-        self, desk: Caller, session: Session, world: World
+        self, doctor: Caller, session: Session, world: World
     ) -> None:
         path = f"/patients/{world.patient_id}"
-        etag = desk.get(path).headers["ETag"]
+        etag = doctor.get(path).headers["ETag"]
         before = len(lines(session))
-        assert desk.get(path, **{"If-None-Match": etag}).status_code == 304
+        assert doctor.get(path, **{"If-None-Match": etag}).status_code == 304
         assert len(lines(session)) == before + 1
         for _ in range(2):
             told = {"patient_id": str(world.patient_id), "reason": "They lie on the floor"}
-            desk.post("/break-glass", told, **{"Idempotency-Key": "again-again"})
+            doctor.post("/break-glass", told, **{"Idempotency-Key": "again-again"})
         assert [line.action for line in lines(session)[before:]] == ["read", "create", "read"]
 
     def test_of_a_calendar_and_a_link_is_on_it_too(
