@@ -213,7 +213,13 @@ def change_password(
 def refuse_weak(session: Session, user: UserAccount, password: str) -> None:
     """Refuse a password that is short, common, or made of what is known of its owner."""
     clinic = session.scalars(select(Clinic.name).where(Clinic.clinic_id == user.clinic_id)).one()
-    passwords.refuse_weak(password, [user.name, user.email, clinic, "afterglow", "ketamine"])
+    around = [user.name, user.email, clinic, "afterglow", "ketamine"]
+    passwords.refuse_weak(password, around, shortest(session, user))
+
+
+def shortest(session: Session, user: UserAccount) -> int:
+    """How many characters a password of theirs has at least."""
+    return passwords.SHORTEST if factors.has_any(session, user) else passwords.ALONE
 
 
 def is_password(session: Session, user: UserAccount | None, password: str) -> bool:

@@ -5,7 +5,7 @@ from uuid import UUID
 from flask import Blueprint, make_response, redirect, render_template, request
 from flask.typing import ResponseReturnValue
 
-from identity import accounts, delays, factors, passwords, providers, sessions
+from identity import accounts, delays, factors, providers, sessions
 from models import db
 from scheduler import facts
 from scheduler.errors import NotFound, NotProven
@@ -34,7 +34,7 @@ def page(problem: str | None = None, session_id: UUID | None = None, **_: UUID) 
         sessions=db.session.scalars(sessions.standing(mine.user.id, now())).all(),
         providers=providers.unlinked(db.session(), mine.user.id),
         linked=providers.linked(db.session(), mine.user.id),
-        least=passwords.SHORTEST,
+        least=accounts.shortest(db.session(), mine.user),
         problem=problem,
         done=DONE.get(request.args.get("done", "")),
     )

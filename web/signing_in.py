@@ -13,7 +13,7 @@ from flask import Blueprint, current_app, make_response, redirect, render_templa
 from flask.typing import ResponseReturnValue
 from sqlalchemy import select, text
 
-from identity import accounts, delays, factors, passkeys, passwords, providers, sessions
+from identity import accounts, delays, factors, passkeys, providers, sessions
 from identity.sessions import SignedIn
 from models import Clinic, IdentityProvider, db, enter_clinic
 from models.vocabulary import TokenPurpose
@@ -241,7 +241,7 @@ def ask_for_password(problem: str | None = None, provider_id: UUID | None = None
         clinic=facts.clinic(db.session()),
         email=user.email,
         providers=providers.active(db.session()) if is_invited else (),
-        least=passwords.SHORTEST,
+        least=accounts.shortest(db.session(), user),
         problem=problem,
     )
 

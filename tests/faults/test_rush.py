@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 import intake.clinic
 from database.access import Access
 from models import Appointment, AppointmentEvent, Message, Patient, Slot, enter_clinic
-from models.vocabulary import Role
+from models.vocabulary import MessageKind, Role
 from tests.conftest import clean
 from tests.factories import clear, screen
 from tests.fakes import mail_server
@@ -94,6 +94,8 @@ def _assert_whole(session: Session, service: Service, served: int) -> None:
     slots = session.scalars(select(Slot.role).where(Slot.status == "busy")).all()
     assert len(slots) == served + 1  # and the patient
     assert session.scalar(select(func.count(func.distinct(Message.appointment_id)))) == 1
+    confirmed = select(func.count()).where(Message.kind == MessageKind.CONFIRMATION)
+    assert session.scalar(confirmed) == 1
 
 
 def _z(moment: datetime) -> str:

@@ -6,8 +6,9 @@ import argon2
 import pytest
 from sqlalchemy.orm import Session
 
-from identity import passwords
+from identity import accounts, passwords
 from scheduler.errors import WeakPassword
+from tests.factories import World
 from tests.integration.conftest import MakePerson
 from tests.staff import PASSWORD, make_user, user_of
 
@@ -47,6 +48,19 @@ class TestPasswords:
     )
     def test_there_is_no_rule_of_what_it_is_made_of(self, password: str) -> None:
         passwords.refuse_weak(password, ["Ann Example"])
+
+    @pytest.mark.parametrize(("has_factor", "least"), [(False, 15), (True, 12)])
+    def test_it_is_longer_where_nothing_stands_beside_it(
+        self, session: Session, world: World, has_factor: bool, least: int
+    ) -> None:
+        user = make_user(session)
+        user.totp_secret = "JBSWY3DPEHPK3PXP" if has_factor else None
+        session.flush()
+        good = "x9f!kq2Lmz0aW7r"
+
+        accounts.refuse_weak(session, user, good[:least])
+        with pytest.raises(WeakPassword, match=f"at least {least}"):
+            accounts.refuse_weak(session, user, good[: least - 1])
 
     def test_letters_that_look_the_same_are_the_same(self) -> None:
         kept = passwords.kept("cafe\u0301 on the corner")

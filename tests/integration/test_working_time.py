@@ -246,6 +246,7 @@ class TestByHand:
             self.hours(world, first_start="2026-03-08T02:30"),
         )
 
+        assert answer.status_code == 422
         told = answer.json["errors"][0]["detail"]
         assert "2026-03-08T01:55 or 2026-03-08T03:00" in told
 
