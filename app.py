@@ -78,6 +78,7 @@ def build(
             f"{number}:{urlsplit(sms.url).hostname}": sms.token
             for number, sms in enumerate(settings.sms, 1)
         },
+        METRICS_TOKEN=settings.metrics_token,
         CLOSED_DAYS=settings.closed_days,
         OPERATORS=None if operator is None else operating.engine(operator),
         OUTSIDE=Outside(settings.webhook_networks, only_port=443),

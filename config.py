@@ -108,6 +108,9 @@ class Settings:
     closed_days: int
     """CLOSED_DAYS: so long a clinic that was closed can be reopened, and its archive be taken out,
     before an operator may shred it. Default 30."""
+    metrics_token: str | None
+    """METRICS_TOKEN: what must be sent as a bearer token to read /metrics. Default: nothing; then
+    keep it from the outside, as the proxies in deploy/ do."""
     trusted_proxies: int
     """TRUSTED_PROXIES: how many proxies in front may tell us the caller's address. Default 0."""
     log_level: str
@@ -167,6 +170,7 @@ def _read(env: Env) -> Settings:
         webhook_networks=_networks(env, "WEBHOOK_NETWORKS"),
         heralds=env.int("HERALDS", 4, validate=Range(1, 32)),
         closed_days=env.int("CLOSED_DAYS", 30, validate=Range(1, 3650)),
+        metrics_token=env.str("METRICS_TOKEN", "") or None,
         trusted_proxies=env.int("TRUSTED_PROXIES", 0, validate=Range(0, 10)),
         log_level=env.str(
             "LOG_LEVEL", "info", validate=OneOf(["debug", "info", "warning", "error"])

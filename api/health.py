@@ -1,9 +1,10 @@
 """Health and metrics: is the process alive, can it serve, is the worker at work?"""
 
+import secrets
 import time
 
 import structlog
-from flask import Blueprint, Flask, Response, current_app, g, request
+from flask import Blueprint, Flask, Response, abort, current_app, g, request
 from flask.typing import ResponseReturnValue
 from prometheus_client import CONTENT_TYPE_LATEST, Histogram, generate_latest
 from sqlalchemy import text
@@ -67,9 +68,11 @@ def ready() -> ResponseReturnValue:
 
 
 @blueprint.get("/metrics")
-@public("Prometheus reads it; there are figures in it, and nobody's name.")
+@public("Prometheus reads it, by a token where one is set; in it are figures, and nobody's name.")
 def metrics() -> ResponseReturnValue:
     """What Prometheus reads. Labels are routes and codes, never people."""
+    if not _may_read_metrics(current_app.config["METRICS_TOKEN"]):
+        abort(401)
     told = generate_latest()
     try:
         told += watching.messages(db.session(), current_app.config["CLOCK"]())
@@ -77,6 +80,12 @@ def metrics() -> ResponseReturnValue:
         db.session.rollback()  # what this process counted is told all the same
         log.warning("metrics.no-database")
     return Response(told, content_type=CONTENT_TYPE_LATEST)
+
+
+def _may_read_metrics(token: str | None) -> bool:
+    told = request.authorization
+    sent = (told.token or "") if told is not None and told.type == "bearer" else ""
+    return token is None or secrets.compare_digest(sent.encode(), token.encode())
 
 
 def _start_watch() -> None:

@@ -57,6 +57,7 @@ def settings(**changes: Any) -> config.Settings:
             "webhook_networks": (ip_network("127.0.0.0/8"),),
             "heralds": 1,
             "closed_days": 30,
+            "metrics_token": None,
             "trusted_proxies": 0,
             "log_level": "error",
             **changes,

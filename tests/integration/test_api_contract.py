@@ -398,6 +398,24 @@ def test_health_says_what_is_missing(app: Flask, bound: Any) -> None:
     assert b"afterglow_http_request_duration_seconds" in client.get("/metrics").data
 
 
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        ({}, 401),
+        ({"Authorization": "Bearer another"}, 401),
+        ({"Authorization": "Basic Zm9yLXByb21ldGhldXM="}, 401),
+        ({"Authorization": "Bearer for-prometheus"}, 200),
+    ],
+)
+def test_metrics_are_read_by_their_token_where_one_is_set(
+    app: Flask, bound: Any, monkeypatch: pytest.MonkeyPatch, sent: dict[str, str], status: int
+) -> None:
+    monkeypatch.setitem(app.config, "METRICS_TOKEN", "for-prometheus")
+    answer = app.test_client().get("/metrics", headers=sent)
+    assert answer.status_code == status
+    assert (b"afterglow_http_request" in answer.data) is (status == 200)
+
+
 def test_the_type_of_a_problem_leads_to_its_page(app: Flask) -> None:
     client = app.test_client()
     told = client.get("/api/v1/patients").json["type"]
