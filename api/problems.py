@@ -145,6 +145,7 @@ _AFTER_REFUSAL = {
     "not-signed": "Let a prescriber sign the version, or use one that is signed.",
     "not-own-page": "Send `X-CSRF-Token` as GET /session tells it, from our page; or use a key.",
     "not-proven": "Look at what you typed; a code is taken once, so wait for the next.",
+    "nonexistent-local-time": "Take one of the two times that are told: before the gap, or after.",
     "off-grid": "Start on a multiple of five minutes, or of the clinic's own grid.",
     "offer-gone": "Look at GET /offers for what still stands.",
     "proposal-closed": "Ask for a new proposal.",

@@ -23,7 +23,7 @@ from models import Closure, OpeningHours, Schedule, Site, db
 from notifications import wall_time
 from scheduler import facts, working_time
 from scheduler.audit import Act
-from scheduler.errors import NotFound, Unfit
+from scheduler.errors import NonexistentLocalTime, NotFound, Unfit
 from scheduler.hours import BadRule, check_rule
 from scheduler.permissions import Permission
 
@@ -251,7 +251,8 @@ def _sound(hours: OpeningHours) -> OpeningHours:
         invalid("rule", str(bad))
     if (near := wall_time.around_gap(hours.first_start, zone)) is not None:
         told = " or ".join(f"{one:{WallTime.FORMAT}}" for one in near)
-        invalid("first_start", f"Clocks skip this time in {zone.key}; write {told}.")
+        detail = f"Clocks skip this time in {zone.key}; write {told}."
+        raise NonexistentLocalTime(detail, field="first_start")
     return hours
 
 

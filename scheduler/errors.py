@@ -58,6 +58,12 @@ class StartsInThePast(Refusal):
     code = "starts-in-the-past"
 
 
+class NonexistentLocalTime(Refusal):
+    """Clocks skip this time on that day: nobody can ever read it there."""
+
+    code = "nonexistent-local-time"
+
+
 class OffGrid(Refusal):
     """The start is not on the grid of five minutes that schedules are kept in."""
 

@@ -220,8 +220,6 @@ class TestByHand:
         [
             ({"rule": "FREQ=SECONDLY"}, "/rule"),
             ({"rule": "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30"}, "/rule"),
-            ({"first_start": "2026-03-08T02:30"}, "/first_start"),
-            ({"first_start": "2026-03-29T02:30", "time_zone": "Europe/Berlin"}, "/first_start"),
             ({"time_zone": "posix/Europe/Berlin"}, "/time_zone"),
             ({"minutes": 3}, "/minutes"),
             ({"on_holidays": "yes"}, "/on_holidays"),
@@ -238,17 +236,27 @@ class TestByHand:
         assert answer.status_code == 422
         assert [one["pointer"] for one in answer.json["errors"]] == [pointer]
 
+    @pytest.mark.parametrize(
+        ("changes", "near"),
+        [
+            ({"first_start": "2026-03-08T02:30"}, "2026-03-08T01:55 or 2026-03-08T03:00"),
+            (
+                {"first_start": "2026-03-29T02:30", "time_zone": "Europe/Berlin"},
+                "2026-03-29T01:55 or 2026-03-29T03:00",
+            ),
+        ],
+    )
     def test_a_time_that_clocks_skip_is_refused_with_its_neighbours(
-        self, world: World, admin: Caller
+        self, world: World, admin: Caller, changes: dict[str, Any], near: str
     ) -> None:
         answer = admin.post(
-            f"/schedules/{world.therapist}/opening-hours",
-            self.hours(world, first_start="2026-03-08T02:30"),
+            f"/schedules/{world.therapist}/opening-hours", self.hours(world, **changes)
         )
 
         assert answer.status_code == 422
-        told = answer.json["errors"][0]["detail"]
-        assert "2026-03-08T01:55 or 2026-03-08T03:00" in told
+        assert answer.json["type"] == "/problems/nonexistent-local-time"
+        assert answer.json["field"] == "first_start"
+        assert near in answer.json["detail"]
 
     def test_hours_may_be_by_the_clock_of_where_somebody_works_from(
         self, session: Session, world: World, admin: Caller
