@@ -116,7 +116,7 @@ class Service:
         for process in stopped:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGCONT)  # a frozen one hears nothing
-            process.terminate()
+                os.killpg(process.pid, signal.SIGTERM)
         for process in stopped:
             try:
                 process.wait(25)

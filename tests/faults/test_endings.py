@@ -1,5 +1,7 @@
 """Web and worker are asked to end: they finish what they have in hand, begin nothing, and go."""
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -67,7 +69,7 @@ def test_the_web_answers_what_it_has_in_hand_and_takes_nothing_new(
         caller.start()
         web.wait_until(lambda: waiting(database), "the booking to be in hand")
         process = web.processes.pop("web")
-        process.terminate()
+        os.killpg(process.pid, signal.SIGTERM)  # as those do who start it: all its processes
         asked = time.monotonic()
         web.wait_until(lambda: refused(web), "the web to take nothing new")
         assert process.poll() is None
@@ -87,7 +89,8 @@ def test_the_web_answers_what_it_has_in_hand_and_takes_nothing_new(
 def waiting(database: Access) -> bool:
     with access.connect(database.owner) as connection:
         found = connection.execute(
-            "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'relation'"
+            "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database"
+            " WHERE NOT granted AND locktype = 'relation' AND datname = current_database()"
         ).fetchall()
     return bool(found[0][0])
 

@@ -102,6 +102,8 @@ class Account:
     """The one of these that is half filled in."""
     escort: bool = False
     fasting: bool = False
+    not_after_all: datetime | None = None
+    """When it was taken back that the patient came fasting."""
     systolic: tuple[float, datetime] | None = None
     dosed_at: datetime | None = None
     went_wrong_at: datetime | None = None
@@ -231,7 +233,7 @@ class Account:
         return OPEN if self.escort else SHUT
 
     def _fasting(self, at: datetime) -> Stands:
-        return OPEN if self.fasting else SHUT
+        return OPEN if self.fasting else Stands(False, self.not_after_all)
 
     def _vitals(self, at: datetime) -> Stands:
         if self.systolic is None:

@@ -402,6 +402,8 @@ class Walk:
         item = self.session.scalars(query.with_for_update()).one()
         status = TaskStatus.COMPLETED if number < 8 else TaskStatus.REQUESTED
         checklists.settle(self.session, item, Settling(status=status), by=by, now=self.now)
+        if self.account.fasting and number >= 8:
+            self.account.not_after_all = self.now
         self.account.fasting = number < 8
 
     def _measure(self, number: int, by: Authority) -> None:
