@@ -145,5 +145,5 @@ def _serializer() -> URLSafeSerializer:
         (name, value) for name, value in request.args.items() if name not in {"cursor", "limit"}
     )
     return URLSafeSerializer(
-        current_app.config["SECRET_KEY"], salt=f"page {request.path} {filters}"
+        current_app.config["SECRET_KEY"], salt=f"page, ids as ids {request.path} {filters}"
     )
