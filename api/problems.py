@@ -158,6 +158,7 @@ _AFTER_REFUSAL = {
     "step-already-booked": "Move the visit that is there instead.",
     "step-up-needed": "POST /session/step-up with a code or a passkey, then repeat.",
     "step-skipped": "Take the skipping back first: POST .../unskip.",
+    "legal-hold": "Wait until the hold is lifted: POST .../release, with a reason.",
     "too-early": "Come back at the time that the answer names.",
     "too-late": "Move the visit first, to a time ahead.",
     "too-many-tries": "Wait as long as Retry-After says.",

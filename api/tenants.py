@@ -19,7 +19,7 @@ from api.preconditions import conditional
 from identity.accounts import Invitation
 from models.vocabulary import Role, TenancyStatus
 from scheduler import tenants
-from scheduler.tenants import Move, OperatorPermission, Seen, Step
+from scheduler.tenants import Hold, Move, OperatorPermission, Seen, Step
 
 blueprint = Blueprint(
     "tenants", __name__, url_prefix="/api/v1/operator", description="Running it for clinics."
@@ -61,6 +61,14 @@ class NewTenancySchema(TenancyLimitsSchema):
     admin = fields.Nested(FirstAdminSchema, required=True)
 
 
+class LegalHoldSchema(Schema):
+    """Since when a clinic's records may not be deleted, and why."""
+
+    since = Instant()
+    by = fields.String()
+    reason = fields.String()
+
+
 class TenancySchema(TenancyLimitsSchema):
     """A clinic: on what terms it is here, and how big it is. Nothing about its patients."""
 
@@ -71,6 +79,11 @@ class TenancySchema(TenancyLimitsSchema):
     by = fields.String(attribute="set_by", metadata={"description": "Who brought it there."})
     reason = fields.String(allow_none=True)
     shred_after = Instant(allow_none=True, metadata={"description": "From when it may be."})
+    legal_hold = fields.Nested(
+        LegalHoldSchema,
+        allow_none=True,
+        metadata={"description": "While it stands the clinic is not shredded. Null: none."},
+    )
     email = fields.String(allow_none=True, metadata={"description": "Null once it is shredded."})
     phone = fields.String(allow_none=True)
     time_zone = fields.String(allow_none=True)
@@ -264,12 +277,34 @@ def reopen_clinic(told: dict[str, Any], clinic_id: UUID) -> Response:
     return _moved(clinic_id, Move.REOPEN, told)
 
 
+@blueprint.route("/clinics/<uuid:clinic_id>/hold", methods=["POST"])
+@operates(OperatorPermission.CLINICS_SHRED)
+@conditional
+@blueprint.arguments(TenancyReasonSchema)
+@blueprint.response(200, TenancySchema)
+@blueprint.alt_response(409, schema=ProblemSchema, description="wrong-status")
+def hold_clinic(told: dict[str, Any], clinic_id: UUID) -> Response:
+    """Put a clinic's records under a legal hold: it is not shredded until that is lifted."""
+    return _held(clinic_id, Hold(stands=True, reason=told["reason"]))
+
+
+@blueprint.route("/clinics/<uuid:clinic_id>/release", methods=["POST"])
+@operates(OperatorPermission.CLINICS_SHRED)
+@conditional
+@blueprint.arguments(TenancyReasonSchema)
+@blueprint.response(200, TenancySchema)
+@blueprint.alt_response(409, schema=ProblemSchema, description="wrong-status")
+def release_clinic(told: dict[str, Any], clinic_id: UUID) -> Response:
+    """Lift the legal hold on a clinic's records."""
+    return _held(clinic_id, Hold(stands=False, reason=told["reason"]))
+
+
 @blueprint.route("/clinics/<uuid:clinic_id>/shred", methods=["POST"])
 @operates(OperatorPermission.CLINICS_SHRED)
 @conditional
 @blueprint.arguments(TenancyShredSchema)
 @blueprint.response(202, TenancySchema)
-@blueprint.alt_response(409, schema=ProblemSchema, description="wrong-status")
+@blueprint.alt_response(409, schema=ProblemSchema, description="wrong-status, legal-hold")
 @blueprint.alt_response(422, schema=ProblemSchema, description="too-early, unfit")
 def shred_clinic(told: dict[str, Any], clinic_id: UUID) -> Response:
     """Delete every row of a closed clinic, for good. The worker does it; there is no way back."""
@@ -290,6 +325,11 @@ def list_operator_events(asked: dict[str, Any]) -> dict[str, Any]:
 def _moved(clinic_id: UUID, move: Move, told: Mapping[str, Any], status: int = 200) -> Response:
     tenants.move(session(), _seen(clinic_id), Step(move, told), by(), now())
     return _done(clinic_id, status=status)
+
+
+def _held(clinic_id: UUID, hold: Hold) -> Response:
+    tenants.hold(session(), _seen(clinic_id), hold, by(), now())
+    return _done(clinic_id)
 
 
 def _seen(clinic_id: UUID) -> Seen:

@@ -1,8 +1,8 @@
 """Tenancy: on what terms a clinic is here, who runs the service, and what they did.
 
 None of these tables is a clinic's own: a tenancy outlives its clinic, operators have none. All of
-them are written by functions of the database alone (migration 0041), which keep the rules; no
-role of a process may change a row.
+them are written by functions of the database alone (migrations 0041 and 0042), which keep the
+rules; no role of a process may change a row.
 """
 
 from datetime import date, datetime
@@ -41,6 +41,10 @@ class Tenancy(Base):
     most_users: Mapped[int | None]
     """How many accounts that are not disabled it may have. None: as many as it likes."""
     most_sites: Mapped[int | None]
+    held_since: Mapped[datetime | None]
+    """Since when its records are under a legal hold, so that it may not be shredded. None: not."""
+    held_by: Mapped[str | None]
+    hold_reason: Mapped[str | None]
     gone: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
     """By table: how many of its rows were shredded."""
     version: Mapped[int] = mapped_column(server_default=text("1"))
@@ -52,6 +56,13 @@ class Tenancy(Base):
         CheckConstraint("most_sites >= 1", name="sites_are_some"),
         CheckConstraint(
             "status <> 'closed' OR shred_after IS NOT NULL", name="closed_until_a_time"
+        ),
+        CheckConstraint(
+            "num_nulls(held_since, held_by, hold_reason) IN (0, 3)",
+            name="held_by_somebody_for_a_reason",
+        ),
+        CheckConstraint(
+            "held_since IS NULL OR status NOT IN ('shredding', 'shredded')", name="held_is_kept"
         ),
     )
 

@@ -250,6 +250,12 @@ class LimitReached(Refusal):
     code = "limit-reached"
 
 
+class LegalHold(Refusal):
+    """The clinic's records are under a legal hold: it is not shredded."""
+
+    code = "legal-hold"
+
+
 class VisitsUnderWay(Refusal):
     """Somebody is at the clinic for a visit: its doors are not shut behind them."""
 

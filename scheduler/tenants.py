@@ -1,8 +1,8 @@
 """Tenants: on what terms clinics are here, and what operators do to them.
 
-The rules of a clinic's life stand in the functions of the database (migration 0041), which the
-operators' role calls and no other may: it can read no table of a clinic. What they refuse comes
-as a code of `scheduler/errors.py`. Functions here flush and never commit.
+The rules of a clinic's life stand in the functions of the database (migrations 0041 and 0042),
+which the operators' role calls and no other may: it can read no table of a clinic. What they
+refuse comes as a code of `scheduler/errors.py`. Functions here flush and never commit.
 """
 
 import json
@@ -72,6 +72,14 @@ class Step:
     """`reason`, `during_visits`, `shred_after`, and the clinic's name where it is to be typed."""
 
 
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Whether a clinic's records are to be under a legal hold, and why."""
+
+    stands: bool
+    reason: str
+
+
 def refuse_unless_open(status: str, *, closed_too: bool = False) -> None:
     """Refuse whoever comes to a clinic whose doors are shut."""
     if status == TenancyStatus.SUSPENDED:
@@ -132,6 +140,15 @@ def limit(
     session.execute(_LIMIT, {**asked, "by": by.told(), "now": now})
 
 
+def hold(session: Session, seen: Seen, wanted: Hold, by: Operator, now: datetime) -> None:
+    """Put a clinic's records under a legal hold, or lift it. While it stands none are shredded.
+
+    Refuses with `WrongStatus` what stands so already, and a clinic that is gone.
+    """
+    asked = {"id": seen.id, "version": seen.version, "told": json.dumps(asdict(wanted))}
+    session.execute(_HOLD, {**asked, "by": by.told(), "now": now})
+
+
 def move(session: Session, seen: Seen, step: Step, by: Operator, now: datetime) -> None:
     """Take a clinic to another state, where the one it is in allows that."""
     asked = {
@@ -165,7 +182,10 @@ def shred(session: Session, clinic_id: UUID, at_most: int, now: datetime) -> int
 
 
 def _shown(row: RowMapping) -> Mapping[str, Any]:
-    return {**row, "status": TenancyStatus(row["status"])}
+    held = None
+    if row["held_since"] is not None:
+        held = {"since": row["held_since"], "by": row["held_by"], "reason": row["hold_reason"]}
+    return {**row, "status": TenancyStatus(row["status"]), "legal_hold": held}
 
 
 _STATUS = text("SELECT status FROM tenancy WHERE id = :id")
@@ -195,6 +215,8 @@ _FOUND = text("SELECT found_clinic(CAST(:told AS jsonb), CAST(:by AS jsonb), :no
 _INVITE = text("SELECT invite_admin(:id, CAST(:by AS jsonb), :now)")
 
 _LIMIT = text("SELECT limit_tenancy(:id, :version, CAST(:told AS jsonb), CAST(:by AS jsonb), :now)")
+
+_HOLD = text("SELECT hold_records(:id, :version, CAST(:told AS jsonb), CAST(:by AS jsonb), :now)")
 
 _MOVE = text(
     "SELECT move_tenancy(:id, :version, :act, CAST(:told AS jsonb), CAST(:by AS jsonb), :now)"

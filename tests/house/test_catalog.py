@@ -1,8 +1,10 @@
 """What PostgreSQL guarantees, asked of its own catalog: a table that forgets something fails."""
 
 import os
+import re
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -12,6 +14,8 @@ from database.access import Access, Unreachable, connect, refuse_unsafe_role
 from database.scratch import scratch
 from models import Base
 from tests.factories import World
+
+ROOT = Path(__file__).parents[2]
 
 OF_NO_CLINIC = {
     *("worker", "send_bucket", "restoration", "alembic_version"),
@@ -198,6 +202,22 @@ def test_history_cannot_be_rewritten(owner: psycopg.Connection, database: Access
         assert may & APPEND_ONLY == set()
 
 
+def test_what_may_be_deleted_is_told_with_how_long_it_is_kept(
+    owner: psycopg.Connection, database: Access
+) -> None:
+    page = (ROOT / "docs" / "retention.md").read_text()
+    rows = [row.split("|")[2] for row in page.splitlines() if row.startswith("| ")]
+    told = set(re.findall(r"`([a-z_]+)`", " ".join(rows)))
+    may: set[str] = set()
+    for role in (url.username for url in database.processes):
+        may |= names(
+            owner,
+            "SELECT table_name FROM information_schema.role_table_grants "
+            f"WHERE grantee = '{role}' AND privilege_type IN ('DELETE', 'TRUNCATE')",
+        )
+    assert told == may
+
+
 def test_functions_that_run_as_their_owner_are_few_and_fix_their_path(
     owner: psycopg.Connection,
 ) -> None:
@@ -213,6 +233,7 @@ def test_functions_that_run_as_their_owner_are_few_and_fix_their_path(
         "count_webhook_deliveries",
         "forget_webhook_events",
         "found_clinic",
+        "hold_records",
         "invite_admin",
         "keep_message_month",
         "limit_tenancy",

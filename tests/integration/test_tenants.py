@@ -142,7 +142,7 @@ class TestApart:
                         answer = who(method, filled(rule), {}, etag='"1"')
                         assert kind(answer) == (401, "unauthenticated"), (method, rule)
                     tried += 1
-        assert tried == 11
+        assert tried == 13
 
     def test_no_key_of_a_clinic_can_be_given_what_an_operator_may(self, admin: Caller) -> None:
         told = {"name": "x", "role": "admin", "scopes": [OperatorPermission.CLINICS_READ]}
@@ -203,6 +203,7 @@ class TestApart:
         assert [name for (name,) in called] == [
             "admit_operator",
             "found_clinic",
+            "hold_records",
             "invite_admin",
             "limit_tenancy",
             "move_tenancy",
@@ -215,7 +216,10 @@ class TestApart:
                     connection.execute(f"SELECT FROM {table}")  # ours
 
     def test_nobody_else_may_do_what_operators_do(self, database: Access, clinic: World) -> None:
-        theirs = ("admit_operator", "found_clinic", "limit_tenancy", "move_tenancy", "see_clinic")
+        theirs = (
+            *("admit_operator", "found_clinic", "hold_records", "limit_tenancy", "move_tenancy"),
+            "see_clinic",
+        )
         for url in (database.service, database.worker):
             with connect(url) as connection:
                 connection.execute(f"SET afterglow.clinic = '{clinic.clinic_id}'")
@@ -249,7 +253,7 @@ class TestApart:
         assert set(shown) == {
             *("id", "name", "status", "since", "by", "reason", "shred_after", "email", "phone"),
             *("time_zone", "users", "sites", "last_active_on", "rows_gone", "created_at"),
-            *("requests_per_minute", "most_users", "most_sites"),
+            *("requests_per_minute", "most_users", "most_sites", "legal_hold"),
         }
 
 
@@ -641,6 +645,31 @@ class TestLifeCycle:
         assert (answer.status_code, answer.json["status"]) == (202, "shredding")
         assert kind(at.do("reopen")) == (409, "wrong-status")
         assert kind(at.limit(most_sites=1)) == (409, "wrong-status")
+
+    def test_under_a_legal_hold_it_is_not_shredded(
+        self, at: At, clock: Clock, clinic: World, admin: Caller, database: Access
+    ) -> None:
+        held = at.do("hold", {"reason": "The court of the county asked."})
+        assert held.json["legal_hold"]["reason"] == "The court of the county asked."
+        assert held.json["legal_hold"]["by"].startswith("operator:")
+        assert kind(at.do("hold")) == (409, "wrong-status")
+        line = admin.get("/audit-events?entity=clinic&sort=desc&limit=1").json["items"][0]
+        assert line["facts"] == {"legal_hold": True, "reason": "The court of the county asked."}
+        at.do("close")
+        clock.now += 30 * DAY
+        typed = {**WHY, "name": "Test Practice"}
+        assert kind(at.do("shred", typed)) == (409, "legal-hold")
+        with (
+            connect(database.owner) as connection,
+            pytest.raises(psycopg.Error, match="legal-hold"),
+        ):
+            connection.execute(
+                "UPDATE tenancy SET status = 'shredding' WHERE id = %s", [clinic.clinic_id]
+            )
+        assert at.do("release").json["legal_hold"] is None
+        assert kind(at.do("release")) == (409, "wrong-status")
+        assert at.do("shred", typed).status_code == 202
+        assert kind(at.do("hold")) == (409, "wrong-status")
 
     def test_operators_acts_are_a_chain_that_shows_who_meddles(
         self, at: At, operator: Caller, database: Access
