@@ -25,7 +25,7 @@ from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from models import enter_clinic
-from scheduler import archives, facts
+from scheduler import archives, facts, part2
 
 PIECE = 1 << 20
 FORMAT = 1
@@ -119,6 +119,7 @@ class Archiver:
             "format": FORMAT,
             "clinic_id": str(clinic_id),
             "taken_at": self.clock().isoformat(),
+            "redisclosure_notice": part2.NOTICE if facts.has_part2(snapshot) else None,
             "tables": {},
         }
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as whole:

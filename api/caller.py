@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import date, datetime
 from functools import wraps
 from typing import Any
 from uuid import UUID
@@ -18,14 +18,21 @@ from werkzeug.exceptions import HTTPException
 from api import browsers, keys, quota, trail
 from api.describing import describe
 from api.errors import TRANSIENT, BadRequest, cause, status_of
-from models import Clinic, Qualification, UserAccount, db
+from models import Clinic, Qualification, UserAccount, db, hide_part2
 from models.vocabulary import Role
 from scheduler import audit, doors, facts, tenants
 from scheduler.audit import Act
 from scheduler.authority import Authority
 from scheduler.doors import Asks, Door
 from scheduler.errors import NotProven, Refusal
-from scheduler.permissions import BUNDLES, BY_GLASS, WHEN_CLOSED, Permission, may_give
+from scheduler.permissions import (
+    BUNDLES,
+    BY_GLASS,
+    IMPERSONAL,
+    WHEN_CLOSED,
+    Permission,
+    may_give,
+)
 
 View = Callable[..., Any]
 
@@ -103,10 +110,24 @@ def _let_in(permission: Permission, step_up: bool) -> None:
         abort(401)
     quota.spend(db.session(), db.session().info["clinic_id"], g.authority.caller)
     tenants.refuse_unless_open(g.status, closed_too=permission in WHEN_CLOSED)
-    if not (g.authority.may(permission) or _by_glass(permission)):
-        abort(403)
+    _look_at_leave(permission)
     if step_up:
         browsers.refuse_unless_fresh(now())
+
+
+def _look_at_leave(permission: Permission) -> None:
+    """Turn away who may not; hide what falls under 42 CFR Part 2 from who may not see that.
+
+    What shows nothing about patients, free times and figures, takes all into account.
+    """
+    may = g.authority.may
+    hide_part2(db.session(), hidden=False)
+    if may(permission) and may(Permission.PART2_READ):
+        return
+    if not (_by_glass(permission) or may(permission)):
+        abort(403)
+    sees = permission in IMPERSONAL or g.authority.may(Permission.PART2_READ)
+    hide_part2(db.session(), hidden=not sees)
 
 
 def _by_glass(permission: Permission) -> bool:
@@ -145,6 +166,12 @@ def now() -> datetime:
         g.now = current_app.config["CLOCK"]()
     time: datetime = g.now
     return time
+
+
+def today() -> date:
+    """The clinic's day at the time of the request."""
+    zone = db.session.scalars(select(Clinic.time_zone)).one()
+    return now().astimezone(ZoneInfo(zone)).date()
 
 
 def commit(act: Act) -> None:
@@ -202,13 +229,12 @@ def _licensed(session: Session, practitioner_id: UUID | None) -> frozenset[str]:
     """The roles that the practitioner's licences let them act in today, by the clinic's day."""
     if practitioner_id is None:
         return frozenset()
-    zone = session.scalars(select(Clinic.time_zone)).one()
-    today = now().astimezone(ZoneInfo(zone)).date()
+    on = today()
     held = session.scalars(
         select(Qualification.role).where(
             Qualification.practitioner_id == practitioner_id,
-            Qualification.valid_from <= today,
-            Qualification.valid_until >= today,
+            Qualification.valid_from <= on,
+            Qualification.valid_until >= on,
         )
     )
     return frozenset(held)
@@ -218,7 +244,8 @@ _KEY = text(
     """
     WITH told AS MATERIALIZED (SELECT set_config('afterglow.token', :token, true) AS token)
     SELECT key.*, tenancy_status(key.clinic_id) AS status,
-           set_config('afterglow.clinic', key.clinic_id::text, true)
+           set_config('afterglow.clinic', key.clinic_id::text, true),
+           set_config('afterglow.part2', '', true)
       FROM told CROSS JOIN LATERAL (
           SELECT clinic_id, id, name, prefix, role, practitioner_id, scopes, networks,
                  expires_at, revoked_at, last_used_on

@@ -1,9 +1,7 @@
 """Courses over REST: open one for a patient, see how far it is, end it."""
 
-from datetime import date
 from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from flask import Response, request
 from marshmallow import Schema, ValidationError, fields, validate, validates_schema
@@ -11,7 +9,7 @@ from sqlalchemy import select
 
 from api import edge, pages, preconditions, showing
 from api.blueprint import Blueprint
-from api.caller import by, now, requires
+from api.caller import by, now, requires, today
 from api.errors import ProblemSchema, invalid
 from api.fields import Day, Id, Instant, Text
 from api.idempotency import idempotent
@@ -21,7 +19,7 @@ from api.shelf import Shelf
 from models import Appointment, Course, CourseStep, Protocol, ProtocolVersion, db
 from models.appointment import LIVE
 from models.vocabulary import AppointmentStatus, CourseStatus, StepKind
-from scheduler import courses, facts, steps
+from scheduler import courses, facts, part2, steps
 from scheduler.audit import Act
 from scheduler.authority import Call
 from scheduler.errors import NotFound
@@ -69,6 +67,12 @@ class CourseSchema(Schema):
     opened_by = fields.String()
     created_at = Instant()
     referred_on = Day(allow_none=True, metadata={"description": "The day of the referral."})
+    part2 = fields.Boolean(
+        metadata={
+            "description": "Whether it falls under 42 CFR Part 2: hidden with its visits from who "
+            "may not `part2:read`, and not disclosed without a consent."
+        }
+    )
 
 
 class CourseFlagSchema(Schema):
@@ -99,12 +103,26 @@ class NewCourseSchema(Schema):
         allow_none=True,
         metadata={"description": "The day of the referral, today at the latest; for reports."},
     )
+    part2 = fields.Boolean(
+        load_default=False,
+        metadata={
+            "description": "Whether it falls under 42 CFR Part 2; false: as its protocol says."
+        },
+    )
 
     @validates_schema
     def names_one(self, data: dict[str, Any], **_: Any) -> None:
         """Want one of the two ways to name a protocol."""
         if ("protocol_code" in data) == ("protocol_version_id" in data):
             raise ValidationError("Give either this or protocol_version_id.", "protocol_code")
+
+
+class CourseChangeSchema(Schema):
+    """What can change about a course."""
+
+    part2 = fields.Boolean(
+        required=True, metadata={"description": "Whether it falls under 42 CFR Part 2."}
+    )
 
 
 class ReasonSchema(Schema):
@@ -151,10 +169,13 @@ def list_courses(asked: dict[str, Any]) -> dict[str, Any]:
 def open_course(told: dict[str, Any]) -> Response:
     """Open a course: a step for every visit that the protocol asks for."""
     version_id = told.get("protocol_version_id") or _newest(told["protocol_code"])
-    _refuse_to_come(told["referred_on"])
+    if told["referred_on"] is not None and told["referred_on"] > today():
+        invalid("referred_on", "This day is still to come.")
     course = courses.open_course(
         db.session(), told["patient_id"], version_id, by=by(), referred_on=told["referred_on"]
     )
+    if told["part2"]:
+        part2.mark(db.session(), Call(course.id, None), falls=True)
     db.session.refresh(course)
     preconditions.tag(course.version)
     return edge.done(
@@ -174,6 +195,20 @@ def read_course(course_id: UUID) -> dict[str, Any]:
     course = facts.one(db.session(), Course, course_id)
     preconditions.tag_for_changes(course.version)
     return _whole(course)
+
+
+@blueprint.route("/<uuid:course_id>", methods=["PATCH"])
+@requires(Permission.PART2_WRITE)
+@conditional
+@blueprint.arguments(CourseChangeSchema)
+@blueprint.response(200, WholeCourseSchema)
+@blueprint.alt_response(422, schema=ProblemSchema, description="unfit")
+def change_course(told: dict[str, Any], course_id: UUID) -> Response:
+    """Say whether a course falls under 42 CFR Part 2; its visits follow it."""
+    call = Call(course_id, preconditions.seen_version())
+    course = part2.mark(db.session(), call, falls=told["part2"])
+    preconditions.tag(course.version)
+    return edge.done(WholeCourseSchema, _whole(course), COURSES.act("update", course, ["part2"]))
 
 
 @blueprint.route("/<uuid:course_id>/discontinue", methods=["POST"])
@@ -280,13 +315,6 @@ def _newest(code: str) -> UUID:
     if found is None:
         raise NotFound(f"There is no signed protocol {code!r}.", field="protocol_code")
     return found
-
-
-def _refuse_to_come(day: date | None) -> None:
-    """Refuse a referral that has not taken place yet, by the clinic's day."""
-    zone = ZoneInfo(facts.clinic(db.session()).time_zone)
-    if day is not None and day > now().astimezone(zone).date():
-        invalid("referred_on", "This day is still to come.")
 
 
 def _whole(course: Course) -> dict[str, Any]:

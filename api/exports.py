@@ -5,6 +5,7 @@ so that no more than a page is held, however much there is and however slowly it
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime, time
 from enum import Enum
 from typing import Any
@@ -16,7 +17,7 @@ from sqlalchemy import select
 
 from api import tables
 from api.blueprint import Blueprint
-from api.caller import commit, requires
+from api.caller import by, commit, requires, today
 from api.fields import write_instant
 from models import (
     Appointment,
@@ -30,13 +31,23 @@ from models import (
     Site,
     db,
     enter_clinic,
+    hide_part2,
 )
+from scheduler import facts, part2
 from scheduler.audit import Act
 from scheduler.permissions import Permission
 
 blueprint = Blueprint("exports", __name__, url_prefix="/api/v1/exports", description="In bulk.")
 
 AT_ONCE = 500
+
+NOTICE = "redisclosure_notice"
+"""The column of what falls under 42 CFR Part 2: that it may not be disclosed further."""
+
+WITHHELD = (
+    " What falls under 42 CFR Part 2 is left out unless the patient's consent to disclosing holds; "
+    "the header Withheld-Records says how many."
+)
 
 _PLACE = ("id", "site_id", "schedule_id", "name", "kind", "created_at")
 
@@ -67,12 +78,15 @@ KINDS: dict[str, tuple[Any, tuple[str, ...]]] = {
         Course,
         (
             *("id", "patient_id", "protocol_version_id", "status", "opened_by", "referred_on"),
-            "created_at",
+            *("created_at", "part2", NOTICE),
         ),
     ),
     "course-steps": (
         CourseStep,
-        ("id", "course_id", "key", "position", "kind", "planned_at", "skipped_at", "outcome"),
+        (
+            *("id", "course_id", "key", "position", "kind", "planned_at", "skipped_at", "outcome"),
+            NOTICE,
+        ),
     ),
     "appointments": (
         Appointment,
@@ -80,7 +94,7 @@ KINDS: dict[str, tuple[Any, tuple[str, ...]]] = {
             *("id", "patient_id", "course_id", "course_step_id", "protocol_version_id", "visit"),
             *("kind", "site_id", "status", "progress", "starts_at", "ends_at", "held_until"),
             *("confirmed_at", "move_requested_at", "suspended_at", "booked_by"),
-            *("group_session_id", "place", "created_at"),
+            *("group_session_id", "place", "created_at", "part2", NOTICE),
         ),
     ),
 }
@@ -95,15 +109,23 @@ class ExportQuery(Schema):
 def _mount(name: str, model: Any, columns: tuple[str, ...]) -> Callable[..., Any]:
     def export(asked: dict[str, Any]) -> Response:
         as_csv = tables.wants_csv(asked["format"])
-        told = {"kind": name, "format": "csv" if as_csv else "ndjson"}
+        told: dict[str, Any] = {"kind": name, "format": "csv" if as_csv else "ndjson"}
+        taken = Taken(model, columns, db.session.info["clinic_id"], _sees_all(), today())
+        if NOTICE in columns:
+            told["withheld"] = facts.count_not_disclosed(db.session(), model, taken.on)
         commit(Act(action="execute", entity="export", facts=told))
-        pages = _pages(model, columns, db.session.info["clinic_id"])
-        return tables.stream(name, columns, pages, as_csv=as_csv)
+        answer = tables.stream(name, columns, _pages(taken), as_csv=as_csv)
+        if "withheld" in told:
+            answer.headers["Withheld-Records"] = str(told["withheld"])
+        return answer
 
     export.__name__ = f"export_{name.replace('-', '_')}"
     export.__doc__ = (
         f"Take out all {name.replace('-', ' ')}, in the order in which they were made.\n\n"
-        "Columns: " + ", ".join(columns) + ". One that breaks off ends within a line."
+        "Columns: "
+        + ", ".join(columns)
+        + ". One that breaks off ends within a line."
+        + (WITHHELD if NOTICE in columns else "")
     )
     content = {one: {"schema": {"type": "string"}} for one in (tables.NDJSON, tables.CSV)}
     view = blueprint.doc(responses={"200": {"description": "All.", "content": content}})(export)
@@ -113,14 +135,30 @@ def _mount(name: str, model: Any, columns: tuple[str, ...]) -> Callable[..., Any
     return mounted
 
 
-def _pages(model: Any, columns: Sequence[str], clinic_id: UUID) -> Iterator[list[dict[str, Any]]]:
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What is taken out, for whom, and as of which day."""
+
+    model: Any
+    columns: Sequence[str]
+    clinic_id: UUID
+    sees_all: bool
+    on: date
+
+
+def _pages(taken: Taken) -> Iterator[list[dict[str, Any]]]:
     """The rows of a clinic; the request's own session is over by the time they are taken."""
+    query = select(taken.model).order_by(taken.model.id).limit(AT_ONCE)
+    if NOTICE in taken.columns:
+        query = query.where(facts.may_be_disclosed(taken.model, taken.on))
     last: UUID | None = None
     while True:
-        enter_clinic(db.session(), clinic_id)
-        query = select(model).order_by(model.id).limit(AT_ONCE)
-        rows = db.session.scalars(query if last is None else query.where(model.id > last)).all()
-        page = [{name: _told(getattr(row, name)) for name in columns} for row in rows]
+        enter_clinic(db.session(), taken.clinic_id)
+        hide_part2(db.session(), hidden=not taken.sees_all)
+        rows = db.session.scalars(
+            query if last is None else query.where(taken.model.id > last)
+        ).all()
+        page = _page(taken.columns, rows)
         if rows:
             last = rows[-1].id
         db.session.expunge_all()
@@ -129,6 +167,20 @@ def _pages(model: Any, columns: Sequence[str], clinic_id: UUID) -> Iterator[list
             yield page
         if len(page) < AT_ONCE:
             return
+
+
+def _page(columns: Sequence[str], rows: Sequence[Any]) -> list[dict[str, Any]]:
+    falls = facts.under_part2(db.session(), rows) if NOTICE in columns else set()
+    told = [name for name in columns if name != NOTICE]
+    page = [{name: _told(getattr(row, name)) for name in told} for row in rows]
+    if NOTICE in columns:
+        for row, line in zip(rows, page, strict=True):
+            line[NOTICE] = part2.NOTICE if row.id in falls else None
+    return page
+
+
+def _sees_all() -> bool:
+    return by().may(Permission.PART2_READ)
 
 
 def _told(value: Any) -> Any:

@@ -240,7 +240,8 @@ _AS_READ = text("SELECT id FROM user_account WHERE id = :id AND version = :versi
 _FIND = text(
     """
     WITH told AS MATERIALIZED (SELECT set_config('afterglow.token', :token, true) AS token)
-    SELECT known.*, set_config('afterglow.clinic', known.clinic_id::text, true)
+    SELECT known.*, set_config('afterglow.clinic', known.clinic_id::text, true),
+           set_config('afterglow.part2', '', true)
       FROM told CROSS JOIN LATERAL (
           SELECT clinic_id, id FROM user_session
            WHERE token_hash = decode(told.token, 'hex') OFFSET 0

@@ -18,12 +18,12 @@ from models.account import (
 from models.appointment import SERVES, Appointment, AppointmentEvent, Override
 from models.archive import Archive, ArchivePart
 from models.audit import AuditEvent, AuditHead, BreakGlass
-from models.base import Base, Tenanted, db, enter_clinic
+from models.base import Base, Tenanted, db, enter_clinic, hide_part2
 from models.bulk import Import, ImportFault
 from models.checklist import ChecklistItem, Clearance, Departure, Escort, HealthEvent
 from models.clinic import Clinic, Device, Room, Site
 from models.clinic_key import ClinicKey
-from models.consent import Consent, ConsentText
+from models.consent import Consent, ConsentText, DisclosureConsent
 from models.course import Course, CourseStep
 from models.group import GroupSession
 from models.incident import Incident
@@ -98,6 +98,7 @@ __all__ = [
     "CourseStep",
     "Departure",
     "Device",
+    "DisclosureConsent",
     "Disruption",
     "Eligibility",
     "Escort",
@@ -161,4 +162,5 @@ __all__ = [
     "Worker",
     "db",
     "enter_clinic",
+    "hide_part2",
 ]

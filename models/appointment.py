@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, or_, text
+from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, false, or_, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Tenanted, coded, references, unique_in_clinic
@@ -49,6 +49,8 @@ class Appointment(Tenanted):
     version: Mapped[int] = mapped_column(server_default=text("1"))
     """Rises with every change: the ETag."""
     booked_by: Mapped[str]
+    part2: Mapped[bool] = mapped_column(server_default=false())
+    """Whether it falls under 42 CFR Part 2: a trigger takes it from its course or its protocol."""
     group_session_id: Mapped[UUID | None]
     """The group session in which the visit is a place. None: the patient comes alone."""
     place: Mapped[int | None]

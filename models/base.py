@@ -128,14 +128,29 @@ def enter_clinic(session: Session, clinic_id: UUID) -> None:
         _set_clinic(session, None, session.connection())
 
 
+def hide_part2(session: Session, *, hidden: bool) -> None:
+    """Let every transaction of `session` see no course under 42 CFR Part 2, or see them again.
+
+    What hangs on such a course is hidden with it, by row-level security.
+    """
+    was = session.info.get("part2_hidden", False)
+    session.info["part2_hidden"] = hidden
+    if was != hidden and session.in_transaction():
+        _set_clinic(session, None, session.connection())
+
+
 @event.listens_for(Session, "after_begin")
 def _set_clinic(session: Session, transaction: Any, connection: Any) -> None:
     clinic_id = session.info.get("clinic_id")
     is_savepoint = transaction is not None and transaction.nested
     if clinic_id is not None and not is_savepoint:
-        connection.execute(_SET_CLINIC, {"clinic": str(clinic_id)})
+        sight = "hidden" if session.info.get("part2_hidden") else ""
+        connection.execute(_SET_CLINIC, {"clinic": str(clinic_id), "sight": sight})
 
 
-_SET_CLINIC = text("SELECT set_config('afterglow.clinic', :clinic, true)")
+_SET_CLINIC = text(
+    "SELECT set_config('afterglow.clinic', :clinic, true), "
+    "set_config('afterglow.part2', :sight, true)"
+)
 
 db = SQLAlchemy(model_class=Base)

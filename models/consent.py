@@ -1,16 +1,18 @@
-"""Consent: the clinic's texts in their versions, and what patients signed. All append-only."""
+"""Consent: the clinic's texts in their versions, what patients signed, whom they let be told."""
 
-from datetime import datetime
+from datetime import date, datetime
 from uuid import UUID
 
-from sqlalchemy import Index
-from sqlalchemy.orm import Mapped
+from sqlalchemy import CheckConstraint, Index, text
+from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Tenanted, of_clinic, references, unique_in_clinic
+from models.sealed import sealed
+from models.vocabulary import DisclosurePurpose
 
 
 class ConsentText(Tenanted):
-    """A version of what patients agree to, in one language. What was written stays as it is."""
+    """A version of what patients agree to, in one language. Append-only."""
 
     __tablename__ = "consent_text"
 
@@ -31,9 +33,10 @@ class ConsentText(Tenanted):
 
 
 class Consent(Tenanted):
-    """A patient's signature under a text (FHIR Consent). The gate's clearance goes with it.
+    """A patient's signature under a text (FHIR Consent). Append-only.
 
-    What the copy on paper shows stands here, so that it can be made anew and is the same.
+    The gate's clearance goes with it. What the copy on paper shows stands here, so that it can be
+    made anew and is the same.
     """
 
     __tablename__ = "consent"
@@ -66,4 +69,31 @@ class Consent(Tenanted):
         references("clearance_id", "clearance"),
         unique_in_clinic("clearance_id"),
         Index("ix__consent__patient", "clinic_id", "patient_id", "signed_at"),
+    )
+
+
+class DisclosureConsent(Tenanted):
+    """A patient lets records under 42 CFR Part 2 be disclosed (FHIR Consent, patient-privacy)."""
+
+    __tablename__ = "disclosure_consent"
+
+    patient_id: Mapped[UUID]
+    purpose: Mapped[DisclosurePurpose]
+    recipient = sealed()
+    """To whom, as the patient signed it: a name, or a class of people."""
+    signed_on: Mapped[date]
+    ends_on: Mapped[date | None]
+    """The last day on which it holds. None: until it is withdrawn."""
+    noted_by: Mapped[str]
+    withdrawn_at: Mapped[datetime | None]
+    withdrawn_by: Mapped[str | None]
+    version: Mapped[int] = mapped_column(server_default=text("1"))
+
+    __table_args__ = (
+        references("patient_id", "patient"),
+        CheckConstraint("ends_on >= signed_on", name="signed_before_it_ends"),
+        CheckConstraint(
+            "(withdrawn_at IS NULL) = (withdrawn_by IS NULL)", name="withdrawn_by_somebody"
+        ),
+        Index("ix__disclosure_consent__patient", "clinic_id", "patient_id", "id"),
     )

@@ -3,7 +3,7 @@
 from datetime import date, datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, Index, text
+from sqlalchemy import CheckConstraint, Index, false, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from models.base import Tenanted, references, unique_in_clinic
@@ -22,6 +22,8 @@ class Course(Tenanted):
     opened_by: Mapped[str]
     referred_on: Mapped[date | None]
     """The day of the referral that it follows. None: nobody said."""
+    part2: Mapped[bool] = mapped_column(server_default=false())
+    """Whether it falls under 42 CFR Part 2. A trigger says so where its protocol does."""
     version: Mapped[int] = mapped_column(server_default=text("1"))
 
     __table_args__ = (

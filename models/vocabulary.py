@@ -441,6 +441,14 @@ class UserStatus(StrEnum):
     DISABLED = "disabled"
 
 
+class DisclosurePurpose(StrEnum):
+    """What a patient lets their records be disclosed for (42 CFR 2.31)."""
+
+    CARE = "treatment-payment-operations"
+    """Once, for all of it that is to come."""
+    OTHER = "other"
+
+
 class TokenPurpose(StrEnum):
     """What a link to an account is for."""
 

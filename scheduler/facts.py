@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, Select, exists, func, select, text, true, tuple_
+from sqlalchemy import ColumnElement, Select, exists, func, or_, select, text, true, tuple_
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session, aliased, undefer
 
@@ -35,6 +35,7 @@ from models import (
     Course,
     CourseStep,
     Departure,
+    DisclosureConsent,
     Eligibility,
     Escort,
     FreedTime,
@@ -70,6 +71,7 @@ from models.vocabulary import (
     AuditOutcome,
     Channel,
     CourseStatus,
+    DisclosurePurpose,
     MessageKind,
     MessageState,
     OfferState,
@@ -106,7 +108,14 @@ def one(session: Session, model: type[Row], row_id: UUID) -> Row:
 
 
 Theirs = TypeVar(
-    "Theirs", Clearance, Consent, HealthEvent, QuestionnaireResponse, Reconciliation, Screen
+    "Theirs",
+    Clearance,
+    Consent,
+    DisclosureConsent,
+    HealthEvent,
+    QuestionnaireResponse,
+    Reconciliation,
+    Screen,
 )
 
 
@@ -168,6 +177,48 @@ def every_row(session: Session, model: Any) -> Iterator[Any]:
     for row in session.scalars(whole):
         yield row
         session.expunge(row)
+
+
+def may_be_disclosed(model: Any, on: date) -> ColumnElement[bool]:
+    """What of courses, their steps or visits may leave the clinic on a day (42 CFR Part 2).
+
+    That is what does not fall under it, and what is of a patient whose consent to disclosing for
+    treatment, payment and operations holds.
+    """
+    if model is CourseStep:
+        return CourseStep.course_id.in_(select(Course.id).where(may_be_disclosed(Course, on)))
+    held = exists().where(
+        DisclosureConsent.patient_id == model.patient_id,
+        DisclosureConsent.purpose == DisclosurePurpose.CARE,
+        DisclosureConsent.signed_on <= on,
+        or_(DisclosureConsent.ends_on.is_(None), DisclosureConsent.ends_on >= on),
+        DisclosureConsent.withdrawn_at.is_(None),
+    )
+    return or_(~model.part2, held)
+
+
+def count_not_disclosed(session: Session, model: Any, on: date) -> int:
+    """How many of them may not leave the clinic."""
+    kept = select(func.count()).select_from(model).where(~may_be_disclosed(model, on))
+    return session.scalars(kept).one()
+
+
+def under_part2(session: Session, rows: Sequence[Any]) -> set[UUID]:
+    """Which of these courses, steps or visits fall under 42 CFR Part 2, by id."""
+    steps = [row for row in rows if isinstance(row, CourseStep)]
+    falls = {row.id for row in rows if getattr(row, "part2", False)}
+    if steps:
+        named = {row.course_id for row in steps}
+        found = select(Course.id).where(Course.id.in_(named), Course.part2)
+        courses = set(session.scalars(found))
+        falls |= {row.id for row in steps if row.course_id in courses}
+    return falls
+
+
+def has_part2(session: Session) -> bool:
+    """Whether any course or visit of the clinic falls under 42 CFR Part 2."""
+    course, visit = (exists().where(model.part2) for model in (Course, Appointment))
+    return session.scalars(select(or_(course, visit))).one()
 
 
 def clinic(session: Session) -> Clinic:

@@ -45,6 +45,8 @@ class Permission(StrEnum):
     OBSERVATIONS_READ = "observations:read"
     OPENINGS_READ = "openings:read"
     OVERRIDES_WRITE = "overrides:write"
+    PART2_READ = "part2:read"
+    PART2_WRITE = "part2:write"
     PATIENTS_READ = "patients:read"
     PATIENTS_WRITE = "patients:write"
     PROTOCOLS_READ = "protocols:read"
@@ -102,6 +104,8 @@ MEANS: Mapping[Permission, str] = {
     Permission.OBSERVATIONS_READ: "the observation clock, how a patient left",
     Permission.OPENINGS_READ: "free times",
     Permission.OVERRIDES_WRITE: "pass over a gate with a reason",
+    Permission.PART2_READ: "courses under 42 CFR Part 2, and all that hangs on them",
+    Permission.PART2_WRITE: "say that a course falls under it; note consents to disclosing",
     Permission.PATIENTS_READ: "people and their contacts, their timeline, courses in short, "
     "reasons that staff wrote",
     Permission.PATIENTS_WRITE: "add and change them",
@@ -150,6 +154,12 @@ IMPERSONAL = frozenset(
 WHEN_CLOSED = frozenset({Permission.CLINIC_EXPORT, Permission.SESSION_OWN})
 """Their doors stay open to a clinic that was closed, until it is shredded."""
 
+TAKES_ALL = frozenset(
+    one for one in Permission if one.partition(":")[2] in {"write", "sign", "decide"}
+) - {Permission.PROTOCOLS_WRITE, Permission.SETUP_WRITE}
+"""Who changes patients' plans has to see all of them: a key that may do one of these is given
+`part2:read`, too. A dose that was hidden would count for no gap."""
+
 _OVERVIEW = frozenset(
     {
         Permission.APPOINTMENTS_READ,
@@ -179,6 +189,8 @@ _STAFF = _OVERVIEW | {
     Permission.MESSAGES_WRITE,
     Permission.OBSERVATIONS_READ,
     Permission.OPENINGS_READ,
+    Permission.PART2_READ,
+    Permission.PART2_WRITE,
     Permission.PATIENTS_READ,
     Permission.QUESTIONNAIRES_WRITE,
     Permission.TASKS_READ,
@@ -221,6 +233,7 @@ BY_GLASS = frozenset(
         Permission.HEALTH_READ,
         Permission.INCIDENTS_READ,
         Permission.OBSERVATIONS_READ,
+        Permission.PART2_READ,
         Permission.PATIENTS_READ,
         Permission.QUESTIONNAIRES_READ,
         Permission.SCREENING_READ,

@@ -31,6 +31,7 @@ from models import (
     ConsentText,
     Departure,
     Device,
+    DisclosureConsent,
     Disruption,
     Escort,
     FreedTime,
@@ -62,6 +63,7 @@ from models.vocabulary import (
     AppointmentStatus,
     Channel,
     ClearanceOutcome,
+    DisclosurePurpose,
     HealthEventKind,
     ImportFormat,
     ImportKind,
@@ -304,6 +306,16 @@ class Furnisher:
                 signed_at=NOW,
                 clinic_name="Test Practice",
                 time_zone="America/New_York",
+            ),
+        )
+        self.put(
+            "disclosure-consents",
+            DisclosureConsent(
+                **about,
+                purpose=DisclosurePurpose.CARE,
+                recipient="Those who treat me",
+                signed_on=NOW.date(),
+                noted_by="test",
             ),
         )
         new = links.New(visit["appointment_id"], about["patient_id"], NOW + DAY)

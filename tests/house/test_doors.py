@@ -61,6 +61,7 @@ WHO = (
     ({A, S, C}, f"{ANY} /appointments/<>/escort"),
     ({A, S, C}, "GET /courses/<>/summary"),
     ({A, S, C}, "GET /practitioners/<>/calendar-feeds"),
+    ({A, S, C}, f"{ANY} /patients/<>/disclosure-consents(/<>(/withdraw)?)?"),
     # How the clinic runs.
     ({A, S, C}, f"{CHANGE} /(appointments|courses|disruptions|group-sessions|messages)(/.*)?"),
     ({A, S, C}, f"{CHANGE} /(offers|waitlist)(/.*)?"),
