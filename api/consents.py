@@ -11,7 +11,7 @@ from api import edge, pages, preconditions
 from api.blueprint import Blueprint
 from api.caller import by, commit, now, requires
 from api.errors import ProblemSchema
-from api.fields import CODE, Id, Instant, Text
+from api.fields import CODE, Flag, Id, Instant, Text
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from models import Consent, ConsentText, Patient, db
@@ -53,7 +53,7 @@ class ConsentTextSchema(Schema):
             "example": "What we will do together, and what may go wrong.\n\nYou may stop.",
         },
     )
-    renews = fields.Boolean(
+    renews = Flag(
         required=True,
         metadata={
             "description": "Whether consents given to earlier versions end with this one, in every "

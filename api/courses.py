@@ -11,7 +11,7 @@ from api import edge, pages, preconditions, showing
 from api.blueprint import Blueprint
 from api.caller import by, now, requires, today
 from api.errors import ProblemSchema, invalid
-from api.fields import Day, Id, Instant, Text
+from api.fields import Day, Flag, Id, Instant, Text
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from api.preconditions import conditional
@@ -42,11 +42,11 @@ class CourseStepSchema(showing.ReasonedSchema):
         allow_none=True,
         metadata={"description": "When it was to start; of a skipped step, what counts later."},
     )
-    belongs = fields.Boolean(
+    belongs = Flag(
         allow_none=True,
         metadata={"description": "Whether it is part of the course; null: not decided yet."},
     )
-    skipped = fields.Boolean()
+    skipped = Flag()
     skipped_by = fields.String(allow_none=True)
     skip_reason = fields.String(allow_none=True)
     outcomes = fields.List(fields.String(), metadata={"description": "How it can end."})
@@ -67,7 +67,7 @@ class CourseSchema(Schema):
     opened_by = fields.String()
     created_at = Instant()
     referred_on = Day(allow_none=True, metadata={"description": "The day of the referral."})
-    part2 = fields.Boolean(
+    part2 = Flag(
         metadata={
             "description": "Whether it falls under 42 CFR Part 2: hidden with its visits from who "
             "may not `part2:read`, and not disclosed without a consent."
@@ -103,7 +103,7 @@ class NewCourseSchema(Schema):
         allow_none=True,
         metadata={"description": "The day of the referral, today at the latest; for reports."},
     )
-    part2 = fields.Boolean(
+    part2 = Flag(
         load_default=False,
         metadata={
             "description": "Whether it falls under 42 CFR Part 2; false: as its protocol says."
@@ -120,9 +120,7 @@ class NewCourseSchema(Schema):
 class CourseChangeSchema(Schema):
     """What can change about a course."""
 
-    part2 = fields.Boolean(
-        required=True, metadata={"description": "Whether it falls under 42 CFR Part 2."}
-    )
+    part2 = Flag(required=True, metadata={"description": "Whether it falls under 42 CFR Part 2."})
 
 
 class ReasonSchema(Schema):

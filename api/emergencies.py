@@ -11,7 +11,7 @@ from api import edge, pages, preconditions
 from api.blueprint import Blueprint
 from api.caller import by, now, requires
 from api.errors import ProblemSchema
-from api.fields import Id, Instant, Text
+from api.fields import AskedFlag, Flag, Id, Instant, Text
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from api.preconditions import conditional
@@ -36,27 +36,27 @@ class BreakGlassSchema(Schema):
     asked_by = fields.String(dump_only=True)
     asked_at = Instant(dump_only=True)
     expires_at = Instant(dump_only=True)
-    is_repeated = fields.Boolean(
+    is_repeated = Flag(
         dump_only=True,
         metadata={"description": "The third that they asked for within a week, or one after it."},
     )
     reviewed_by = fields.String(dump_only=True, allow_none=True)
     reviewed_at = Instant(dump_only=True, allow_none=True)
-    justified = fields.Boolean(dump_only=True, allow_none=True)
+    justified = Flag(dump_only=True, allow_none=True)
     review_note = fields.String(dump_only=True, allow_none=True)
 
 
 class BreakGlassQuery(PageQuery):
     """Which of them."""
 
-    reviewed = fields.Boolean(load_default=None)
+    reviewed = AskedFlag(load_default=None)
     patient_id = Id(load_default=None)
 
 
 class VerdictSchema(Schema):
     """What somebody else thinks of it."""
 
-    justified = fields.Boolean(required=True)
+    justified = Flag(required=True)
     note = Text(most=1000, lines=True, load_default=None)
 
 

@@ -190,6 +190,23 @@ def asked_whole(least: int, most: int, **kwargs: Any) -> fields.Integer:
     return _AskedWhole(least, most, **kwargs)
 
 
+class Flag(fields.Boolean):
+    """True or false, written as JSON writes them: `"off"` and `0` are neither."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ValidationError("Write true or false.")
+        return value
+
+
+class AskedFlag(Flag):
+    """The same in a query, where everything is a string."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
+        told = {"true": True, "false": False}.get(value) if isinstance(value, str) else value
+        return super()._deserialize(told, attr, data, **kwargs)
+
+
 class _Whole(fields.Integer):
     def __init__(self, least: int, most: int, **kwargs: Any) -> None:
         self.least, self.most = least, most

@@ -19,7 +19,7 @@ from api.asking import ForSchema, ReasonedSchema
 from api.blueprint import Blueprint
 from api.caller import by, now, requires
 from api.errors import ProblemSchema
-from api.fields import Id, Instant, whole
+from api.fields import Flag, Id, Instant, whole
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from api.preconditions import conditional
@@ -67,7 +67,7 @@ class GroupSessionSchema(Schema):
         metadata={"description": "With fewer patients it does not take place, says the protocol."}
     )
     staffing = fields.List(fields.Nested(RatioSchema))
-    keeps_ratio = fields.Boolean()
+    keeps_ratio = Flag()
     cancelled_at = Instant(allow_none=True)
     assignments = fields.List(fields.Nested(AssignmentSchema))
 
@@ -114,11 +114,9 @@ class PlaceReadinessSchema(Schema):
 class SessionReadinessSchema(Schema):
     """May the session take place, and who in it is ready? Each patient's gates are their own."""
 
-    ready = fields.Boolean(
-        metadata={"description": "It keeps its ratio, and enough patients have a place."}
-    )
-    keeps_ratio = fields.Boolean()
-    has_least = fields.Boolean()
+    ready = Flag(metadata={"description": "It keeps its ratio, and enough patients have a place."})
+    keeps_ratio = Flag()
+    has_least = Flag()
     staffing = fields.List(fields.Nested(RatioSchema))
     places = fields.List(fields.Nested(PlaceReadinessSchema))
 

@@ -11,7 +11,7 @@ from api import edge, pages
 from api.blueprint import Blueprint
 from api.caller import by, now, requires
 from api.errors import ProblemSchema
-from api.fields import Id, Instant, Text
+from api.fields import Flag, Id, Instant, Text
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from api.showing import ClinicalSchema
@@ -40,7 +40,7 @@ class HealthEventSchema(ClinicalSchema):
     noted_by = fields.String(dump_only=True)
     noted_at = Instant(dump_only=True)
     replaces = Id(load_default=None, allow_none=True)
-    in_error = fields.Boolean(
+    in_error = Flag(
         load_default=False,
         metadata={"description": "Only to say that what it replaces was entered in error."},
     )

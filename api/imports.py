@@ -11,7 +11,7 @@ from api import edge, guards, pages, preconditions, tables
 from api.blueprint import Blueprint
 from api.caller import by, now, requires
 from api.errors import BadRequest, ProblemSchema
-from api.fields import Id, Instant
+from api.fields import AskedFlag, Flag, Id, Instant
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from models import Import, ImportFault, db
@@ -30,9 +30,7 @@ class ImportQuery(Schema):
     """What the lines are about."""
 
     kind = fields.Enum(ImportKind, by_value=True, required=True)
-    dry_run = fields.Boolean(
-        truthy={"true"},
-        falsy={"false"},
+    dry_run = AskedFlag(
         load_default=False,
         metadata={"description": "Only look: every fault is told, and nothing is kept."},
     )
@@ -44,7 +42,7 @@ class FileImportSchema(Schema):
     id = Id()
     kind = fields.Enum(ImportKind, by_value=True)
     format = fields.Enum(ImportFormat, by_value=True)
-    dry_run = fields.Boolean()
+    dry_run = Flag()
     status = fields.Function(
         imports.standing, metadata={"type": "string", "enum": [str(one) for one in Standing]}
     )

@@ -14,7 +14,7 @@ from api.blueprint import Blueprint
 from api.caller import by, now, requires
 from api.checklists import ChecklistItemSchema
 from api.errors import ProblemSchema
-from api.fields import Id, Instant, Text
+from api.fields import Flag, Id, Instant, Text
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from api.showing import ClinicalSchema
@@ -56,7 +56,7 @@ class IncidentSchema(ClinicalSchema):
     noted_at = Instant(dump_only=True)
     health_event_id = Id(dump_only=True, allow_none=True)
     replaces = Id(dump_only=True, allow_none=True)
-    in_error = fields.Boolean(
+    in_error = Flag(
         dump_only=True,
         metadata={"description": "It says only that what it replaces was entered in error."},
     )

@@ -12,7 +12,7 @@ from api import edge, pages, preconditions
 from api.blueprint import Blueprint
 from api.caller import by, now, requires
 from api.errors import ProblemSchema
-from api.fields import Id, Instant, Text
+from api.fields import Flag, Id, Instant, Text
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from api.preconditions import conditional
@@ -68,7 +68,7 @@ class InstrumentSchema(Schema):
     most = fields.Integer(allow_none=True)
     bands = fields.List(fields.Nested(BandSchema))
     flags = fields.List(fields.String())
-    can_be_filled_in = fields.Boolean(
+    can_be_filled_in = Flag(
         metadata={"description": "By patients: there are words for every question."}
     )
 
@@ -109,8 +109,8 @@ class ChangeSchema(Schema):
     baseline_id = Id()
     points = fields.Integer()
     percent = fields.Float(allow_none=True)
-    is_response = fields.Boolean(allow_none=True)
-    is_remission = fields.Boolean(allow_none=True)
+    is_response = Flag(allow_none=True)
+    is_remission = Flag(allow_none=True)
 
 
 class QuestionnaireResponseSchema(ClinicalSchema):
@@ -143,11 +143,11 @@ class QuestionnaireResponseSchema(ClinicalSchema):
     authored_by = fields.String(dump_only=True)
     noted_at = Instant(dump_only=True)
     replaces = Id(load_default=None, allow_none=True)
-    in_error = fields.Boolean(
+    in_error = Flag(
         load_default=False,
         metadata={"description": "Only to say that what it replaces was entered in error."},
     )
-    counts = fields.Boolean(
+    counts = Flag(
         dump_only=True, metadata={"description": "It was not replaced, and is not in error."}
     )
     change = fields.Nested(ChangeSchema, dump_only=True, allow_none=True)

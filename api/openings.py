@@ -10,7 +10,7 @@ from api import pages, showing
 from api.asking import WEEKDAYS, hours_wanted, refuse_backwards
 from api.blueprint import Blueprint
 from api.caller import now, requires
-from api.fields import Id, Instant
+from api.fields import AskedFlag, Id, Instant
 from api.pages import CursorQuery
 from api.showing import OpeningSchema
 from models import db
@@ -49,12 +49,12 @@ class OpeningQuery(CursorQuery):
         data_key="before",
         metadata={"description": "Nothing starts at or after this wall time."},
     )
-    within_notice = fields.Boolean(
+    within_notice = AskedFlag(
         load_default=False,
         metadata={"description": "Also times nearer than the visit's notice, as `by_phone`."},
     )
 
-    alone = fields.Boolean(
+    alone = AskedFlag(
         load_default=False,
         metadata={
             "description": "Of a visit that several patients share: not its sessions, but times "

@@ -15,7 +15,7 @@ from api import pages, tables, trail
 from api.blueprint import Blueprint
 from api.caller import commit, requires
 from api.errors import ProblemSchema
-from api.fields import Id, Instant, Text
+from api.fields import Flag, Id, Instant, Text
 from api.pages import PageQuery, page_of
 from models import AuditEvent, db
 from models.vocabulary import AuditOutcome
@@ -91,9 +91,9 @@ class AccessSchema(Schema):
     at = Instant(metadata={"description": "The last time."})
     who = fields.Enum(Who, by_value=True)
     name = fields.String(allow_none=True)
-    looked = fields.Boolean(metadata={"description": "Looked at it; else added to it, changed it."})
+    looked = Flag(metadata={"description": "Looked at it; else added to it, changed it."})
     part = fields.Enum(Part, by_value=True)
-    emergency = fields.Boolean()
+    emergency = Flag()
     count = fields.Integer()
 
 

@@ -13,7 +13,7 @@ from api import pages
 from api.blueprint import Blueprint
 from api.caller import now, requires
 from api.errors import ProblemSchema, invalid
-from api.fields import FIRST_YEAR, LAST_YEAR, Day, Id, Phone, Text, Zone, asked_whole
+from api.fields import FIRST_YEAR, LAST_YEAR, Day, Flag, Id, Phone, Text, Zone, asked_whole
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from api.preconditions import conditional
@@ -66,7 +66,7 @@ class HolidaySchema(Schema):
 
     day = Day()
     name = fields.String()
-    is_open = fields.Boolean(metadata={"description": "Whether the site is open on it."})
+    is_open = Flag(metadata={"description": "Whether the site is open on it."})
 
 
 class HolidaysSchema(Schema):

@@ -12,7 +12,7 @@ from api.asking import WEEKDAYS, ReasonedSchema, hours_wanted, refuse_backwards
 from api.blueprint import Blueprint
 from api.caller import by, now, requires
 from api.errors import ProblemSchema
-from api.fields import Day, Id, Instant
+from api.fields import Day, Flag, Id, Instant
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from api.showing import AppointmentSchema
@@ -55,7 +55,7 @@ class WishesSchema(Schema):
             "example": "12:00",
         },
     )
-    same_time = fields.Boolean(
+    same_time = Flag(
         load_default=False,
         metadata={"description": "Each kind of visit on one weekday at one time, as far as it is."},
     )
@@ -111,7 +111,7 @@ class CostSchema(Schema):
     idle_room_minutes = fields.Integer(
         metadata={"description": "Room time left beside the visits that is too short for any."}
     )
-    is_best = fields.Boolean(
+    is_best = Flag(
         metadata={"description": "Whether nothing cheaper is possible, all choices considered."}
     )
 

@@ -11,7 +11,7 @@ from uuid_utils.compat import uuid7
 from api.blueprint import Blueprint
 from api.caller import requires
 from api.errors import ProblemSchema
-from api.fields import Id, Text
+from api.fields import Flag, Id, Text
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from api.preconditions import conditional
@@ -48,7 +48,7 @@ class IdentityProviderSchema(Schema):
     )
     client_id = Text(most=300, required=True)
     client_secret = Text(most=500, required=True, load_only=True)
-    is_active = fields.Boolean(load_default=True, truthy={True}, falsy={False})
+    is_active = Flag(load_default=True)
 
 
 class IdentityProviderChangeSchema(Schema):
@@ -57,7 +57,7 @@ class IdentityProviderChangeSchema(Schema):
     name = Text(most=60, metadata={"example": "Example login"})
     client_id = Text(most=300)
     client_secret = Text(most=500)
-    is_active = fields.Boolean(truthy={True}, falsy={False})
+    is_active = Flag()
 
 
 PROVIDERS = Shelf(IdentityProvider, IdentityProviderSchema)

@@ -7,7 +7,7 @@ from typing import Any
 from marshmallow import Schema, fields
 
 from api import showing
-from api.fields import Id, Instant
+from api.fields import Flag, Id, Instant
 from api.showing import AppointmentSchema, AssignmentSchema
 from models import Proposal
 from models.vocabulary import StepKind
@@ -51,7 +51,7 @@ class RepairSchema(Schema):
     expires_at = Instant(allow_none=True)
     moves = fields.List(fields.Nested(RepairMoveSchema))
     unrepairable = fields.List(fields.Nested(UnrepairableSchema))
-    is_best = fields.Boolean(
+    is_best = Flag(
         allow_none=True, metadata={"description": "Whether nothing better exists; null: unknown."}
     )
 

@@ -14,7 +14,7 @@ from api import edge, preconditions
 from api.blueprint import Blueprint
 from api.caller import now, requires
 from api.errors import ProblemSchema, invalid
-from api.fields import Id, Instant, Text, WallTime, Zone, whole
+from api.fields import Flag, Id, Instant, Text, WallTime, Zone, whole
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from api.preconditions import conditional
@@ -42,9 +42,7 @@ class OpeningHoursSchema(Schema):
     time_zone = Zone(
         allow_none=True, metadata={"description": "Whose wall time it is; the site's if null."}
     )
-    on_holidays = fields.Boolean(
-        truthy={True},
-        falsy={False},
+    on_holidays = Flag(
         metadata={"description": "Whether it takes place on the site's public holidays too."},
     )
     uid = fields.String(

@@ -9,7 +9,7 @@ from marshmallow import Schema, fields, post_dump
 from sqlalchemy import Row, Text, cast, select
 
 from api.caller import by
-from api.fields import Id, Instant, write_id, write_instant
+from api.fields import Flag, Id, Instant, write_id, write_instant
 from models import Appointment, Site, db
 from models.vocabulary import AppointmentStatus, GateState, Progress, StepKind
 from scheduler import lines
@@ -117,7 +117,7 @@ class OpeningSchema(Schema):
     site_id = Id()
     time_zone = fields.String()
     assignments = fields.List(fields.Nested(AssignmentSchema))
-    by_phone = fields.Boolean(
+    by_phone = Flag(
         metadata={
             "description": "Nearer than the visit's notice: to be asked for by phone. Booking it "
             "takes a reason for `short-notice`."

@@ -7,7 +7,7 @@ from marshmallow import Schema, fields
 
 from api.blueprint import Blueprint
 from api.caller import commit, now, requires
-from api.fields import Id, Instant
+from api.fields import Flag, Id, Instant
 from models import db
 from models.vocabulary import CourseStatus, StepKind
 from scheduler import summaries
@@ -28,7 +28,7 @@ class SeenVisitSchema(Schema):
     title = fields.String()
     starts_at = Instant()
     time_zone = fields.String(attribute="zone.key")
-    is_suspended = fields.Boolean()
+    is_suspended = Flag()
 
 
 class ToArrangeSchema(Schema):

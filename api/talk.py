@@ -12,7 +12,7 @@ from api import edge, pages, preconditions
 from api.blueprint import Blueprint
 from api.caller import by, now, requires
 from api.errors import ProblemSchema
-from api.fields import Id, Instant, Text
+from api.fields import Flag, Id, Instant, Text
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from api.patients import PatientSchema
@@ -45,7 +45,7 @@ class TaskSchema(Schema):
     id = Id()
     kind = fields.Enum(TaskKind, by_value=True)
     owner = fields.Enum(Owner, by_value=True)
-    urgent = fields.Boolean()
+    urgent = Flag()
     status = fields.Enum(TaskStatus, by_value=True)
     due_at = Instant()
     patient_id = Id(allow_none=True)
@@ -104,7 +104,7 @@ class ConsentSchema(Schema):
 
     id = Id(dump_only=True)
     channel = fields.Enum(Channel, by_value=True, required=True)
-    given = fields.Boolean(required=True)
+    given = Flag(required=True)
     wording = Text(most=1000, lines=True, required=True)
     source = fields.String(dump_only=True)
     noted_by = fields.String(dump_only=True)

@@ -12,7 +12,7 @@ from api import operating, pages, preconditions
 from api.blueprint import Blueprint
 from api.caller import now
 from api.errors import ProblemSchema
-from api.fields import Email, Id, Instant, Phone, Text, Zone, asked_whole, whole
+from api.fields import Email, Flag, Id, Instant, Phone, Text, Zone, asked_whole, whole
 from api.operating import by, operates, session
 from api.pages import CursorQuery, page_of
 from api.preconditions import conditional
@@ -114,7 +114,7 @@ class TenancyReasonSchema(Schema):
 class TenancyShutSchema(TenancyReasonSchema):
     """Why, and whether it is done while somebody is there for a visit."""
 
-    during_visits = fields.Boolean(
+    during_visits = Flag(
         load_default=False,
         metadata={"description": "Also while a patient is at the clinic. Think of who is alone."},
     )

@@ -11,7 +11,7 @@ from api import edge, pages, preconditions, showing
 from api.blueprint import Blueprint
 from api.caller import by, now, requires
 from api.errors import ProblemSchema
-from api.fields import Email, Id, Instant, Phone, Text
+from api.fields import Email, Flag, Id, Instant, Phone, Text
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from api.preconditions import replacing
@@ -65,7 +65,7 @@ class GateSchema(Schema):
 class ReadinessSchema(Schema):
     """May the visit go on to its next stage, and if not, what is missing?"""
 
-    ready = fields.Boolean()
+    ready = Flag()
     stage = fields.Enum(Stage, by_value=True, allow_none=True)
     gates = fields.List(
         fields.Nested(GateSchema),
@@ -90,8 +90,8 @@ class EscortSchema(Schema):
         load_default=WayHome.ESCORT,
         metadata={"description": "One that the protocol allows."},
     )
-    may_message = fields.Boolean(load_default=False)
-    confirmed = fields.Boolean(
+    may_message = Flag(load_default=False)
+    confirmed = Flag(
         load_default=False,
         load_only=True,
         metadata={"description": "Somebody heard from them that they will come."},
@@ -118,7 +118,7 @@ class DepartureSchema(Schema):
     noted_by = fields.String(dump_only=True)
     noted_at = Instant(dump_only=True)
     replaces = Id(load_default=None, allow_none=True)
-    in_error = fields.Boolean(
+    in_error = Flag(
         dump_only=True,
         metadata={"description": "It only says that what it replaces was entered in error."},
     )

@@ -12,7 +12,7 @@ from api.asking import WEEKDAYS
 from api.blueprint import Blueprint
 from api.caller import by, now, requires
 from api.errors import ProblemSchema
-from api.fields import Id, Instant
+from api.fields import Flag, Id, Instant
 from api.idempotency import idempotent
 from api.pages import PageQuery, page_of
 from api.preconditions import conditional
@@ -66,7 +66,7 @@ class EntrySchema(Schema):
     latest = Instant(load_default=None, allow_none=True)
     site_id = Id(load_default=None, allow_none=True)
     practitioner_id = Id(load_default=None, allow_none=True)
-    standby = fields.Boolean(
+    standby = Flag(
         load_default=False,
         metadata={"description": "Can come at short notice: the same day, within the notice."},
     )
