@@ -26,9 +26,9 @@ from scheduler.authority import Authority
 from scheduler.doors import Asks, Door
 from scheduler.errors import NotProven, Refusal
 from scheduler.permissions import (
+    ABOUT_ALL,
     BUNDLES,
     BY_GLASS,
-    IMPERSONAL,
     WHEN_CLOSED,
     Permission,
     may_give,
@@ -116,9 +116,10 @@ def _let_in(permission: Permission, step_up: bool) -> None:
 
 
 def _look_at_leave(permission: Permission) -> None:
-    """Turn away who may not; hide what falls under 42 CFR Part 2 from who may not see that.
+    """Turn away who may not; hide patients under 42 CFR Part 2 from who may not see them.
 
-    What shows nothing about patients, free times and figures, takes all into account.
+    What shows nothing about patients, free times and figures, takes all into account; in an
+    emergency anybody may be opened.
     """
     may = g.authority.may
     hide_part2(db.session(), hidden=False)
@@ -126,8 +127,8 @@ def _look_at_leave(permission: Permission) -> None:
         return
     if not (_by_glass(permission) or may(permission)):
         abort(403)
-    sees = permission in IMPERSONAL or g.authority.may(Permission.PART2_READ)
-    hide_part2(db.session(), hidden=not sees)
+    hides = permission not in ABOUT_ALL and not g.authority.may(Permission.PART2_READ)
+    hide_part2(db.session(), hidden=hides)
 
 
 def _by_glass(permission: Permission) -> bool:
@@ -146,6 +147,14 @@ def _by_glass(permission: Permission) -> bool:
     g.glass = glass.id
     g.authority = replace(who, permissions=who.permissions | BY_GLASS)
     return True
+
+
+def refuse_what_is_hidden(model: Any, row_id: UUID | None) -> None:
+    """Refuse with `NotFound` what the caller may not see, at a door that takes all into account."""
+    if row_id is not None and not by().may(Permission.PART2_READ):
+        hide_part2(db.session(), hidden=True)
+        facts.one(db.session(), model, row_id)
+        hide_part2(db.session(), hidden=False)
 
 
 def by() -> Authority:

@@ -1,5 +1,6 @@
 """Courses over REST: open one for a patient, see how far it is, end it."""
 
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -69,8 +70,8 @@ class CourseSchema(Schema):
     referred_on = Day(allow_none=True, metadata={"description": "The day of the referral."})
     part2 = Flag(
         metadata={
-            "description": "Whether it falls under 42 CFR Part 2: hidden with its visits from who "
-            "may not `part2:read`, and not disclosed without a consent."
+            "description": "Whether it falls under 42 CFR Part 2: its patient is hidden from who "
+            "may not `part2:read`, and it is not disclosed without a consent."
         }
     )
 
@@ -196,7 +197,7 @@ def read_course(course_id: UUID) -> dict[str, Any]:
 
 
 @blueprint.route("/<uuid:course_id>", methods=["PATCH"])
-@requires(Permission.PART2_WRITE)
+@requires(Permission.COURSES_DECIDE)
 @conditional
 @blueprint.arguments(CourseChangeSchema)
 @blueprint.response(200, WholeCourseSchema)
@@ -206,7 +207,9 @@ def change_course(told: dict[str, Any], course_id: UUID) -> Response:
     call = Call(course_id, preconditions.seen_version())
     course = part2.mark(db.session(), call, falls=told["part2"])
     preconditions.tag(course.version)
-    return edge.done(WholeCourseSchema, _whole(course), COURSES.act("update", course, ["part2"]))
+    act = COURSES.act("update", course, ["part2"])
+    act = replace(act, facts={**act.facts, "part2": course.part2})
+    return edge.done(WholeCourseSchema, _whole(course), act)
 
 
 @blueprint.route("/<uuid:course_id>/discontinue", methods=["POST"])

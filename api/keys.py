@@ -13,7 +13,7 @@ from uuid_utils.compat import uuid7
 
 from models import ApiKey
 from models.vocabulary import Role
-from scheduler.permissions import BUNDLES, Permission
+from scheduler.permissions import BUNDLES, SEES_ALL, Permission
 
 LASTS = timedelta(days=365)
 """How long a key works at most."""
@@ -85,8 +85,12 @@ def rotate(session: Session, key: ApiKey, now: datetime) -> tuple[ApiKey, str]:
 
 
 def granted(role: Role, scopes: Iterable[str] | None) -> frozenset[Permission]:
-    """What a key of this role may do, narrowed to `scopes`; also where the role lost some."""
-    return BUNDLES[role] if scopes is None else BUNDLES[role] & frozenset(scopes)
+    """What a key of this role may do, narrowed to `scopes`; also where the role lost some.
+
+    `part2:read` comes with whatever takes seeing all.
+    """
+    held = BUNDLES[role] if scopes is None else BUNDLES[role] & frozenset(scopes)
+    return held | {Permission.PART2_READ} if held & SEES_ALL else held
 
 
 def is_from(address: str | None, networks: Iterable[str]) -> bool:

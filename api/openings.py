@@ -9,11 +9,11 @@ from webargs.fields import DelimitedList
 from api import pages, showing
 from api.asking import WEEKDAYS, hours_wanted, refuse_backwards
 from api.blueprint import Blueprint
-from api.caller import now, requires
+from api.caller import now, refuse_what_is_hidden, requires
 from api.fields import AskedFlag, Id, Instant
 from api.pages import CursorQuery
 from api.showing import OpeningSchema
-from models import db
+from models import CourseStep, Patient, db
 from models.vocabulary import StepKind
 from scheduler import openings
 from scheduler.openings import Found, Search
@@ -112,6 +112,8 @@ def list_openings(asked: dict[str, Any]) -> Response:
     What is offered can be booked as it is, if nobody is faster. An empty answer says what shuts
     the window, and what would be open if one wish were let go.
     """
+    refuse_what_is_hidden(Patient, asked["patient_id"])
+    refuse_what_is_hidden(CourseStep, asked["course_step_id"])
     cursor = asked.pop("cursor")
     after = None if cursor is None else tuple(pages.opened(cursor))
     hours = hours_wanted(asked.pop("weekdays"), asked.pop("begin"), asked.pop("until"))

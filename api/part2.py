@@ -42,8 +42,9 @@ class DisclosureConsentSchema(Schema):
         by_value=True,
         required=True,
         metadata={
-            "description": "`treatment-payment-operations`, once for all that is to come, lets "
-            "them into exports; any other is kept to be read."
+            "description": "`treatment-payment-operations`: the single consent to whoever treats, "
+            "pays or helps to operate (42 CFR 2.31(a)(4)(ii)); it lets them into exports. One that "
+            "names somebody alone is `other`; it is kept to be read."
         },
     )
     recipient = Text(
@@ -81,7 +82,7 @@ CONSENTS = Shelf(DisclosureConsent, DisclosureConsentSchema)
 
 
 @blueprint.route("", methods=["GET"])
-@requires(Permission.PART2_READ)
+@requires(Permission.PATIENTS_READ)
 @blueprint.arguments(PageQuery, location="query")
 @blueprint.response(200, page_of(DisclosureConsentSchema))
 def list_disclosure_consents(asked: dict[str, Any], patient_id: UUID) -> dict[str, Any]:
@@ -92,12 +93,12 @@ def list_disclosure_consents(asked: dict[str, Any], patient_id: UUID) -> dict[st
 
 
 @blueprint.route("", methods=["POST"])
-@requires(Permission.PART2_WRITE)
+@requires(Permission.PATIENTS_WRITE)
 @blueprint.arguments(DisclosureConsentSchema)
 @idempotent
 @blueprint.response(201, DisclosureConsentSchema)
 def note_disclosure_consent(told: Signed, patient_id: UUID) -> Response:
-    """Note what a patient signed, with its elements as 42 CFR 2.31 has them."""
+    """Note what a patient signed, as far as it is asked for later; the paper is the clinic's."""
     facts.one(db.session(), Patient, patient_id)
     if told.signed_on > today():
         invalid("signed_on", "This day is still to come.")
@@ -105,7 +106,7 @@ def note_disclosure_consent(told: Signed, patient_id: UUID) -> Response:
 
 
 @blueprint.route("/<uuid:disclosure_consent_id>", methods=["GET"])
-@requires(Permission.PART2_READ)
+@requires(Permission.PATIENTS_READ)
 @blueprint.response(200, DisclosureConsentSchema)
 def read_disclosure_consent(patient_id: UUID, disclosure_consent_id: UUID) -> DisclosureConsent:
     """Read one."""
@@ -115,7 +116,7 @@ def read_disclosure_consent(patient_id: UUID, disclosure_consent_id: UUID) -> Di
 
 
 @blueprint.route("/<uuid:disclosure_consent_id>/withdraw", methods=["POST"])
-@requires(Permission.PART2_WRITE)
+@requires(Permission.PATIENTS_WRITE)
 @conditional
 @idempotent
 @blueprint.response(200, DisclosureConsentSchema)

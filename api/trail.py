@@ -33,6 +33,7 @@ from models import (
     Task,
     WaitlistEntry,
     db,
+    hide_part2,
 )
 from models.vocabulary import AuditOutcome, Recipient
 from scheduler import audit
@@ -133,6 +134,7 @@ def turned_away(by: Authority | None, permission: Permission, status: int, now: 
     """Write, in a transaction of its own, who did not get in, or got nothing."""
     session = db.session()
     session.rollback()
+    hide_part2(session, hidden=False)  # the trail knows who was asked for
     if by is None:
         by = _known_by_prefix(session)
     if by is None:

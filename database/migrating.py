@@ -10,7 +10,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from psycopg.errors import LockNotAvailable
+from psycopg.errors import DeadlockDetected, LockNotAvailable
 from sqlalchemy import URL, MetaData, create_engine
 from sqlalchemy.exc import OperationalError
 
@@ -68,7 +68,7 @@ def upgrade(owner: URL, revision: str = "head") -> None:
             command.upgrade(_config(owner), revision)
             return
         except OperationalError as error:
-            if not isinstance(error.orig, LockNotAvailable):
+            if not isinstance(error.orig, LockNotAvailable | DeadlockDetected):
                 raise
             if not left:
                 raise Unreachable(

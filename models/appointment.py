@@ -83,6 +83,7 @@ class Appointment(Tenanted):
         Index("ix__appointment__status", "clinic_id", "status", "starts_at", "id"),
         Index("ix__appointment__patient", "clinic_id", "patient_id", "starts_at"),
         Index("ix__appointment__course", "clinic_id", "course_id"),
+        Index("ix__appointment__part2", "clinic_id", "patient_id", postgresql_where=text("part2")),
         Index(
             "uq__appointment__live_step",
             "clinic_id",

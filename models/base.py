@@ -129,9 +129,9 @@ def enter_clinic(session: Session, clinic_id: UUID) -> None:
 
 
 def hide_part2(session: Session, *, hidden: bool) -> None:
-    """Let every transaction of `session` see no course under 42 CFR Part 2, or see them again.
+    """Hide who has a course under 42 CFR Part 2 from every transaction of `session`, or show them.
 
-    What hangs on such a course is hidden with it, by row-level security.
+    All that is theirs is hidden with them, by row-level security (migration 0043).
     """
     was = session.info.get("part2_hidden", False)
     session.info["part2_hidden"] = hidden

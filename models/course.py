@@ -31,6 +31,7 @@ class Course(Tenanted):
         references("protocol_version_id", "protocol_version"),
         Index("ix__course__patient", "clinic_id", "patient_id"),
         Index("ix__course__status", "clinic_id", "status", "id"),
+        Index("ix__course__part2", "clinic_id", "patient_id", postgresql_where=text("part2")),
     )
 
 

@@ -141,7 +141,7 @@ _PARTS: Mapping[str, Part] = {
     **dict.fromkeys(_HEALTH.split(), Part.HEALTH),
     **dict.fromkeys(("checklist", "checklist_item"), Part.LIST),
     **dict.fromkeys(("message", "messages_of", "reply", "channel_consent"), Part.MESSAGES),
-    **dict.fromkeys(("consent", "consents", "papers"), Part.PAPERS),
+    **dict.fromkeys(("consent", "consents", "disclosure_consent", "papers"), Part.PAPERS),
     **dict.fromkeys(("course", "summary", "proposal", "waitlist_entry", "step"), Part.PLAN),
     **dict.fromkeys(("appointment", "offer", "calendar_feed", "events", "task"), Part.VISITS),
     **dict.fromkeys(("feed", "patient_feeds"), Part.VISITS),

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import ColumnElement, Select, exists, func, or_, select, text, true, tuple_
+from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select, text, true, tuple_
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session, aliased, undefer
 
@@ -187,14 +187,8 @@ def may_be_disclosed(model: Any, on: date) -> ColumnElement[bool]:
     """
     if model is CourseStep:
         return CourseStep.course_id.in_(select(Course.id).where(may_be_disclosed(Course, on)))
-    held = exists().where(
-        DisclosureConsent.patient_id == model.patient_id,
-        DisclosureConsent.purpose == DisclosurePurpose.CARE,
-        DisclosureConsent.signed_on <= on,
-        or_(DisclosureConsent.ends_on.is_(None), DisclosureConsent.ends_on >= on),
-        DisclosureConsent.withdrawn_at.is_(None),
-    )
-    return or_(~model.part2, held)
+    held = select(DisclosureConsent.patient_id).where(_holds(on))
+    return or_(~model.part2, model.patient_id.in_(held))
 
 
 def count_not_disclosed(session: Session, model: Any, on: date) -> int:
@@ -203,16 +197,34 @@ def count_not_disclosed(session: Session, model: Any, on: date) -> int:
     return session.scalars(kept).one()
 
 
-def under_part2(session: Session, rows: Sequence[Any]) -> set[UUID]:
-    """Which of these courses, steps or visits fall under 42 CFR Part 2, by id."""
-    steps = [row for row in rows if isinstance(row, CourseStep)]
-    falls = {row.id for row in rows if getattr(row, "part2", False)}
-    if steps:
-        named = {row.course_id for row in steps}
-        found = select(Course.id).where(Course.id.in_(named), Course.part2)
-        courses = set(session.scalars(found))
-        falls |= {row.id for row in steps if row.course_id in courses}
-    return falls
+def disclosed_by(session: Session, rows: Sequence[Any], on: date) -> Mapping[UUID, date]:
+    """By the id of each of these that falls under 42 CFR Part 2: when its patient let it go."""
+    named = {row.course_id for row in rows if isinstance(row, CourseStep)}
+    falls = select(Course.id, Course.patient_id).where(Course.id.in_(named), Course.part2)
+    courses = {row.id: row.patient_id for row in session.execute(falls)} if named else {}
+    of_patient = {row.id: row.patient_id for row in rows if getattr(row, "part2", False)}
+    of_patient |= {
+        row.id: courses[row.course_id]
+        for row in rows
+        if isinstance(row, CourseStep) and row.course_id in courses
+    }
+    if not of_patient:
+        return {}
+    signed = select(
+        DisclosureConsent.patient_id, func.max(DisclosureConsent.signed_on).label("day")
+    ).where(_holds(on), DisclosureConsent.patient_id.in_(set(of_patient.values())))
+    signed = signed.group_by(DisclosureConsent.patient_id)
+    days = {row.patient_id: row.day for row in session.execute(signed)}
+    return {row_id: days[patient_id] for row_id, patient_id in of_patient.items()}
+
+
+def _holds(on: date) -> ColumnElement[bool]:
+    return and_(
+        DisclosureConsent.purpose == DisclosurePurpose.CARE,
+        DisclosureConsent.signed_on <= on,
+        or_(DisclosureConsent.ends_on.is_(None), DisclosureConsent.ends_on >= on),
+        DisclosureConsent.withdrawn_at.is_(None),
+    )
 
 
 def has_part2(session: Session) -> bool:

@@ -1,7 +1,7 @@
 """42 CFR Part 2: which courses fall under it, and to whom patients let them be disclosed.
 
-Who may not see them is decided in the database, by row-level security (migration 0043), which
-follows `part2:read`; see docs/part2.md. Functions here flush and never commit.
+Who may not see their patients is decided in the database, by row-level security (migration 0043),
+which follows `part2:read`; see docs/part2.md. Functions here flush and never commit.
 """
 
 from dataclasses import dataclass
@@ -22,6 +22,17 @@ NOTICE = "42 CFR part 2 prohibits unauthorized use or disclosure of these record
 
 Source: 42 CFR 2.32(a)(2).
 """
+
+
+def notice(signed_on: date) -> str:
+    """What goes along with a row that is disclosed by a consent for all of care, signed on a day.
+
+    Source: 42 CFR 2.32, the notice and the scope of the consent.
+    """
+    return (
+        f"{NOTICE} Disclosed by the patient's written consent of {signed_on.isoformat()}, for "
+        "treatment, payment and health care operations."
+    )
 
 
 @dataclass(frozen=True, slots=True)

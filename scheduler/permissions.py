@@ -46,7 +46,6 @@ class Permission(StrEnum):
     OPENINGS_READ = "openings:read"
     OVERRIDES_WRITE = "overrides:write"
     PART2_READ = "part2:read"
-    PART2_WRITE = "part2:write"
     PATIENTS_READ = "patients:read"
     PATIENTS_WRITE = "patients:write"
     PROTOCOLS_READ = "protocols:read"
@@ -104,8 +103,7 @@ MEANS: Mapping[Permission, str] = {
     Permission.OBSERVATIONS_READ: "the observation clock, how a patient left",
     Permission.OPENINGS_READ: "free times",
     Permission.OVERRIDES_WRITE: "pass over a gate with a reason",
-    Permission.PART2_READ: "courses under 42 CFR Part 2, and all that hangs on them",
-    Permission.PART2_WRITE: "say that a course falls under it; note consents to disclosing",
+    Permission.PART2_READ: "also of patients with a course under 42 CFR Part 2, what else one may",
     Permission.PATIENTS_READ: "people and their contacts, their timeline, courses in short, "
     "reasons that staff wrote",
     Permission.PATIENTS_WRITE: "add and change them",
@@ -151,14 +149,21 @@ IMPERSONAL = frozenset(
 )
 """Their doors show nothing about patients: what is merely looked at there is on no trail."""
 
+ABOUT_ALL = IMPERSONAL | {Permission.BREAK_GLASS_ASK, Permission.BREAK_GLASS_REVIEW}
+"""At their doors nobody is hidden under 42 CFR Part 2: they show nobody, or whose record was opened
+in an emergency, or is to be."""
+
 WHEN_CLOSED = frozenset({Permission.CLINIC_EXPORT, Permission.SESSION_OWN})
 """Their doors stay open to a clinic that was closed, until it is shredded."""
 
-TAKES_ALL = frozenset(
+SEES_ALL = frozenset(
     one for one in Permission if one.partition(":")[2] in {"write", "sign", "decide"}
-) - {Permission.PROTOCOLS_WRITE, Permission.SETUP_WRITE}
-"""Who changes patients' plans has to see all of them: a key that may do one of these is given
-`part2:read`, too. A dose that was hidden would count for no gap."""
+) - {Permission.PROTOCOLS_WRITE, Permission.SETUP_WRITE} | {
+    Permission.CALENDARS_SHARE,
+    Permission.CLINIC_EXPORT,
+}
+"""Whoever may do one of these sees every patient, whatever else a key was narrowed to: a dose
+that was hidden would count for no gap between doses."""
 
 _OVERVIEW = frozenset(
     {
@@ -190,7 +195,6 @@ _STAFF = _OVERVIEW | {
     Permission.OBSERVATIONS_READ,
     Permission.OPENINGS_READ,
     Permission.PART2_READ,
-    Permission.PART2_WRITE,
     Permission.PATIENTS_READ,
     Permission.QUESTIONNAIRES_WRITE,
     Permission.TASKS_READ,

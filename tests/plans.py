@@ -31,10 +31,8 @@ is still to be done, what is held for some minutes."""
 _PLANNED = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH)\b", re.IGNORECASE)
 _COLUMN = re.compile(r"(?<![\w.:'])(?:\w+\.)?(\w+)(?:\)::\w+)? (?:=|<|>|<=|>=|IS|~>=~|~<~)")
 _ROW = re.compile(r"ROW\(([^)]*)\)")
-_UNMARKED = re.compile(
-    r"\((?:\(InitPlan \d+\)\.col1|\$\d+) OR \(NOT (?:\w+\.)?"
-    r"(?:part2|falls_under_part2\(VARIADIC ARRAY\[[^]]*\]\))\)\)"
-)
+_SHOWN = re.compile(r"\((?:\(InitPlan \d+\)\.col1|\$\d+) OR ")
+"""How the policy of 42 CFR Part 2 begins: whoever may see all is asked nothing more."""
 _STOPS = {"Limit"}
 _READS_ALL = {"Sort", "Aggregate", "Hash", "HashAggregate", "WindowAgg", "Materialize"}
 
@@ -144,7 +142,21 @@ def _throws_away(node: Mapping[str, Any]) -> bool:
     That a clinic's policy shows the row is asked of all; that of 42 CFR Part 2 passes over few, and
     over none for who may see them.
     """
-    return _UNMARKED.sub("", str(node.get("Filter", ""))).strip() != ""
+    told = str(node.get("Filter", ""))
+    policy = _SHOWN.search(told)
+    if policy is not None:
+        told = told[: policy.start()] + told[_end_of(told, policy.start()) :]
+    return told.strip("() ") != ""
+
+
+def _end_of(told: str, begin: int) -> int:
+    """Where the parenthesis that opens there is closed."""
+    depth = 0
+    for place in range(begin, len(told)):
+        depth += {"(": 1, ")": -1}.get(told[place], 0)
+        if depth == 0:
+            return place + 1
+    return len(told)
 
 
 def _looked_at(node: Mapping[str, Any]) -> float:

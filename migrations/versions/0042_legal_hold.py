@@ -35,7 +35,16 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Forget which clinics are under a hold."""
+    """Forget how to hold; refused while a hold stands."""
+    op.execute(
+        """
+        DO $$ BEGIN
+            IF EXISTS (SELECT FROM tenancy WHERE held_since IS NOT NULL) THEN
+                RAISE EXCEPTION 'a legal hold stands: lift it first';
+            END IF;
+        END $$
+        """
+    )
     op.execute(f"DROP FUNCTION {HOLD}")
     op.execute("DROP TRIGGER keeps_what_is_held ON tenancy")
     op.execute("DROP FUNCTION keep_what_is_held()")
@@ -53,7 +62,7 @@ def _keeping() -> None:
         LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
         BEGIN
             PERFORM public.refuse('legal-hold',
-                'The records of this clinic are under a legal hold: nothing of them is deleted.');
+                'The records of this clinic are under a legal hold: it is not shredded.');
             RETURN NULL;
         END $$
         """

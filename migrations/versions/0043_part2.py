@@ -1,13 +1,11 @@
-"""42 CFR Part 2: courses that fall under it, who sees them, and consents to disclosing them.
+"""42 CFR Part 2: courses that fall under it, who sees their patients, and consents to disclosing.
 
 A course falls under it because its protocol says so or because somebody did; its visits follow. From a
-transaction that says so (`afterglow.part2` is `hidden`) such a course and what hangs on it are
-hidden, whatever is asked for.
+transaction that says so (`afterglow.part2` is `hidden`) the patients of such courses are hidden with
+all that is theirs, whatever is asked for.
 
 Revision ID: 0043_part2
 """
-
-from collections.abc import Iterator
 
 import sqlalchemy as sa
 from alembic import op
@@ -24,39 +22,52 @@ SHOWN = "(SELECT current_setting('afterglow.part2', true) IS DISTINCT FROM 'hidd
 
 MARKED = ("course", "appointment")
 
-HANGS_ON: dict[str, str] = {
-    # table: what it names of a course or a visit
-    "appointment_event": "appointment_id",
-    "checklist_item": "appointment_id",
-    "consent": "course_id, appointment_id",
-    "course_step": "course_id",
-    "departure": "appointment_id",
-    "eligibility": "course_id",
-    "escort": "appointment_id",
-    "freed_time": "appointment_id",
-    "incident": "appointment_id",
-    "message": "appointment_id, subject_id",
-    "message_archive": "appointment_id, subject_id",
-    "observation": "appointment_id",
-    "offer": "appointment_id, visit_id",
-    "override": "appointment_id",
-    "patient_link": "appointment_id",
-    "proposal": "course_id",
-    "questionnaire_draft": "appointment_id",
-    "questionnaire_response": "course_id, appointment_id",
-    "readiness_snapshot": "appointment_id",
-    "reply": "appointment_id",
-    "task": "appointment_id, subject_id",
-    "waitlist_entry": "course_step_id, visit_id",
+NAMES: dict[str, tuple[str, ...]] = {
+    # table: its columns that may name such a patient, or something of theirs
+    "appointment": ("patient_id",),
+    "appointment_event": ("appointment_id",),
+    "audit_event": ("patient_id", "entity_id"),
+    "calendar_feed": ("schedule_id",),
+    "channel_consent": ("patient_id",),
+    "checklist_item": ("appointment_id", "incident_id"),
+    "clearance": ("patient_id",),
+    "consent": ("patient_id",),
+    "course": ("patient_id",),
+    "course_step": ("course_id",),
+    "departure": ("appointment_id",),
+    "disclosure_consent": ("patient_id",),
+    "eligibility": ("patient_id",),
+    "escort": ("appointment_id",),
+    "freed_time": ("appointment_id",),
+    "group_session": ("id",),
+    "health_event": ("patient_id",),
+    "incident": ("patient_id",),
+    "medicine_ruling": ("reconciliation_id",),
+    "message": ("appointment_id", "subject_id", "recipient_id"),
+    "message_archive": ("appointment_id", "subject_id", "recipient_id"),
+    "observation": ("patient_id",),
+    "offer": ("patient_id",),
+    "override": ("appointment_id",),
+    "patient": ("id",),
+    "patient_link": ("patient_id",),
+    "proposal": ("patient_id",),
+    "questionnaire_draft": ("patient_id",),
+    "questionnaire_response": ("patient_id",),
+    "readiness_snapshot": ("appointment_id",),
+    "reconciliation": ("patient_id",),
+    "reply": ("patient_id",),
+    "screen": ("patient_id",),
+    "screen_decision": ("screen_id",),
+    "task": ("patient_id", "appointment_id", "subject_id"),
+    "waitlist_entry": ("patient_id",),
 }
 
-TAKES_ALL = (
-    *("appointments:write", "checklists:sign", "checklists:write", "clearances:write"),
-    *("courses:decide", "courses:write", "escorts:write", "incidents:write", "messages:write"),
-    *("overrides:write", "patients:write", "questionnaires:write", "schedules:write"),
-    *("screening:write", "sessions:write", "tasks:write", "waitlist:write"),
+THEIRS = (
+    *("appointment", "clearance", "consent", "course", "eligibility", "health_event", "incident"),
+    *("offer", "questionnaire_response", "reconciliation", "reply", "screen", "task"),
+    "waitlist_entry",
 )
-"""What a key was narrowed to that changes patients' plans: it saw all of them, and goes on to."""
+"""What messages, tasks and lines of the trail may be about, and names its patient."""
 
 
 def upgrade() -> None:
@@ -68,23 +79,16 @@ def upgrade() -> None:
     _marking()
     _consents()
     _hiding()
-    for clinic_id in _clinics():
-        op.execute(
-            "UPDATE api_key SET scopes = scopes || '{part2:read}'::varchar[] "
-            f"WHERE clinic_id = '{clinic_id}' AND scopes && ARRAY{list(TAKES_ALL)}::varchar[]"
-        )
+    _telling()
 
 
 def downgrade() -> None:
     """Forget it: what was hidden is shown."""
-    for clinic_id in _clinics():
-        op.execute(
-            "UPDATE api_key SET scopes = array_remove(array_remove(scopes, 'part2:read'), "
-            f"'part2:write') WHERE clinic_id = '{clinic_id}'"
-        )
-    for table in (*MARKED, *HANGS_ON):
+    op.execute("DROP TRIGGER names_no_patient ON webhook_event")
+    op.execute("DROP FUNCTION name_no_patient()")
+    for table in NAMES:
         op.execute(f"DROP POLICY part2 ON {table}")
-    op.execute("DROP FUNCTION falls_under_part2(uuid[])")
+    op.execute("DROP FUNCTION part2_ids()")
     op.drop_table("disclosure_consent")
     op.execute("DROP TRIGGER marks_visits ON course")
     op.execute("DROP TRIGGER marks_part2 ON course")
@@ -98,7 +102,7 @@ def downgrade() -> None:
 def _marking() -> None:
     """Let a course follow its protocol, and a visit its course or else its protocol.
 
-    A visit that is booked while its course is marked waits for that, as its foreign key would.
+    A visit that is booked while its course is marked waits for that.
     """
     op.execute(
         """
@@ -124,7 +128,7 @@ def _marking() -> None:
                  WHERE clinic_id = NEW.clinic_id AND id = NEW.protocol_version_id;
             ELSE
                 SELECT part2 INTO NEW.part2 FROM public.course
-                 WHERE clinic_id = NEW.clinic_id AND id = NEW.course_id FOR KEY SHARE;
+                 WHERE clinic_id = NEW.clinic_id AND id = NEW.course_id FOR SHARE;
             END IF;
             NEW.part2 := coalesce(NEW.part2, false);
             RETURN NEW;
@@ -142,16 +146,14 @@ def _marking() -> None:
         END $$
         """
     )
-    for table, function, columns in (
-        ("course", "mark_course", "part2, protocol_version_id"),
-        ("appointment", "mark_visit", "part2, course_id, protocol_version_id"),
-    ):
+    for table, function in (("course", "mark_course"), ("appointment", "mark_visit")):
         op.execute(
-            f"CREATE TRIGGER marks_part2 BEFORE INSERT OR UPDATE OF {columns} ON {table} "
+            f"CREATE TRIGGER marks_part2 BEFORE INSERT OR UPDATE OF part2, protocol_version_id"
+            f"{', course_id' if table == 'appointment' else ''} ON {table} "
             f"FOR EACH ROW EXECUTE FUNCTION {function}()"
         )
     op.execute(
-        "CREATE TRIGGER marks_visits AFTER UPDATE OF part2 ON course FOR EACH ROW "
+        "CREATE TRIGGER marks_visits AFTER UPDATE ON course FOR EACH ROW "
         "WHEN (OLD.part2 <> NEW.part2) EXECUTE FUNCTION mark_visits()"
     )
 
@@ -198,49 +200,77 @@ def _consents() -> None:
 def _hiding() -> None:
     """Hide from the service alone: the worker says nothing to people who may not know.
 
-    The function is planned as if it cost nothing, for it is asked of hardly anybody's rows.
+    What is to be hidden is worked out once for each table of a statement, and never for who may see.
     """
+    theirs = " ".join(
+        f"UNION ALL SELECT id FROM public.{table} WHERE clinic_id = here AND patient_id = ANY (who)"
+        for table in THEIRS
+    )
     op.execute(
-        """
-        CREATE FUNCTION falls_under_part2(VARIADIC named uuid[]) RETURNS boolean
-        LANGUAGE plpgsql STABLE COST 1 SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+        f"""
+        CREATE FUNCTION part2_ids() RETURNS SETOF uuid
+        LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
         DECLARE
             here CONSTANT uuid := nullif(current_setting('afterglow.clinic', true), '');
+            who uuid[];
         BEGIN
-            RETURN EXISTS (SELECT FROM public.course
-                            WHERE clinic_id = here AND id = ANY (named) AND part2)
-                OR EXISTS (SELECT FROM public.appointment
-                            WHERE clinic_id = here AND id = ANY (named) AND part2)
-                OR EXISTS (SELECT FROM public.course_step s
-                             JOIN public.course c ON c.clinic_id = s.clinic_id AND c.id = s.course_id
-                            WHERE s.clinic_id = here AND s.id = ANY (named) AND c.part2);
+            SELECT array_agg(patient_id) INTO who FROM (
+                SELECT patient_id FROM public.course WHERE clinic_id = here AND part2
+                UNION SELECT patient_id FROM public.appointment WHERE clinic_id = here AND part2
+            ) treated;
+            IF who IS NULL THEN
+                RETURN;
+            END IF;
+            RETURN QUERY
+                SELECT unnest(who)
+                UNION ALL SELECT schedule_id FROM public.patient
+                           WHERE clinic_id = here AND id = ANY (who)
+                UNION ALL SELECT s.id FROM public.course_step s JOIN public.course c
+                              ON c.clinic_id = s.clinic_id AND c.id = s.course_id
+                           WHERE c.clinic_id = here AND c.patient_id = ANY (who)
+                UNION ALL SELECT e.id FROM public.escort e JOIN public.appointment a
+                              ON a.clinic_id = e.clinic_id AND a.id = e.appointment_id
+                           WHERE a.clinic_id = here AND a.patient_id = ANY (who)
+                UNION ALL SELECT group_session_id FROM public.appointment
+                           WHERE clinic_id = here AND patient_id = ANY (who)
+                             AND group_session_id IS NOT NULL
+                {theirs};
         END $$
         """
     )
-    op.execute("REVOKE ALL ON FUNCTION falls_under_part2(uuid[]) FROM PUBLIC")
-    op.execute(f"GRANT EXECUTE ON FUNCTION falls_under_part2(uuid[]) TO {service()}")
-    for table in MARKED:
-        _hide(table, "NOT part2")
-    for table, named in HANGS_ON.items():
-        _hide(table, f"NOT falls_under_part2({named})")
-
-
-def _hide(table: str, unless: str) -> None:
-    op.execute(
-        f"CREATE POLICY part2 ON {table} AS RESTRICTIVE FOR SELECT TO {service()} "
-        f"USING ({SHOWN} OR {unless})"
-    )
-
-
-def _clinics() -> Iterator[str]:
-    """Each clinic, entered. The owner sees which there are as it does for a backup."""
-    bind = op.get_bind()
-    bind.execute(sa.text("SELECT set_config('afterglow.backup', 'on', false)"))
-    found = [str(one) for one in bind.execute(sa.text("SELECT clinic_id FROM clinic")).scalars()]
-    bind.execute(sa.text("SELECT set_config('afterglow.backup', '', false)"))
-    for clinic_id in found:
-        bind.execute(
-            sa.text("SELECT set_config('afterglow.clinic', :clinic, false)"), {"clinic": clinic_id}
+    op.execute("REVOKE ALL ON FUNCTION part2_ids() FROM PUBLIC")
+    op.execute(f"GRANT EXECUTE ON FUNCTION part2_ids() TO {service()}")
+    for table, columns in NAMES.items():
+        unnamed = " AND ".join(
+            f"({column} IS NULL OR {column} NOT IN (SELECT part2_ids()))" for column in columns
         )
-        yield clinic_id
-    bind.execute(sa.text("SELECT set_config('afterglow.clinic', '', false)"))
+        op.execute(
+            f"CREATE POLICY part2 ON {table} AS RESTRICTIVE FOR SELECT TO {service()} "
+            f"USING ({SHOWN} OR ({unnamed}))"
+        )
+
+
+def _telling() -> None:
+    """Name no such patient to other systems: what has an id is asked for by who may see it."""
+    op.execute(
+        """
+        CREATE FUNCTION name_no_patient() RETURNS trigger
+        LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+        DECLARE
+            told CONSTANT uuid := NEW.data->>'patient_id';
+        BEGIN
+            IF EXISTS (SELECT FROM public.course
+                        WHERE clinic_id = NEW.clinic_id AND patient_id = told AND part2)
+               OR EXISTS (SELECT FROM public.appointment
+                           WHERE clinic_id = NEW.clinic_id AND patient_id = told AND part2)
+            THEN
+                NEW.data := NEW.data - 'patient_id';
+            END IF;
+            RETURN NEW;
+        END $$
+        """
+    )
+    op.execute(
+        "CREATE TRIGGER names_no_patient BEFORE INSERT ON webhook_event FOR EACH ROW "
+        "WHEN (NEW.data ? 'patient_id') EXECUTE FUNCTION name_no_patient()"
+    )

@@ -61,7 +61,9 @@ WHO = (
     ({A, S, C}, f"{ANY} /appointments/<>/escort"),
     ({A, S, C}, "GET /courses/<>/summary"),
     ({A, S, C}, "GET /practitioners/<>/calendar-feeds"),
-    ({A, S, C}, f"{ANY} /patients/<>/disclosure-consents(/<>(/withdraw)?)?"),
+    ({A, S, C}, "GET /patients/<>/disclosure-consents(/<>)?"),
+    ({A, S}, "POST /patients/<>/disclosure-consents(/<>/withdraw)?"),
+    ({C}, "PATCH /courses/<>"),
     # How the clinic runs.
     ({A, S, C}, f"{CHANGE} /(appointments|courses|disruptions|group-sessions|messages)(/.*)?"),
     ({A, S, C}, f"{CHANGE} /(offers|waitlist)(/.*)?"),

@@ -14,18 +14,18 @@ from sqlalchemy.orm import Session
 
 from archiving import Archiver
 from database.access import Access, connect
-from models import Course, enter_clinic, hide_part2
+from models import Base, Course, enter_clinic, hide_part2
 from models.vocabulary import Role
-from scheduler import archives, part2
+from scheduler import archives, courses, facts, part2
 from scheduler.authority import Authority, Call
-from scheduler.permissions import BUNDLES, TAKES_ALL, Permission
+from scheduler.permissions import BUNDLES, SEES_ALL, Permission
 from tests import after
-from tests.factories import DAY, MONDAY_9, SUNDAY_NOON, World
+from tests.factories import DAY, MONDAY_9, SUNDAY_NOON, World, make_patient, make_protocol
 from tests.integration.conftest import Caller, Clock, Keyring
 from tests.worlds import furnish
 
 FALLS: dict[str, Any] = {"part2": True}
-READS = BUNDLES[Role.CLINICIAN] - TAKES_ALL - {Permission.PART2_READ}
+READS = BUNDLES[Role.CLINICIAN] - SEES_ALL - {Permission.PART2_READ}
 CARE = {
     "purpose": "treatment-payment-operations",
     "recipient": "My treating providers and health plans",
@@ -33,22 +33,22 @@ CARE = {
 }
 
 
-def opened(session: Session, world: World, told: dict[str, Any] | None = None) -> after.Course:
-    """A course with a visit ahead, under a protocol of its own."""
-    made = after.open_course(session, world, after.content(**(told or {})))
+@pytest.fixture
+def hidden(session: Session, world: World, bound: Any) -> after.Course:
+    """A course with a visit ahead, whose protocol says that it falls under it."""
+    made = after.open_course(session, world, after.content(code="test-part2", part2=True))
     made.book("preparation", MONDAY_9, SUNDAY_NOON)
     session.commit()
     return made
 
 
 @pytest.fixture
-def hidden(session: Session, world: World, bound: Any) -> after.Course:
-    return opened(session, world, {"code": "test-part2", **FALLS})
-
-
-@pytest.fixture
-def shown(session: Session, world: World, hidden: after.Course) -> after.Course:
-    made = after.open_course(session, world)
+def shown(session: Session, hidden: after.Course) -> after.Course:
+    """Another patient's, of which nobody said so."""
+    patient_id, _ = make_patient(session)
+    version_id = make_protocol(session, after.content())
+    course = courses.open_course(session, patient_id, version_id, by=after.DESK)
+    made = after.Course(session, patient_id, course.id)
     made.book("preparation", MONDAY_9 + 3 * DAY, SUNDAY_NOON)
     session.commit()
     return made
@@ -82,8 +82,8 @@ class TestWhatFallsUnderIt:
             else:
                 assert changed.json["part2"] is True
 
-    def test_or_who_opens_the_course_or_somebody_later(
-        self, desk: Caller, shown: after.Course, world: World
+    def test_or_who_opens_the_course_or_a_clinician_later(
+        self, desk: Caller, doctor: Caller, admin: Caller, shown: after.Course, world: World
     ) -> None:
         told = {"patient_id": str(world.patient_id), "protocol_code": "test-after"}
         assert desk.post("/courses", told).json["part2"] is False
@@ -91,15 +91,16 @@ class TestWhatFallsUnderIt:
         assert (made.status_code, made.json["part2"]) == (201, True)
         visit = shown.visit("preparation")
         before = desk.get(f"/appointments/{visit.id}").headers["ETag"]
-        etag = desk.get(f"/courses/{shown.id}").headers["ETag"]
-        assert desk("PATCH", f"/courses/{shown.id}", FALLS, etag=etag).status_code == 200
-        shown.session.expire_all()
-        assert shown.visit("preparation").part2 is True
+        for falls in (True, False):
+            etag = desk.get(f"/courses/{shown.id}").headers["ETag"]
+            path, change = f"/courses/{shown.id}", {"part2": falls}
+            assert desk("PATCH", path, change, etag=etag).status_code == 403
+            assert doctor("PATCH", path, change, etag=etag).json["part2"] is falls
+            shown.session.expire_all()
+            assert shown.visit("preparation").part2 is falls
+            line = admin.get("/audit-events?entity=course&sort=desc&limit=1").json["items"][0]
+            assert line["facts"] == {"changed": ["part2"], "part2": falls}
         assert desk.get(f"/appointments/{visit.id}").headers["ETag"] != before
-        etag = desk.get(f"/courses/{shown.id}").headers["ETag"]
-        desk("PATCH", f"/courses/{shown.id}", {"part2": False}, etag=etag)
-        shown.session.expire_all()
-        assert shown.visit("preparation").part2 is False
 
     def test_a_visit_without_a_course_follows_its_protocol(
         self, session: Session, hidden: after.Course
@@ -159,7 +160,7 @@ def _wait_until_somebody_waits(session: Session) -> None:
 
 class TestWhoMayNotSee:
     @pytest.mark.parametrize("who", ["auditor", "reader"])
-    def test_finds_neither_the_course_nor_its_visits(
+    def test_finds_neither_the_patient_nor_what_is_theirs(
         self,
         request: pytest.FixtureRequest,
         key: Keyring,
@@ -169,19 +170,36 @@ class TestWhoMayNotSee:
     ) -> None:
         caller = key(Role.AUDITOR) if who == "auditor" else request.getfixturevalue("reader")
         visit, other = hidden.visit("preparation"), shown.visit("preparation")
-        assert caller.get(f"/courses/{shown.id}").status_code == 200
-        assert caller.get(f"/appointments/{other.id}").status_code == 200
-        for path in (
-            *(f"/courses/{hidden.id}", f"/courses/{hidden.id}/proposals"),
-            *(f"/appointments/{visit.id}", f"/appointments/{visit.id}/events"),
-            *(f"/appointments/{visit.id}/readiness", f"/appointments/{visit.id}/messages"),
-        ):
-            answer = caller.get(path)
-            assert answer.status_code == 404, path
+        for course, one, status in ((shown, other, 200), (hidden, visit, 404)):
+            for path in (
+                *(f"/courses/{course.id}", f"/courses/{course.id}/proposals"),
+                *(f"/appointments/{one.id}", f"/appointments/{one.id}/events"),
+                *(f"/appointments/{one.id}/readiness", f"/appointments/{one.id}/messages"),
+                f"/patients/{course.patient_id}/channel-consents",
+            ):
+                assert caller.get(path).status_code == status, path
         assert ids(caller.get("/courses")) == {str(shown.id)}
         assert ids(caller.get("/appointments")) == {str(other.id)}
         told = caller.get("/messages?limit=200").json["items"]
         assert {one["appointment_id"] for one in told} == {str(other.id)}
+        board = caller.get("/readiness?from=2026-03-02T00:00:00Z&to=2026-03-09T00:00:00Z").json
+        assert {one["appointment"]["id"] for one in board["items"]} == {str(other.id)}
+
+    def test_reads_no_line_about_them_in_the_trail(
+        self, key: Keyring, admin: Caller, desk: Caller, hidden: after.Course
+    ) -> None:
+        desk.get(f"/courses/{hidden.id}")
+        auditor = key(Role.AUDITOR)
+        auditor.get(f"/courses/{hidden.id}")
+        asked = f"/audit-events?entity_id={hidden.id}"
+        lines = admin.get(asked).json["items"]
+        # Who was turned away is on it as well, with whose record it was.
+        assert [one["outcome"] for one in lines] == ["denied", "success"]
+        assert {one["patient_id"] for one in lines} == {str(hidden.patient_id)}
+        assert auditor.get(asked).json["items"] == []
+        written = auditor.get("/audit-events/export?format=jsonl").get_data(as_text=True)
+        assert str(hidden.id) not in written
+        assert str(hidden.patient_id) not in written
 
     def test_is_told_what_nobody_is_told_of_what_is_not_there(
         self, reader: Caller, hidden: after.Course
@@ -202,15 +220,36 @@ class TestWhoMayNotSee:
             assert ids(caller.get("/appointments")) == {str(hidden.visit("preparation").id)}
 
     def test_still_finds_no_time_that_such_a_visit_takes(
-        self, key: Keyring, doctor: Caller, hidden: after.Course, world: World
+        self, key: Keyring, doctor: Caller, hidden: after.Course, shown: after.Course
     ) -> None:
         """Free times show nobody; a time that is taken is taken for everybody."""
         blind = key(Role.SCHEDULER, scopes=[Permission.OPENINGS_READ])
-        query = "step_kind=preparation&from=2026-03-02T14:00:00Z&to=2026-03-02T17:00:00Z"
-        seen = [caller.get(f"/openings?{query}") for caller in (blind, doctor)]
+        when = "from=2026-03-02T14:00:00Z&to=2026-03-02T17:00:00Z"
+        seen = [caller.get(f"/openings?step_kind=preparation&{when}") for caller in (blind, doctor)]
         assert seen[0].status_code == 200, seen[0].json
         assert seen[0].json == seen[1].json
         assert min(one["starts_at"] for one in seen[0].json["items"]) == "2026-03-02T15:00:00Z"
+        for course, status in ((shown, 200), (hidden, 404)):
+            step = next(one for one in facts.steps_of(course.session, course.id))
+            named = f"step_kind=preparation&patient_id={course.patient_id}"
+            for query in (f"course_step_id={step.id}", named):
+                assert blind.get(f"/openings?{query}&{when}").status_code == status, query
+                assert doctor.get(f"/openings?{query}&{when}").status_code == 200, query
+
+    def test_is_not_told_whose_it_is_by_another_system(
+        self, admin: Caller, desk: Caller, hidden: after.Course, shown: after.Course
+    ) -> None:
+        made = {"url": "https://127.0.0.1:9/hooks", "event_types": ["appointment.*"]}
+        assert admin.post("/webhooks", made).status_code == 201
+        for course, named in ((hidden, False), (shown, True)):
+            visit = course.visit("preparation")
+            etag = desk.get(f"/appointments/{visit.id}").headers["ETag"]
+            assert desk.post(f"/appointments/{visit.id}/confirm", etag=etag).status_code == 200
+            [data] = course.session.scalars(
+                text("SELECT data FROM webhook_event WHERE data->>'appointment_id' = :id"),
+                {"id": str(visit.id)},
+            )
+            assert ("patient_id" in data) is named
 
     def test_sees_it_in_an_emergency(
         self, key: Keyring, hidden: after.Course, world: World, clock: Clock
@@ -229,13 +268,13 @@ class TestWhoMayNotSee:
         clock.now += timedelta(minutes=60)
         assert caller.get(path).status_code == 404
 
-    def test_a_key_that_changes_plans_is_given_leave_to_see_them(self, admin: Caller) -> None:
-        told = {"name": "booking", "role": "scheduler", "scopes": ["appointments:write"]}
-        refused = admin.post("/api-keys", told)
-        assert refused.json["errors"][0]["pointer"] == "/scopes"
-        assert "part2:read" in refused.json["errors"][0]["detail"]
-        told["scopes"].append("part2:read")  # type: ignore[attr-defined]
-        assert admin.post("/api-keys", told).status_code == 201
+    @pytest.mark.parametrize("scope", sorted(SEES_ALL & BUNDLES[Role.CLINICIAN]))
+    def test_is_nobody_who_changes_plans(
+        self, key: Keyring, hidden: after.Course, scope: Permission
+    ) -> None:
+        """A dose that is hidden would count for no gap between doses."""
+        caller = key(Role.CLINICIAN, name="x", scopes=[scope, Permission.COURSES_READ])
+        assert caller.get(f"/courses/{hidden.id}").status_code == 200
 
 
 @pytest.fixture
@@ -250,50 +289,58 @@ def furnished(committed: Session, service_engine: Engine, worker_engine: Engine)
     return there
 
 
-NAMES = ("course_id", "course_step_id", "appointment_id", "visit_id")
-SHOWN_ALL_THE_SAME = {"slot"}
-"""Whose time is taken, and when: of what, its visit says."""
+NOT_HIDDEN = {"slot", "break_glass"}
+"""A time that is taken, which says of nobody; and whose record somebody opened in an emergency, for
+those who review it."""
+ABOUT_ANYTHING = {"audit_event", "calendar_feed", "group_session", "message_archive", "patient"}
+"""They lead to a patient otherwise than by a foreign key, or are one."""
 
 
-def test_all_that_hangs_on_such_a_course_is_hidden_with_it(
+def leading_to_patients() -> dict[str, str]:
+    """By the name of each table that leads to a patient by foreign keys, however far: how."""
+    found = {"patient": "SELECT id FROM patient WHERE id = :patient"}
+    while True:
+        more: dict[str, str] = {}
+        for name, table in Base.metadata.tables.items():
+            ways = [
+                f"{column.name} IN ({found[fk.referred_table.name]})"
+                for fk in table.foreign_key_constraints
+                if fk.referred_table.name in found
+                for column in fk.columns
+                if column.name != "clinic_id"
+            ]
+            if ways and name not in found:
+                more[name] = f"SELECT id FROM {name} WHERE {' OR '.join(ways)}"
+        if not more:
+            return found
+        found |= more
+
+
+def test_all_that_leads_to_such_a_patient_is_hidden_with_them(
     furnished: Any, service_engine: Engine, database: Access
 ) -> None:
-    """Every table that names a course or a visit, as the catalogue has them."""
+    """Every table, as the models have their foreign keys, in a clinic with one of everything."""
     with connect(database.owner) as connection:
-        tables = connection.execute(
-            "SELECT c.relname, array_agg(a.attname::text) FROM pg_class c "
-            "JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = ANY (%s) "
-            "WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') "
-            "AND NOT c.relispartition GROUP BY c.relname",
-            [list(NAMES)],
-        ).fetchall()
         rules = connection.execute(
             "SELECT tablename::text FROM pg_policies WHERE policyname = 'part2' "
             "AND permissive = 'RESTRICTIVE' AND cmd = 'SELECT'"
-        )
-        ruled = {table for (table,) in rules} - {"course"}
-    empty = set()
+        ).fetchall()
+    tables = leading_to_patients()
+    assert {name for (name,) in rules} == (tables.keys() | ABOUT_ANYTHING) - NOT_HIDDEN
+    there, seen = set(), set()
     with Session(service_engine) as session:
         enter_clinic(session, furnished.world.clinic_id)
-        alone = [
-            str(one) for one in session.scalars(text("SELECT id FROM appointment WHERE NOT part2"))
-        ]
-        for table, columns in tables:
-            if table in SHOWN_ALL_THE_SAME:
-                continue
-            named = " OR ".join(
-                f"({column} IS NOT NULL AND {column}::text <> ALL (:alone))" for column in columns
-            )
-            query = text(f"SELECT count(*) FROM {table} WHERE {named}")
-            hide_part2(session, hidden=False)
-            there = session.scalar(query, {"alone": alone})
-            hide_part2(session, hidden=True)
-            assert session.scalar(query, {"alone": alone}) == 0, table
-            if not there:
-                empty.add(table)
-    # Where the clinic has none, its rule has to do.
-    assert {table for table, _ in tables} - SHOWN_ALL_THE_SAME == ruled
-    assert len(ruled - empty) > 12
+        asked = {"patient": furnished.world.patient_id}
+        rows = {name: session.scalars(text(query), asked).all() for name, query in tables.items()}
+        hide_part2(session, hidden=True)
+        for name, found in rows.items():
+            query = text(f"SELECT count(*) FROM {name} WHERE id = ANY (:ids)")
+            if found:
+                there.add(name)
+            if session.scalar(query, {"ids": list(found)}):
+                seen.add(name)
+    assert seen == NOT_HIDDEN & there
+    assert len(there) > 25, tables.keys() - there
 
 
 class TestConsents:
@@ -367,7 +414,9 @@ class TestWhatLeaves:
         made = admin.post(path, CARE | {"ends_on": "2026-03-01"})
         lines, withheld = self.taken(admin, kind)
         theirs = self.about(hidden, lines)
-        assert {one["redisclosure_notice"] for one in theirs} == {part2.NOTICE}
+        [notice] = {one["redisclosure_notice"] for one in theirs}
+        assert notice.startswith(part2.NOTICE)
+        assert "2026-02-27" in notice
         assert {one["redisclosure_notice"] for one in self.about(shown, lines)} == {None}
         assert withheld == "0"
         one = f"{path}/{made.json['id']}/withdraw"
@@ -380,8 +429,10 @@ class TestWhatLeaves:
         admin.post(f"/patients/{world.patient_id}/disclosure-consents", CARE)
         blind = key(Role.ADMIN, name="blind", scopes=[Permission.BULK_EXPORT])
         for kind in self.KINDS:
-            assert self.taken(blind, kind)[0] == []
+            assert self.taken(blind, kind) == ([], "0")
             assert self.taken(admin, kind)[0] != []
+        assert self.taken(blind, "patients")[0] == []
+        assert self.taken(admin, "patients")[0] != []
 
     @pytest.mark.parametrize("falls", [False, True])
     def test_an_archive_says_it_for_all(
