@@ -23,6 +23,7 @@ from models.vocabulary import AppointmentStatus, CourseStatus, StepKind
 from scheduler import courses, facts, part2, steps
 from scheduler.audit import Act
 from scheduler.authority import Call
+from scheduler.courses import Terms
 from scheduler.errors import NotFound
 from scheduler.permissions import Permission
 
@@ -170,11 +171,8 @@ def open_course(told: dict[str, Any]) -> Response:
     version_id = told.get("protocol_version_id") or _newest(told["protocol_code"])
     if told["referred_on"] is not None and told["referred_on"] > today():
         invalid("referred_on", "This day is still to come.")
-    course = courses.open_course(
-        db.session(), told["patient_id"], version_id, by=by(), referred_on=told["referred_on"]
-    )
-    if told["part2"]:
-        part2.mark(db.session(), Call(course.id, None), falls=True)
+    terms = Terms(told["referred_on"], told["part2"])
+    course = courses.open_course(db.session(), told["patient_id"], version_id, by=by(), terms=terms)
     db.session.refresh(course)
     preconditions.tag(course.version)
     return edge.done(

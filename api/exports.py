@@ -171,18 +171,22 @@ def _pages(taken: Taken) -> Iterator[list[dict[str, Any]]]:
         db.session.rollback()  # nothing of the database is held while this page is taken
         if page:
             yield page
-        if len(page) < AT_ONCE:
+        if len(rows) < AT_ONCE:
             return
 
 
 def _page(taken: Taken, rows: Sequence[Any]) -> list[dict[str, Any]]:
     told = [name for name in taken.columns if name != NOTICE]
-    page = [{name: _told(getattr(row, name)) for name in told} for row in rows]
+    page = {row.id: {name: _told(getattr(row, name)) for name in told} for row in rows}
     if NOTICE in taken.columns:
-        signed = facts.disclosed_by(db.session(), rows, taken.on)
-        for row, line in zip(rows, page, strict=True):
-            line[NOTICE] = part2.notice(signed[row.id]) if row.id in signed else None
-    return page
+        for line in page.values():
+            line[NOTICE] = None
+        for row_id, signed_on in facts.disclosed_by(db.session(), rows, taken.on).items():
+            if signed_on is None:
+                del page[row_id]
+            else:
+                page[row_id][NOTICE] = part2.notice(signed_on)
+    return list(page.values())
 
 
 def _told(value: Any) -> Any:

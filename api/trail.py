@@ -89,7 +89,11 @@ def subject(permission: Permission) -> Subject:
             found = _row(session, model, told[name])
             return Subject(model.__tablename__, told[name], patient_of(session, found))
     asked = request.args.get("patient_id")
-    return Subject(permission.split(":")[0].removesuffix("s"), None, _as_id(asked))
+    return Subject(_one_of(permission.split(":")[0]), None, _as_id(asked))
+
+
+def _one_of(things: str) -> str:
+    return things if things.endswith("ss") else things.removesuffix("s")
 
 
 def seen(permission: Permission) -> Act | None:

@@ -131,7 +131,7 @@ def enter_clinic(session: Session, clinic_id: UUID) -> None:
 def hide_part2(session: Session, *, hidden: bool) -> None:
     """Hide who has a course under 42 CFR Part 2 from every transaction of `session`, or show them.
 
-    All that is theirs is hidden with them, by row-level security (migration 0043).
+    All that is theirs is hidden with them, by row-level security (migration 0044).
     """
     was = session.info.get("part2_hidden", False)
     session.info["part2_hidden"] = hidden

@@ -1,5 +1,6 @@
 """Courses: open one for a patient, and end it."""
 
+from dataclasses import dataclass
 from datetime import date, datetime
 from uuid import UUID
 
@@ -14,17 +15,25 @@ from scheduler.booking import Changed
 from scheduler.errors import CourseClosed
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What else is said when a course is opened."""
+
+    referred_on: date | None = None
+    """The day on which somebody sent the patient here for it."""
+    part2: bool = False
+    """Whether it falls under 42 CFR Part 2; it does in any case where its protocol says so."""
+
+
 def open_course(
     session: Session,
     patient_id: UUID,
     protocol_version_id: UUID,
     *,
     by: Authority,
-    referred_on: date | None = None,
+    terms: Terms = Terms(),
 ) -> Course:
     """Put a patient under a signed protocol version, with a step for each visit it asks for.
-
-    `referred_on`: the day on which somebody sent them here for it.
 
     Refuses with `NotFound`, and with `NotSigned` for a draft.
     """
@@ -36,7 +45,8 @@ def open_course(
         protocol_version_id=protocol_version_id,
         status=CourseStatus.ACTIVE,
         opened_by=by.name,
-        referred_on=referred_on,
+        referred_on=terms.referred_on,
+        part2=terms.part2,
         version=1,
     )
     session.add(course)

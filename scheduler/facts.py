@@ -197,8 +197,11 @@ def count_not_disclosed(session: Session, model: Any, on: date) -> int:
     return session.scalars(kept).one()
 
 
-def disclosed_by(session: Session, rows: Sequence[Any], on: date) -> Mapping[UUID, date]:
-    """By the id of each of these that falls under 42 CFR Part 2: when its patient let it go."""
+def disclosed_by(session: Session, rows: Sequence[Any], on: date) -> Mapping[UUID, date | None]:
+    """By the id of each of these that falls under 42 CFR Part 2: when its patient let it go.
+
+    None: that was taken back meanwhile.
+    """
     named = {row.course_id for row in rows if isinstance(row, CourseStep)}
     falls = select(Course.id, Course.patient_id).where(Course.id.in_(named), Course.part2)
     courses = {row.id: row.patient_id for row in session.execute(falls)} if named else {}
@@ -215,7 +218,7 @@ def disclosed_by(session: Session, rows: Sequence[Any], on: date) -> Mapping[UUI
     ).where(_holds(on), DisclosureConsent.patient_id.in_(set(of_patient.values())))
     signed = signed.group_by(DisclosureConsent.patient_id)
     days = {row.patient_id: row.day for row in session.execute(signed)}
-    return {row_id: days[patient_id] for row_id, patient_id in of_patient.items()}
+    return {row_id: days.get(patient_id) for row_id, patient_id in of_patient.items()}
 
 
 def _holds(on: date) -> ColumnElement[bool]:

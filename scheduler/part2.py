@@ -1,6 +1,6 @@
 """42 CFR Part 2: which courses fall under it, and to whom patients let them be disclosed.
 
-Who may not see their patients is decided in the database, by row-level security (migration 0043),
+Who may not see their patients is decided in the database, by row-level security (migration 0044),
 which follows `part2:read`; see docs/part2.md. Functions here flush and never commit.
 """
 

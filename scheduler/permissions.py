@@ -149,16 +149,17 @@ IMPERSONAL = frozenset(
 )
 """Their doors show nothing about patients: what is merely looked at there is on no trail."""
 
-ABOUT_ALL = IMPERSONAL | {Permission.BREAK_GLASS_ASK, Permission.BREAK_GLASS_REVIEW}
-"""At their doors nobody is hidden under 42 CFR Part 2: they show nobody, or whose record was opened
-in an emergency, or is to be."""
+ABOUT_ALL = IMPERSONAL | {Permission.BREAK_GLASS_ASK}
+"""At their doors nobody is hidden under 42 CFR Part 2: they show nobody, and in an emergency
+anybody's record may be opened."""
 
 WHEN_CLOSED = frozenset({Permission.CLINIC_EXPORT, Permission.SESSION_OWN})
 """Their doors stay open to a clinic that was closed, until it is shredded."""
 
 SEES_ALL = frozenset(
     one for one in Permission if one.partition(":")[2] in {"write", "sign", "decide"}
-) - {Permission.PROTOCOLS_WRITE, Permission.SETUP_WRITE} | {
+) - {Permission.PROTOCOLS_WRITE} | {
+    Permission.BULK_IMPORT,
     Permission.CALENDARS_SHARE,
     Permission.CLINIC_EXPORT,
 }

@@ -1,8 +1,6 @@
-"""42 CFR Part 2: courses that fall under it, who sees their patients, and consents to disclosing.
+"""42 CFR Part 2: courses that fall under it, whose they are, and consents to disclosing them.
 
-A course falls under it because its protocol says so or because somebody did; its visits follow. From a
-transaction that says so (`afterglow.part2` is `hidden`) the patients of such courses are hidden with
-all that is theirs, whatever is asked for.
+A course falls under it because its protocol says so or because somebody did; its visits follow.
 
 Revision ID: 0043_part2
 """
@@ -18,49 +16,7 @@ branch_labels = None
 depends_on = None
 phase = "expand"
 
-SHOWN = "(SELECT current_setting('afterglow.part2', true) IS DISTINCT FROM 'hidden')"
-
 MARKED = ("course", "appointment")
-
-NAMES: dict[str, tuple[str, ...]] = {
-    # table: its columns that may name such a patient, or something of theirs
-    "appointment": ("patient_id",),
-    "appointment_event": ("appointment_id",),
-    "audit_event": ("patient_id", "entity_id"),
-    "calendar_feed": ("schedule_id",),
-    "channel_consent": ("patient_id",),
-    "checklist_item": ("appointment_id", "incident_id"),
-    "clearance": ("patient_id",),
-    "consent": ("patient_id",),
-    "course": ("patient_id",),
-    "course_step": ("course_id",),
-    "departure": ("appointment_id",),
-    "disclosure_consent": ("patient_id",),
-    "eligibility": ("patient_id",),
-    "escort": ("appointment_id",),
-    "freed_time": ("appointment_id",),
-    "group_session": ("id",),
-    "health_event": ("patient_id",),
-    "incident": ("patient_id",),
-    "medicine_ruling": ("reconciliation_id",),
-    "message": ("appointment_id", "subject_id", "recipient_id"),
-    "message_archive": ("appointment_id", "subject_id", "recipient_id"),
-    "observation": ("patient_id",),
-    "offer": ("patient_id",),
-    "override": ("appointment_id",),
-    "patient": ("id",),
-    "patient_link": ("patient_id",),
-    "proposal": ("patient_id",),
-    "questionnaire_draft": ("patient_id",),
-    "questionnaire_response": ("patient_id",),
-    "readiness_snapshot": ("appointment_id",),
-    "reconciliation": ("patient_id",),
-    "reply": ("patient_id",),
-    "screen": ("patient_id",),
-    "screen_decision": ("screen_id",),
-    "task": ("patient_id", "appointment_id", "subject_id"),
-    "waitlist_entry": ("patient_id",),
-}
 
 THEIRS = (
     *("appointment", "clearance", "consent", "course", "eligibility", "health_event", "incident"),
@@ -78,7 +34,7 @@ def upgrade() -> None:
         )
     _marking()
     _consents()
-    _hiding()
+    _finding()
     _telling()
 
 
@@ -86,9 +42,15 @@ def downgrade() -> None:
     """Forget it: what was hidden is shown."""
     op.execute("DROP TRIGGER names_no_patient ON webhook_event")
     op.execute("DROP FUNCTION name_no_patient()")
-    for table in NAMES:
-        op.execute(f"DROP POLICY part2 ON {table}")
-    op.execute("DROP FUNCTION part2_ids()")
+    for trigger, table in (
+        ("unnames_patient", "course"),
+        ("unnames_patient_anew", "course"),
+        ("unnames_patient", "appointment"),
+    ):
+        op.execute(f"DROP TRIGGER {trigger} ON {table}")
+    op.execute("DROP FUNCTION unname_patient()")
+    for function in ("part2_ids", "part2_visits", "part2_patients"):
+        op.execute(f"DROP FUNCTION {function}()")
     op.drop_table("disclosure_consent")
     op.execute("DROP TRIGGER marks_visits ON course")
     op.execute("DROP TRIGGER marks_part2 ON course")
@@ -197,61 +159,72 @@ def _consents() -> None:
     )
 
 
-def _hiding() -> None:
-    """Hide from the service alone: the worker says nothing to people who may not know.
-
-    What is to be hidden is worked out once for each table of a statement, and never for who may see.
-    """
+def _finding() -> None:
+    """Say whom the policies hide (migration 0044), and what is theirs."""
     theirs = " ".join(
         f"UNION ALL SELECT id FROM public.{table} WHERE clinic_id = here AND patient_id = ANY (who)"
         for table in THEIRS
     )
+    _found(
+        "part2_patients",
+        """
+        SELECT patient_id FROM public.course WHERE clinic_id = here AND part2
+        UNION SELECT patient_id FROM public.appointment WHERE clinic_id = here AND part2
+        """,
+    )
+    who = (
+        "who CONSTANT uuid[] := "
+        "coalesce((SELECT array_agg(id) FROM public.part2_patients() AS one(id)), '{}');"
+    )
+    _found(
+        "part2_visits",
+        "SELECT id FROM public.appointment WHERE clinic_id = here AND patient_id = ANY (who)",
+        who,
+    )
+    _found(
+        "part2_ids",
+        f"""
+        SELECT unnest(who)
+        UNION ALL SELECT schedule_id FROM public.patient WHERE clinic_id = here AND id = ANY (who)
+        UNION ALL SELECT s.id FROM public.course_step s JOIN public.course c
+                      ON c.clinic_id = s.clinic_id AND c.id = s.course_id
+                   WHERE c.clinic_id = here AND c.patient_id = ANY (who)
+        UNION ALL SELECT e.id FROM public.escort e JOIN public.appointment a
+                      ON a.clinic_id = e.clinic_id AND a.id = e.appointment_id
+                   WHERE a.clinic_id = here AND a.patient_id = ANY (who)
+        UNION ALL SELECT group_session_id FROM public.appointment
+                   WHERE clinic_id = here AND patient_id = ANY (who)
+                     AND group_session_id IS NOT NULL
+        {theirs}
+        """,
+        who,
+    )
+
+
+def _found(function: str, query: str, declared: str = "") -> None:
+    """Run as the tables' owner: to whom it is asked for they are hidden."""
     op.execute(
         f"""
-        CREATE FUNCTION part2_ids() RETURNS SETOF uuid
-        LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+        CREATE FUNCTION {function}() RETURNS SETOF uuid
+        LANGUAGE plpgsql STABLE PARALLEL SAFE SECURITY DEFINER
+        SET search_path = pg_catalog, public, pg_temp AS $$
         DECLARE
             here CONSTANT uuid := nullif(current_setting('afterglow.clinic', true), '');
-            who uuid[];
+            {declared}
         BEGIN
-            SELECT array_agg(patient_id) INTO who FROM (
-                SELECT patient_id FROM public.course WHERE clinic_id = here AND part2
-                UNION SELECT patient_id FROM public.appointment WHERE clinic_id = here AND part2
-            ) treated;
-            IF who IS NULL THEN
-                RETURN;
-            END IF;
-            RETURN QUERY
-                SELECT unnest(who)
-                UNION ALL SELECT schedule_id FROM public.patient
-                           WHERE clinic_id = here AND id = ANY (who)
-                UNION ALL SELECT s.id FROM public.course_step s JOIN public.course c
-                              ON c.clinic_id = s.clinic_id AND c.id = s.course_id
-                           WHERE c.clinic_id = here AND c.patient_id = ANY (who)
-                UNION ALL SELECT e.id FROM public.escort e JOIN public.appointment a
-                              ON a.clinic_id = e.clinic_id AND a.id = e.appointment_id
-                           WHERE a.clinic_id = here AND a.patient_id = ANY (who)
-                UNION ALL SELECT group_session_id FROM public.appointment
-                           WHERE clinic_id = here AND patient_id = ANY (who)
-                             AND group_session_id IS NOT NULL
-                {theirs};
+            RETURN QUERY {query};
         END $$
         """
     )
-    op.execute("REVOKE ALL ON FUNCTION part2_ids() FROM PUBLIC")
-    op.execute(f"GRANT EXECUTE ON FUNCTION part2_ids() TO {service()}")
-    for table, columns in NAMES.items():
-        unnamed = " AND ".join(
-            f"({column} IS NULL OR {column} NOT IN (SELECT part2_ids()))" for column in columns
-        )
-        op.execute(
-            f"CREATE POLICY part2 ON {table} AS RESTRICTIVE FOR SELECT TO {service()} "
-            f"USING ({SHOWN} OR ({unnamed}))"
-        )
+    op.execute(f"REVOKE ALL ON FUNCTION {function}() FROM PUBLIC")
+    op.execute(f"GRANT EXECUTE ON FUNCTION {function}() TO {service()}")
 
 
 def _telling() -> None:
-    """Name no such patient to other systems: what has an id is asked for by who may see it."""
+    """Name no such patient to other systems: what has an id is asked for by who may see it.
+
+    Nor in what was written before and is still to be said, or shown.
+    """
     op.execute(
         """
         CREATE FUNCTION name_no_patient() RETURNS trigger
@@ -274,3 +247,23 @@ def _telling() -> None:
         "CREATE TRIGGER names_no_patient BEFORE INSERT ON webhook_event FOR EACH ROW "
         "WHEN (NEW.data ? 'patient_id') EXECUTE FUNCTION name_no_patient()"
     )
+    op.execute(
+        """
+        CREATE FUNCTION unname_patient() RETURNS trigger
+        LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+        BEGIN
+            UPDATE public.webhook_event SET data = data - 'patient_id'
+             WHERE clinic_id = NEW.clinic_id AND data->>'patient_id' = NEW.patient_id::text;
+            RETURN NULL;
+        END $$
+        """
+    )
+    for trigger, when, of in (
+        ("unnames_patient", "AFTER INSERT ON course", "NEW.part2"),
+        ("unnames_patient_anew", "AFTER UPDATE ON course", "NEW.part2 AND NOT OLD.part2"),
+        ("unnames_patient", "AFTER INSERT ON appointment", "NEW.part2 AND NEW.course_id IS NULL"),
+    ):
+        op.execute(
+            f"CREATE TRIGGER {trigger} {when} FOR EACH ROW WHEN ({of}) "
+            "EXECUTE FUNCTION unname_patient()"
+        )

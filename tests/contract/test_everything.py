@@ -39,6 +39,7 @@ def tried(service: Service, secret: str, folder: Path, *more: str) -> dict[str, 
         *("--report", "json", "--report-json-path", str(report), *more),
     ]
     told: dict[str, Any] = {}
+    idle: set[str] = set()
     for _ in range(TRIES):
         ended = subprocess.run(
             command,
@@ -52,10 +53,12 @@ def tried(service: Service, secret: str, folder: Path, *more: str) -> dict[str, 
         _, _, failures = ended.stdout.partition(" FAILURES ")  # long warnings follow them
         said = (failures or ended.stdout)[:9000] + ended.stderr[-2000:]
         assert not told["failures"], said
-        if not told["errors"]:  # of its own: now and then it breaks down by itself
+        # Now and then it breaks down by itself, or draws no sequence of calls that leads anywhere.
+        idle = {name for name, phase in told["phases"].items() if phase["status"] == "skip"}
+        if not told["errors"] and not idle:
             assert ended.returncode == 0, said
             return told
-    pytest.fail(f"It broke down {TRIES} times: {told['errors']}")
+    pytest.fail(f"It broke down or did nothing {TRIES} times: {told['errors']}, {idle}")
 
 
 @pytest.mark.timeout(1200)
@@ -81,7 +84,7 @@ def test_nothing_that_is_described_fails(
         told = service.log.read_text()
 
     for one in (first, second):
-        assert {phase["status"] for phase in one["phases"].values()} == {"success"}
+        assert {phase["status"] for phase in one["phases"].values()} == {"success"}, one["phases"]
     assert first["operations"]["tested"] == first["operations"]["total"] > 150
     assert first["test_cases"]["generated"] + second["test_cases"]["generated"] > CASES
     assert first["test_cases"]["with_failures"] == second["test_cases"]["with_failures"] == 0

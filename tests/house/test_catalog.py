@@ -243,10 +243,13 @@ def test_functions_that_run_as_their_owner_are_few_and_fix_their_path(
         "name_no_patient",
         "only_clinic",
         "part2_ids",
+        "part2_patients",
+        "part2_visits",
         "see_clinic",
         "shred_some",
         "tell_webhooks",
         "tenancy_status",
+        "unname_patient",
     ]
     assert all("search_path" in settings for _, settings in found)
 

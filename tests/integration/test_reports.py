@@ -18,6 +18,7 @@ from models.vocabulary import PractitionerRole, Role, StepKind
 from scheduler import booking, courses, facts, reports, rules, snapshots
 from scheduler.authority import Call, Reasons
 from scheduler.booking import Move, Order
+from scheduler.courses import Terms
 from scheduler.jobs import archive_messages
 from scheduler.periods import By, Part, Period
 from scheduler.reports import Asked
@@ -693,7 +694,7 @@ class TestFirstDose:
         patient_id, _ = make_patient(session)
         version_id = make_protocol(session, after.content(code=f"course-{number}"))
         made = courses.open_course(
-            session, patient_id, version_id, by=DESK, referred_on=referred_on
+            session, patient_id, version_id, by=DESK, terms=Terms(referred_on)
         )
         made.created_at = SUNDAY_NOON - DAY
         session.flush()
