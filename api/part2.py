@@ -110,8 +110,8 @@ def note_disclosure_consent(told: Signed, patient_id: UUID) -> Response:
 @blueprint.response(200, DisclosureConsentSchema)
 def read_disclosure_consent(patient_id: UUID, disclosure_consent_id: UUID) -> DisclosureConsent:
     """Read one."""
-    facts.one_of(db.session(), DisclosureConsent, disclosure_consent_id, patient_id)
-    found: DisclosureConsent = CONSENTS.read(disclosure_consent_id)
+    found = facts.one_of(db.session(), DisclosureConsent, disclosure_consent_id, patient_id)
+    preconditions.tag(found.version)
     return found
 
 

@@ -80,6 +80,7 @@ class TestBreakGlass:
         auditor = key(Role.AUDITOR)
         queue = "/break-glass?reviewed=false"
         assert [one["id"] for one in auditor.get(queue).json["items"]] == [glass["id"]]
+        assert last(session).entity == "break-glass"
         path = f"/break-glass/{glass['id']}/review"
         verdict = {"justified": True, "note": "I saw it"}
         assert admin.post(path, verdict, etag='"1"').status_code == 403
